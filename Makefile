@@ -1,0 +1,47 @@
+# One command for each job; the same commands run in CI.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.made
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast check bench test-faults soak docs
+
+help:  ## List the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP)  ## Make the environment in .venv, everything pinned by constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"hotset needs Python 3.11 or newer, found {sys.version.split()[0]}; set PYTHON=..."'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
+
+demo: setup  ## Serve 1,000 city models from 50 places in memory, and show what happened (ONCE=1 ends after the table)
+	$(BIN)/python -m hotset.demo $(if $(ONCE),--once,)
+
+test: setup check  ## The checks and the whole test suite
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-fast: setup  ## The tests that take seconds
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not slow'
+
+check: setup  ## ruff, mypy strict and import-linter
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup  ## Print hot-path figures against a bare uvicorn app with the same model
+	$(BIN)/python benchmarks/run.py
+
+test-faults: setup  ## The tests that cause every fault of the failure table
+	$(BIN)/python -m pytest tests/fault
+
+soak: setup  ## Random traffic with rollovers, deletions and restarts for MINUTES=n, checking every promise
+	$(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),10)
+
+docs: setup  ## Write the generated pages of docs/ anew
+	$(BIN)/python -m hotset.cli config docs > docs/configuration.md

@@ -1,0 +1,1 @@
+"""hotset: one endpoint, thousands of models; only the hot set stays in memory."""

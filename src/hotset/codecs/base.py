@@ -1,0 +1,36 @@
+"""The seam between a protocol's body and a servable. A codec is stateless and thread-safe.
+
+The gateway sends a codec's name with the raw bytes; the worker that holds the model decodes, predicts and encodes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from hotset.payload import Encoded, InferRequest, InferResponse, Signature
+from hotset.runtimes.base import CallMeta
+
+
+class Codec(Protocol):
+    """Every decode raises ``InvalidInputError`` naming the field, and nothing else, whatever the bytes are."""
+
+    @property
+    def name(self) -> str: ...
+
+    def decode_tensors(self, body: bytes, meta: CallMeta, signature: Signature) -> InferRequest:
+        """Read the request of a ``TensorServable``."""
+        ...
+
+    def encode_tensors(self, response: InferResponse, request: InferRequest, meta: CallMeta) -> Encoded: ...
+
+    def decode_payload(self, body: bytes, meta: CallMeta) -> tuple[Any, InferRequest | None]:
+        """Read the payload for a ``PayloadServable``, and the tensor request that it came from, if it was one."""
+        ...
+
+    def encode_result(self, result: Any, request: InferRequest | None, meta: CallMeta) -> Encoded:
+        """Write what ``predict`` returned.
+
+        Raises:
+            PredictFailedError: the result is of a type that this protocol cannot carry.
+        """
+        ...

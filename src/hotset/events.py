@@ -1,0 +1,166 @@
+"""What happened, as frozen records, and a small bus that carries them to logs and metrics.
+
+The core publishes; it never logs or counts. Subscribers are called at once, on the event loop, in the order in
+which they subscribed; they must not block or raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+from hotset.errors import ErrorKind
+from hotset.keys import ModelKey
+
+
+class Cause(StrEnum):
+    """Why an entry left a tier."""
+
+    CAPACITY = "capacity"
+    PRESSURE = "pressure"
+    SUPERSEDED = "superseded"
+    DELETED = "deleted"
+    EXPLICIT = "explicit"
+    CORRUPT = "corrupt"
+    IDLE = "idle"
+    WORKER_DIED = "worker_died"
+
+
+class TierName(StrEnum):
+    DISK = "disk"
+    MEMORY = "memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A version was copied from the store to disk, whole and verified."""
+
+    key: ModelKey
+    bytes: int
+    objects: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FetchFailed:
+    key: ModelKey
+    kind: ErrorKind
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A version became servable in a worker; ``bytes`` is its measured weight."""
+
+    key: ModelKey
+    worker: int
+    runtime: str
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    key: ModelKey
+    kind: ErrorKind
+    reason: str
+    retry_in_s: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """An entry left a tier and its memory or disk space came back."""
+
+    tier: TierName
+    key: ModelKey
+    cause: Cause
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LatestMoved:
+    """From now on ``latest`` of this model is answered by ``version``."""
+
+    name: str
+    version: int
+    previous: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """A pass over the store ended well."""
+
+    models: int
+    versions: int
+    rejects: int
+    unsettled: int
+    added: int
+    removed: int
+    changed: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SyncFailed:
+    reason: str
+    consecutive: int
+    retry_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStarted:
+    worker: int
+    pid: int | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDied:
+    worker: int
+    pid: int | None
+    reason: str
+    lost_models: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What was found on disk at start."""
+
+    adopted: int
+    removed: int
+    bytes: int
+
+
+Event: TypeAlias = (
+    Fetched
+    | FetchFailed
+    | Loaded
+    | LoadFailed
+    | Evicted
+    | LatestMoved
+    | Synced
+    | SyncFailed
+    | WorkerStarted
+    | WorkerDied
+    | Recovered
+)
+Subscriber: TypeAlias = Callable[[Event], None]
+
+
+class EventBus:
+    """Owned by the event loop."""
+
+    def __init__(self) -> None:
+        self._subscribers: list[Subscriber] = []
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        self._subscribers.append(subscriber)
+
+    def publish(self, event: Event) -> None:
+        for subscriber in self._subscribers:
+            subscriber(event)

@@ -1,0 +1,86 @@
+"""The seam between hotset and a framework: a ``Runtime`` turns files into a servable, and a servable answers.
+
+There are two kinds of servable. A ``TensorServable`` takes and gives named arrays: every framework adapter. A
+``PayloadServable`` takes what the client sent and gives back anything: the user's own code. Both are called from
+several threads at once; ``close`` is called once, after the last call has returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from hotset.payload import InferRequest, InferResponse, Signature
+
+
+@dataclass(frozen=True, slots=True)
+class CallMeta:
+    """Of one request: who is asked, and what the client sent beside the body. Header names are lower case."""
+
+    model_name: str
+    model_version: int
+    content_type: str = ""
+    query_string: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class TensorServable(Protocol):
+    """A loaded model that maps named arrays to named arrays. Thread-safe."""
+
+    @property
+    def signature(self) -> Signature: ...
+
+    def infer(self, request: InferRequest) -> InferResponse:
+        """Return the outputs asked for.
+
+        Raises:
+            InvalidInputError: an input is missing, unknown, or of a wrong type or shape; the message names it.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class PayloadServable(Protocol):
+    """A loaded model behind the user's own ``predict``. Thread-safe as far as that code is."""
+
+    @property
+    def signature(self) -> Signature: ...
+
+    @property
+    def wants(self) -> frozenset[str]:
+        """The arguments that ``predict`` takes; ``headers`` and ``query_params`` are sent only where wanted."""
+        ...
+
+    def predict(self, payload: Any, meta: CallMeta) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+Servable: TypeAlias = TensorServable | PayloadServable
+
+
+class Runtime(Protocol):
+    """One framework. Stateless; its framework is imported by ``load`` and not before."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def size_factor(self) -> float:
+        """Bytes in memory to expect for each byte of files, before the first load has measured it."""
+        ...
+
+    def detect(self, files: Sequence[str]) -> bool:
+        """Whether a version with these files (relative paths, ``/`` between parts) is for this runtime."""
+        ...
+
+    def load(self, path: Path, files: Sequence[str]) -> Servable:
+        """Load from the directory ``path``.
+
+        Raises:
+            LoadFailedError: the files are corrupt, or the framework is not installed (naming the extra).
+        """
+        ...

@@ -1,0 +1,65 @@
+"""Object stores: S3, GCS, Azure, a local directory or memory, one code path through obstore.
+
+The only file that imports obstore. It translates obstore's errors into ours, normalises what stores disagree on
+(quoted etags, ranges answered whole, ``If-Match`` ignored), and never holds a large object whole in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from hotset.errors import StoreError
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectMeta:
+    """One object as a listing shows it. ``path`` is relative to the store's root, ``/`` between parts."""
+
+    path: str
+    size: int
+    etag: str
+    modified_s: float
+
+
+class ObjectChangedError(StoreError):
+    """The object is gone, or no longer the one that was listed (another size or etag): list again."""
+
+
+class ObjectStore(Protocol):
+    """A bucket below a prefix, or a directory. Paths are relative to it. Safe for many tasks at once."""
+
+    @property
+    def url(self) -> str:
+        """Where it is, for people; without credentials."""
+        ...
+
+    def list(self, prefix: str = "") -> AsyncIterator[Sequence[ObjectMeta]]:
+        """Yield pages of all objects below ``prefix`` (empty, or whole path parts ending in ``/``).
+
+        A prefix without objects yields nothing.
+
+        Raises:
+            StoreError: the store did not answer, or refused.
+        """
+        ...
+
+    async def read(self, path: str, *, limit_bytes: int = 1 << 20) -> bytes | None:
+        """Return a small object whole, or None if there is none.
+
+        Raises:
+            StoreError: also when it is larger than ``limit_bytes``.
+        """
+        ...
+
+    async def download(self, object_: ObjectMeta, target: Path) -> None:
+        """Write the object to the new file ``target``, verified against its listed size and etag.
+
+        Raises:
+            ObjectChangedError: it is no longer the object that was listed.
+            StoreError: the store did not answer, refused or cut the answer short.
+            OSError: the disk's fault.
+        """
+        ...

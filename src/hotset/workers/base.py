@@ -1,0 +1,106 @@
+"""The seam between the gateway and the places where models live.
+
+A worker holds models under integer handles that the gateway gives out and never reuses. ``load``, ``predict`` and
+``unload`` may overlap for different handles; for one handle the gateway keeps the order load, predictions, unload,
+so a worker needs no locks for it. The gateway's side of a worker is owned by the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from hotset.payload import Encoded, Signature
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSpec:
+    """What to load: the directory ``path`` holds the version's files, complete. ``runtime`` None means: detect."""
+
+    handle: int
+    name: str
+    version: int
+    path: str
+    runtime: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReply:
+    """What was loaded. ``bytes`` is the measured weight; ``wants`` the arguments of the user's ``predict``."""
+
+    runtime: str
+    bytes: int
+    signature: Signature
+    wants: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class PredictCall:
+    """One request on its way to a model. ``deadline_s`` is on the monotonic clock, which children share."""
+
+    handle: int
+    codec: str
+    body: bytes
+    content_type: str = ""
+    query_string: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    deadline_s: float = float("inf")
+
+
+class Worker(Protocol):
+    """Legal order: ``start``, then any calls, then ``close``. After ``on_death`` only ``close`` is legal."""
+
+    @property
+    def id(self) -> int: ...
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, or None for a worker inside the gateway."""
+        ...
+
+    @property
+    def queued(self) -> int:
+        """Predictions sent and not answered."""
+        ...
+
+    async def start(self) -> None:
+        """Return when the worker can load models.
+
+        Raises:
+            ConfigError: the predictor file does not fit.
+            WorkerDiedError: the child ended, or was not ready in time.
+        """
+        ...
+
+    async def load(self, spec: LoadSpec) -> LoadReply:
+        """Load a model.
+
+        Raises:
+            LoadFailedError, WorkerDiedError
+        """
+        ...
+
+    async def unload(self, handle: int) -> None:
+        """Return when the model's memory was given back. Unknown handles are fine.
+
+        Raises:
+            WorkerDiedError
+        """
+        ...
+
+    def predict(self, call: PredictCall) -> Awaitable[Encoded]:
+        """Send at once; the awaitable gives the answer.
+
+        Raises (from the awaitable):
+            InvalidInputError, PredictFailedError, UnavailableError (past its deadline), WorkerDiedError
+        """
+        ...
+
+    async def close(self) -> None:
+        """Stop. Calls in flight fail with ``WorkerDiedError``. Safe to call twice."""
+        ...
+
+
+DeathHandler = Callable[[str], None]
+"""Called once on the event loop, with the reason, when a worker ends that was not closed."""
