@@ -1,18 +1,18 @@
 """The error tree of hotset. It knows nothing of HTTP or gRPC: each door maps a kind to its own codes, once.
 
-    HotsetError
-    ├── ConfigError            a setting, a model directory or a predictor file that does not fit
-    ├── InvalidInputError      the request: bad JSON, wrong name, shape, type or version word
-    ├── NotFoundError          a model or version that the store does not offer
-    ├── LoadFailedError        fetched, but could not be loaded (user code raised, files corrupt)
-    ├── PredictFailedError     loaded, but ``predict`` raised
-    ├── CapacityError          can never fit, or the disk is full
-    ├── UnsupportedError       a verb that this model or server does not have
-    └── UnavailableError       not now: try again after ``retry_after_s``
-        ├── OverloadedError    a queue is full, or everything in memory is leased
-        ├── LoadingError       the load goes on, but longer than the request's deadline
-        ├── StoreError         the store is away, slow or refuses us
-        └── WorkerDiedError    the child that held the model ended
+HotsetError
+├── ConfigError            a setting, a model directory or a predictor file that does not fit
+├── InvalidInputError      the request: bad JSON, wrong name, shape, type or version word
+├── NotFoundError          a model or version that the store does not offer
+├── LoadFailedError        fetched, but could not be loaded (user code raised, files corrupt)
+├── PredictFailedError     loaded, but ``predict`` raised
+├── CapacityError          can never fit, or the disk is full
+├── UnsupportedError       a verb that this model or server does not have
+└── UnavailableError       not now: try again after ``retry_after_s``
+    ├── OverloadedError    a queue is full, or everything in memory is leased
+    ├── LoadingError       the load goes on, but longer than the request's deadline
+    ├── StoreError         the store is away, slow or refuses us
+    └── WorkerDiedError    the child that held the model ended
 """
 
 from __future__ import annotations
