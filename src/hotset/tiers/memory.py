@@ -1,0 +1,285 @@
+"""The memory tier: which versions are loaded, who uses them, and which of them answers for ``latest``.
+
+The residency manager calls it; it holds opaque values and does no I/O, awaits nothing and reads no clock.
+
+Recency is kept for what clients *wrote*: a version number and the word ``latest`` have a last-used time each. An
+entry is as young as the youngest word that means it now. So when ``latest`` moves on, nothing is reordered: the
+old version keeps what was asked of it by number, the new one inherits the time of ``latest``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from hotset.events import Cause
+from hotset.keys import LATEST, ModelKey, ModelRef
+from hotset.tiers.eviction import LRU, Eviction
+from hotset.tiers.ledger import Capacity, Entry, Ledger, LedgerStatistics, Reservation, Weight
+
+V = TypeVar("V")
+
+
+class Lease(Generic[V]):
+    """The right to use a loaded version until ``release``, which is called exactly once; a context manager."""
+
+    __slots__ = ("_entry", "_tier")
+
+    def __init__(self, tier: MemoryTier[V], entry: Entry[ModelKey, V]) -> None:
+        self._tier: MemoryTier[V] | None = tier
+        self._entry = entry
+        entry.holds += 1
+
+    @property
+    def key(self) -> ModelKey:
+        return self._entry.key
+
+    @property
+    def value(self) -> V:
+        return self._entry.value
+
+    @property
+    def is_released(self) -> bool:
+        return self._tier is None
+
+    def release(self) -> None:
+        tier = self._tier
+        if tier is None:
+            raise RuntimeError(f"lease released twice: {self._entry.key}")
+        self._tier = None
+        tier.release(self._entry)
+
+    def __enter__(self) -> V:
+        return self._entry.value
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.release()
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryStatistics:
+    """A moment of the memory tier; ``oldest_used_s`` is the time of the entry that would go first."""
+
+    ledger: LedgerStatistics
+    leases: int
+    oldest_used_s: float | None
+
+
+class MemoryTier(Generic[V]):
+    """Owned by the event loop. For one version: ``reserve`` → ``commit`` → leases → ``evict`` or chosen → ``freed``."""
+
+    def __init__(
+        self,
+        capacity: Capacity,
+        *,
+        wake: Callable[[], None] = lambda: None,
+        eviction: Eviction[ModelRef] | None = None,
+    ) -> None:
+        """``wake`` is called when ``advance`` may have something to do; it must not call back at once."""
+        self._recency: Eviction[ModelRef] = eviction if eviction is not None else LRU()
+        self._ledger: Ledger[ModelKey, V] = Ledger(capacity, order=self._keys_by_recency, wake=wake)
+        self._latest: dict[str, ModelKey] = {}
+        self._versions: dict[str, set[ModelKey]] = {}
+        self._unasked: dict[ModelKey, None] = {}
+        self._leases = 0
+
+    # Looking and leasing: the hot path
+
+    def find(self, ref: ModelRef) -> Entry[ModelKey, V] | None:
+        """Return the entry that ``ref`` means in memory now; ``latest`` is the version that answers for it."""
+        if ref.version == LATEST:
+            key = self._latest.get(ref.name)
+            return None if key is None else self._ledger.entries.get(key)
+        return self._ledger.entries.get(ref)  # type: ignore[call-overload, no-any-return]  # equal tuples
+
+    def lease(self, ref: ModelRef, now_s: float) -> Lease[V] | None:
+        """Return a lease and note the use, or None if that version is not in memory."""
+        entry = self.find(ref)
+        if entry is None:
+            return None
+        self._recency.touch(ref, now_s)
+        if self._unasked:
+            self._unasked.pop(entry.key, None)
+        self._leases += 1
+        return Lease(self, entry)
+
+    def lease_key(self, key: ModelKey) -> Lease[V] | None:
+        """Return a lease on a version without noting a use."""
+        entry = self._ledger.entries.get(key)
+        if entry is None:
+            return None
+        self._leases += 1
+        return Lease(self, entry)
+
+    def release(self, entry: Entry[ModelKey, V]) -> None:
+        """For ``Lease`` alone."""
+        self._leases -= 1
+        self._ledger.release(entry)
+
+    # Recency
+
+    def touch(self, ref: ModelRef, now_s: float) -> None:
+        """Note a use of something that is being loaded. Forgotten again by ``forget_unused``."""
+        self._recency.touch(ref, now_s)
+        self._note_word(ref)
+
+    def admit(self, ref: ModelRef, used_s: float) -> None:
+        """Give a word its last-used time of before a restart; call it oldest first."""
+        self._recency.admit(ref, used_s)
+        self._note_word(ref)
+
+    def last_used_s(self, ref: ModelRef) -> float | None:
+        return self._recency.last_used_s(ref)
+
+    def entry_used_s(self, key: ModelKey) -> float | None:
+        """Return the youngest of the times that count for an entry, or None if it was never asked for."""
+        times = [self._recency.last_used_s(ModelRef(*key))]
+        if self._latest.get(key.name) == key:
+            times.append(self._recency.last_used_s(ModelRef(key.name)))
+        return max((t for t in times if t is not None), default=None)
+
+    def oldest_used_s(self) -> float | None:
+        """Return the time of the entry that would go first, leased or not; None if the tier is empty."""
+        for key in self._keys_by_recency():
+            used_s = self.entry_used_s(key)
+            return float("-inf") if used_s is None else used_s
+        return None
+
+    def by_recency(self) -> list[tuple[ModelRef, float]]:
+        """Every word with a last-used time that means an entry now, the oldest first."""
+        return [
+            (ref, self._recency.last_used_s(ref) or 0.0) for ref in self._recency.victims() if self.find(ref)
+        ]
+
+    # Latest
+
+    def serving_latest(self, name: str) -> ModelKey | None:
+        """Return the version that answers for ``latest``; it stays so while a newer one is loaded."""
+        return self._latest.get(name)
+
+    def point_latest(self, key: ModelKey) -> ModelKey | None:
+        """From now on ``key``, which must be in memory, answers for ``latest``. Returns the version that did."""
+        if key not in self._ledger.entries:
+            raise RuntimeError(f"latest cannot mean what is not in memory: {key}")
+        previous = self._latest.get(key.name)
+        self._latest[key.name] = key
+        self._note_whether_asked(key)
+        if previous is not None:
+            self._note_whether_asked(previous)
+        return previous
+
+    # Room, entries and leaving: the ledger's, with the words kept in step
+
+    @property
+    def capacity(self) -> Capacity:
+        return self._ledger.capacity
+
+    @property
+    def usage(self) -> Weight:
+        return self._ledger.usage
+
+    def has_room(self, weight: Weight) -> bool:
+        return self._ledger.has_room(weight)
+
+    def reserve(self, key: ModelKey, weight: Weight, on_granted: Callable[[], None]) -> Reservation[ModelKey]:
+        return self._ledger.reserve(key, weight, on_granted)
+
+    def resize(self, reservation: Reservation[ModelKey], weight: Weight) -> None:
+        self._ledger.resize(reservation, weight)
+
+    def cancel(self, reservation: Reservation[ModelKey]) -> None:
+        self._ledger.cancel(reservation)
+
+    def commit(self, reservation: Reservation[ModelKey], value: V) -> Entry[ModelKey, V]:
+        entry = self._ledger.commit(reservation, value)
+        self._versions.setdefault(entry.key.name, set()).add(entry.key)
+        self._note_whether_asked(entry.key)
+        return entry
+
+    def advance(self) -> list[Entry[ModelKey, V]]:
+        """Grant what can be granted; return the unleased entries that are to be unloaded now."""
+        ready = self._ledger.advance()
+        for entry in ready:
+            self._forget(entry.key)
+        return ready
+
+    def evict(self, key: ModelKey, cause: Cause) -> bool:
+        """Take a version out: no new lease from now on; it is unloaded once those it has are released."""
+        evicted = self._ledger.evict(key, cause) is not None
+        if evicted:
+            self._forget(key)
+        return evicted
+
+    def freed(self, entry: Entry[ModelKey, V]) -> None:
+        self._ledger.freed(entry)
+
+    def pin(self, key: ModelKey, *, pinned: bool) -> bool:
+        """A pinned version is no victim of capacity. Returns False if it is not in memory."""
+        entry = self._ledger.entries.get(key)
+        if entry is not None:
+            entry.pinned = pinned
+        return entry is not None
+
+    def entries(self) -> tuple[Entry[ModelKey, V], ...]:
+        return tuple(self._ledger.entries.values())
+
+    def draining(self) -> tuple[Entry[ModelKey, V], ...]:
+        return self._ledger.draining()
+
+    def versions_in_memory(self, name: str) -> frozenset[ModelKey]:
+        return frozenset(self._versions.get(name, ()))
+
+    def forget_unused(self, ref: ModelRef) -> None:
+        """Drop the last-used time of a word that means nothing in memory: after a load that failed."""
+        if self.find(ref) is None:
+            self._recency.remove(ref)
+
+    def statistics(self) -> MemoryStatistics:
+        return MemoryStatistics(
+            ledger=self._ledger.statistics(), leases=self._leases, oldest_used_s=self.oldest_used_s()
+        )
+
+    def check_invariants(self) -> None:
+        self._ledger.check_invariants()
+        entries = self._ledger.entries
+        assert {key for keys in self._versions.values() for key in keys} == entries.keys()
+        assert all(key in entries for key in self._latest.values())
+        assert {key for key in entries if self.entry_used_s(key) is None} == self._unasked.keys()
+        held = sum(entry.holds for entry in (*entries.values(), *self._ledger.draining()))
+        assert held == self._leases, (held, self._leases)
+        assert self.capacity.holds(self.usage), (self.capacity, self.usage)
+
+    def _forget(self, key: ModelKey) -> None:
+        if key in self._ledger.entries:
+            return  # superseded in place: the words now mean the new entry
+        self._recency.remove(ModelRef(*key))
+        self._unasked.pop(key, None)
+        versions = self._versions.get(key.name)
+        if versions is None:
+            return
+        versions.discard(key)
+        if self._latest.get(key.name) == key:
+            del self._latest[key.name]
+        if not versions:
+            del self._versions[key.name]
+            self._recency.remove(ModelRef(key.name))
+
+    def _note_word(self, ref: ModelRef) -> None:
+        entry = self.find(ref)
+        if entry is not None:
+            self._note_whether_asked(entry.key)
+
+    def _note_whether_asked(self, key: ModelKey) -> None:
+        if key in self._ledger.entries and self.entry_used_s(key) is None:
+            self._unasked[key] = None
+        else:
+            self._unasked.pop(key, None)
+
+    def _keys_by_recency(self) -> Iterator[ModelKey]:
+        """Entries nobody asked for first, then by the youngest of the times that count for them."""
+        yield from self._unasked
+        for ref in self._recency.victims():
+            entry = self.find(ref)
+            if entry is not None and self.entry_used_s(entry.key) == self._recency.last_used_s(ref):
+                yield entry.key
