@@ -46,9 +46,13 @@ class ErrorKind(StrEnum):
 
 
 class HotsetError(Exception):
-    """Root of the tree. ``str(error)`` is a sentence for people; ``kind`` is for programs."""
+    """Root of the tree. ``str(error)`` is a sentence for people; ``kind`` is for programs.
+
+    ``key`` is the version (name and number) that the request had been resolved to, where that is known.
+    """
 
     kind: ErrorKind = ErrorKind.INTERNAL
+    key: tuple[str, int] | None = None
 
     def __init__(
         self, message: str, *, kind: ErrorKind | None = None, retry_after_s: float | None = None

@@ -1,0 +1,158 @@
+"""What the server shows of itself: frozen records, built by the residency manager, written out by the doors.
+
+Pure data. Every field goes into an answer under its own name, so a rename here is a change of the API. Times are
+seconds before or after now, never points in time, because the two ends may not share a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hotset.errors import ErrorKind
+from hotset.payload import Signature
+
+
+class VersionState(StrEnum):
+    """The states of the Open Inference Protocol's index; they tell of memory, ``VersionStatus.tier`` of the rest."""
+
+    UNKNOWN = "UNKNOWN"
+    READY = "READY"
+    UNAVAILABLE = "UNAVAILABLE"
+    LOADING = "LOADING"
+    UNLOADING = "UNLOADING"
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatus:
+    """One version of one model.
+
+    ``tier`` is the fastest place that holds it: ``memory``, ``disk`` or ``store``. ``READY`` means in memory; a
+    version that would be loaded by the next request is ``UNAVAILABLE`` with a ``reason`` that says so. After a
+    failed load, ``failure`` and ``reason`` say why and ``retry_in_s`` when the next attempt is allowed.
+    """
+
+    name: str
+    version: int
+    state: VersionState
+    tier: str
+    store_bytes: int = 0
+    disk_bytes: int = 0
+    memory_bytes: int = 0
+    last_used_s: float | None = None
+    leases: int = 0
+    pinned: bool = False
+    reason: str = ""
+    failure: ErrorKind | None = None
+    retry_in_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """One model. ``latest`` is the store's highest version, ``serving`` the one that answers for it now.
+
+    ``serving`` is None while no version is in memory. ``last_used_s`` is that of the word ``latest``. Versions
+    are ascending.
+    """
+
+    name: str
+    latest: int
+    serving: int | None = None
+    last_used_s: float | None = None
+    versions: tuple[VersionStatus, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPage:
+    """A page of models by name; ``next`` is the ``after`` of the page that follows, or None on the last one."""
+
+    models: tuple[ModelStatus, ...]
+    next: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetadata:
+    """What a model declares, and the versions that can be asked for, ascending."""
+
+    name: str
+    versions: tuple[int, ...]
+    signature: Signature
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether requests can be answered; ``reason`` says why not."""
+
+    ready: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TierStatus:
+    """One cache level. A capacity of None means unbounded; ``oldest_used_s`` is the age of the next to go."""
+
+    tier: str
+    models: int
+    bytes: int
+    capacity_models: int | None = None
+    capacity_bytes: int | None = None
+    leases: int = 0
+    pinned: int = 0
+    oldest_used_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """One worker. ``pid`` is None for a worker inside the gateway."""
+
+    id: int
+    alive: bool
+    pid: int | None = None
+    models: int = 0
+    queued: int = 0
+    restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SyncStatus:
+    """The sync loop. ``last_ok_s`` is the age of the snapshot in force, None before the first good pass."""
+
+    enabled: bool
+    interval_s: float
+    last_ok_s: float | None = None
+    failures: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RejectStatus:
+    """An entry of the store that is not offered, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogStatus:
+    """What the store offers. ``rejects`` counts all malformed entries, ``examples`` holds the first of them."""
+
+    store: str
+    models: int
+    versions: int
+    unsettled: int = 0
+    rejects: int = 0
+    examples: Sequence[RejectStatus] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatus:
+    """One replica as a whole."""
+
+    version: str
+    uptime_s: float
+    readiness: Readiness
+    catalog: CatalogStatus
+    sync: SyncStatus
+    tiers: tuple[TierStatus, ...] = ()
+    workers: tuple[WorkerStatus, ...] = ()
