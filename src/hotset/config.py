@@ -1,0 +1,297 @@
+"""The one table of settings: name, type, default and help. YAML, environment, command line and docs all read from it.
+
+Called by the command line and by embedders, once, at start. It reads the settings' file and nothing else: no
+``os.environ``, no network, no look at whether the things named exist. A wrong key or value is refused, all of them
+in one ``ConfigError``, each on a line with where it stands, what was found and what was expected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.config import JsonDict
+from pydantic.fields import FieldInfo
+
+from hotset.config_sources import Given, from_environment, from_file, from_flags
+from hotset.config_values import (
+    CACHE_SIZE,
+    LOCATION,
+    MAPPING,
+    MODELS,
+    PATH,
+    PRELOAD,
+    SIZE,
+    SWITCH,
+    CacheSize,
+    Kind,
+    Preload,
+    WrongValueError,
+    choice,
+    duration,
+    number,
+    text,
+)
+from hotset.errors import ConfigError
+
+_MODELS: Final[JsonDict] = {"group": "Models"}
+_TIERS: Final[JsonDict] = {"group": "Tiers"}
+_LOADING: Final[JsonDict] = {"group": "Fetching and loading"}
+_WORKERS: Final[JsonDict] = {"group": "Workers"}
+_SERVER: Final[JsonDict] = {"group": "Server"}
+_WATCHING: Final[JsonDict] = {"group": "Logs and metrics"}
+
+
+class Settings(BaseModel):
+    """All settings of one replica, checked. Frozen; safe to share. Its fields are the table, in the order of the docs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model_dir: Annotated[str | None, LOCATION] = Field(
+        None,
+        description="Where the models are, each at `<name>/<version>/…` below it: a directory, `s3://`, `gs://` or `az://`."
+        " New models and versions are found while the server runs.",
+        json_schema_extra=_MODELS,
+    )
+    models: Annotated[dict[str, str] | None, MODELS] = Field(
+        None,
+        description="A static list instead of `model_dir`: fixed at start, one version of each, no sync.",
+        json_schema_extra=_MODELS,
+    )
+    name_depth: Annotated[int, number(1, 16)] = Field(
+        1,
+        description="How many directories make a model's name: with 2, names are like `acme/paris`.",
+        json_schema_extra=_MODELS,
+    )
+    predictor: Annotated[str | None, PATH] = Field(
+        None,
+        description="The Python file with your `Predictor` class. Without it, the runtime is detected from each model's files.",
+        json_schema_extra=_MODELS,
+    )
+    predictor_config: Annotated[dict[str, Any], MAPPING] = Field(
+        {},
+        description="Given to `Predictor.__init__` as its argument `config`.",
+        json_schema_extra=_MODELS,
+    )
+    on_missing: Annotated[Literal["lookup", "error"], choice("lookup", "error")] = Field(
+        "lookup",
+        description="What to do when a model is asked for that the last sync did not find: look in the store once, or answer 404.",
+        json_schema_extra=_MODELS,
+    )
+    negative_cache_ttl: Annotated[float, duration(zero="look every time")] = Field(
+        30.0,
+        description="How long a name that the store does not have is remembered, so that asking again costs the store nothing.",
+        json_schema_extra=_MODELS,
+    )
+    sync_interval: Annotated[float, duration(zero="off")] = Field(
+        10.0,
+        description="How often the store is listed for new, changed and deleted models. 0 turns the sync off.",
+        json_schema_extra=_MODELS,
+    )
+    settle_time: Annotated[float, duration(zero="at once")] = Field(
+        10.0,
+        description="A version counts once its newest file is this old, or its listing was the same on two passes,"
+        " so that a half-done upload is never served.",
+        json_schema_extra=_MODELS,
+    )
+
+    model_cache_size: Annotated[CacheSize | None, CACHE_SIZE] = Field(
+        None,
+        description="How much is kept in memory: a count of models, bytes, or `{models: 100, bytes: 8GiB}`."
+        " By default bytes, from the memory limit.",
+        json_schema_extra=_TIERS,
+    )
+    disk_model_cache_size: Annotated[CacheSize | None, CACHE_SIZE] = Field(
+        None,
+        description="How much is kept on disk, in the same forms; at least `model_cache_size`. By default bytes, from the free space.",
+        json_schema_extra=_TIERS,
+    )
+    disk_path: Annotated[str, PATH] = Field(
+        ".hotset",
+        description="The directory of the disk tier, this replica's own. It is kept and used again after a restart.",
+        json_schema_extra=_TIERS,
+    )
+    preload: Annotated[Preload, PRELOAD] = Field(
+        Preload(),
+        description="What is loaded before the server is ready: names or `name@version`, a number N for the N most recently used,"
+        " or `all`.",
+        json_schema_extra=_TIERS,
+    )
+
+    parallel_fetches: Annotated[int, number(1)] = Field(
+        8,
+        description="How many models are fetched from the store at the same time.",
+        json_schema_extra=_LOADING,
+    )
+    parallel_loads: Annotated[int, number(1)] = Field(
+        2,
+        description="How many models are loaded into memory at the same time.",
+        json_schema_extra=_LOADING,
+    )
+    load_failure_backoff: Annotated[float, duration()] = Field(
+        5.0,
+        description="How long a model that could not be loaded is not tried again. It doubles with each failure.",
+        json_schema_extra=_LOADING,
+    )
+    load_failure_backoff_max: Annotated[float, duration()] = Field(
+        300.0,
+        description="The longest that a model that could not be loaded is not tried again.",
+        json_schema_extra=_LOADING,
+    )
+
+    processes_per_replica: Annotated[int, number(0, 1024)] = Field(
+        1,
+        description="How many child processes hold models and predict. With 0, models live in threads of the server itself.",
+        json_schema_extra=_WORKERS,
+    )
+    threads_per_process: Annotated[int, number(1, 1024)] = Field(
+        1,
+        description="How many predictions each process runs at the same time.",
+        json_schema_extra=_WORKERS,
+    )
+    max_queue: Annotated[int, number(1)] = Field(
+        1024,
+        description="How many requests may wait in this replica. Past it, the answer is 503 with `Retry-After`.",
+        json_schema_extra=_WORKERS,
+    )
+    start_timeout: Annotated[float, duration()] = Field(
+        60.0,
+        description="How long a child process may take to start, your `Predictor.__init__` included.",
+        json_schema_extra=_WORKERS,
+    )
+
+    host: Annotated[str, text("host name or address", "a host name or address such as 0.0.0.0")] = Field(
+        "127.0.0.1",
+        description="The address to listen on. `0.0.0.0` makes the server reachable from other machines.",
+        json_schema_extra=_SERVER,
+    )
+    port: Annotated[int, number(0, 65535)] = Field(
+        8500,
+        description="The port to listen on. With 0, a free one is chosen and logged.",
+        json_schema_extra=_SERVER,
+    )
+    request_timeout: Annotated[float, duration()] = Field(
+        60.0,
+        description="How long a request may take; a client may ask for less. A load that takes longer answers 503 and goes on.",
+        json_schema_extra=_SERVER,
+    )
+    drain_timeout: Annotated[float, duration(zero="do not wait")] = Field(
+        30.0,
+        description="How long requests in flight may go on after SIGTERM.",
+        json_schema_extra=_SERVER,
+    )
+    max_body_size: Annotated[int, SIZE] = Field(
+        64 * 1024 * 1024,
+        description="The largest body of a request. A larger one is refused with 413.",
+        json_schema_extra=_SERVER,
+    )
+
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], choice("debug", "info", "warning", "error")
+    ] = Field(
+        "info",
+        description="The least important messages that are logged.",
+        json_schema_extra=_WATCHING,
+    )
+    log_format: Annotated[Literal["console", "json"], choice("console", "json")] = Field(
+        "console",
+        description="Lines for people, or one JSON object a line.",
+        json_schema_extra=_WATCHING,
+    )
+    metrics_model_label: Annotated[bool, SWITCH] = Field(
+        False,
+        description="Count requests for each model too, with the model's name as a label.",
+        json_schema_extra=_WATCHING,
+    )
+    metrics_max_models: Annotated[int, number(1)] = Field(
+        1000,
+        description="How many models get a label of their own; all others are counted together as `_other`.",
+        json_schema_extra=_WATCHING,
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Settings:
+        conflicts = [
+            *_source_conflicts(has_dir=self.model_dir is not None, has_models=self.models is not None),
+            *_size_conflicts(self.model_cache_size, self.disk_model_cache_size),
+            *_backoff_conflicts(self.load_failure_backoff, self.load_failure_backoff_max),
+        ]
+        if conflicts:
+            raise ValueError("\n".join(conflicts))
+        return self
+
+
+def _source_conflicts(*, has_dir: bool, has_models: bool) -> Iterable[str]:
+    if has_dir and has_models:
+        yield "model_dir, models: found both, expected one of them"
+    if not has_dir and not has_models:
+        yield "model_dir: found nothing, expected where the models are, such as s3://bucket/models (or a list in models)"
+
+
+def _size_conflicts(memory: CacheSize | None, disk: CacheSize | None) -> Iterable[str]:
+    """Yield where the disk tier would hold less than the memory tier; different units cannot be compared."""
+    if memory is None or disk is None:
+        return
+    pairs = ((memory.models, disk.models), (memory.bytes, disk.bytes))
+    if any(hot is not None and cold is not None and cold < hot for hot, cold in pairs):
+        yield f"disk_model_cache_size: found {disk}, expected at least model_cache_size, which is {memory}"
+
+
+def _backoff_conflicts(first: float, longest: float) -> Iterable[str]:
+    if longest < first:
+        yield (
+            f"load_failure_backoff_max: found {longest:g} seconds, expected at least load_failure_backoff,"
+            f" which is {first:g} seconds"
+        )
+
+
+TABLE: Final[Mapping[str, FieldInfo]] = Settings.model_fields
+"""Every setting by name, in the order of the docs."""
+
+
+def kind_of(name: str) -> Kind:
+    """Return the kind of a setting's values."""
+    return next(item for item in TABLE[name].metadata if isinstance(item, Kind))
+
+
+def load_settings(file: Path | None, env: Mapping[str, str], flags: Mapping[str, Any]) -> Settings:
+    """Return the settings: flags before environment before file before defaults.
+
+    ``flags`` are by the settings' names, None where not given. An empty variable and an empty key in the file count
+    as not given. ``model_dir`` and ``models`` are one choice: giving one of them replaces the other from below.
+
+    Raises:
+        ConfigError: with one line for each thing that is wrong.
+    """
+    problems: list[str] = []
+    given: dict[str, Given] = {}
+    layers = (from_file(file, TABLE, problems), from_environment(env, TABLE, problems), from_flags(flags))
+    for layer in layers:
+        for one, other in (("model_dir", "models"), ("models", "model_dir")):
+            if one in layer and other not in layer:
+                given.pop(other, None)
+        given.update(layer)
+    settings = _validated(given, problems)
+    if settings is None or problems:
+        raise ConfigError("\n".join(problems))
+    return settings
+
+
+def _validated(given: Mapping[str, Given], problems: list[str]) -> Settings | None:
+    try:
+        return Settings(**{name: item.value for name, item in given.items()})
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+    for item in found:
+        cause = item.get("ctx", {}).get("error")
+        if isinstance(cause, WrongValueError):
+            place = given[str(item["loc"][0])].place
+            problems.extend(f"{place}{wrong.path}: {wrong}" for wrong in (cause, *cause.others))
+        else:
+            problems.extend(str(cause or item["msg"]).splitlines())
+    if any(item["loc"] for item in found):
+        # pydantic did not come to compare the settings with each other; what needs no values is said all the same.
+        problems.extend(_source_conflicts(has_dir="model_dir" in given, has_models="models" in given))
+    return None

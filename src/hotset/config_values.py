@@ -1,0 +1,343 @@
+"""How one setting's value is read, shown and described: the kinds of values that ``config`` puts together.
+
+A ``Kind`` reads what YAML, the environment or the command line gave, all by the same rules, so that a wrong value
+gets the same message wherever it stands. Nothing here knows which settings there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import yaml
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from hotset.errors import InvalidInputError
+from hotset.keys import LATEST, ModelRef, parse_name, parse_ref, parse_version
+from hotset.units import format_bytes, format_duration, parse_bytes, parse_duration
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class WrongValueError(ValueError):
+    """A value does not fit. ``path`` is the way to it inside the setting: empty, or such as ``.paris``.
+
+    ``others`` are the further ones of the same setting.
+    """
+
+    def __init__(
+        self, found: object, expected: str, *, path: str = "", others: Sequence[WrongValueError] = ()
+    ) -> None:
+        super().__init__(f"found {_shown(found)}, expected {expected}")
+        self.found = found
+        self.expected = expected
+        self.path = path
+        self.others = tuple(others)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSize:
+    """How much a tier may hold: models, bytes, or both; a part that is None is not bounded by the settings."""
+
+    models: int | None = None
+    bytes: int | None = None
+
+    def __str__(self) -> str:
+        parts = [] if self.models is None else [f"{self.models} models"]
+        return " and ".join(parts + ([] if self.bytes is None else [format_bytes(self.bytes)]))
+
+
+@dataclass(frozen=True, slots=True)
+class Preload:
+    """What is loaded before the server is ready: these refs, the ``recent`` most recently used, or ``everything``."""
+
+    refs: tuple[ModelRef, ...] = ()
+    recent: int = 0
+    everything: bool = False
+
+    def __str__(self) -> str:
+        if self.everything:
+            return "all"
+        return str(self.recent) if self.recent else str([str(ref) for ref in self.refs])
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of value. As metadata of a pydantic field it is that field's whole validation.
+
+    ``name`` stands in the docs, ``expected`` in messages; ``read`` raises ``WrongValueError`` and nothing else.
+    """
+
+    name: str
+    expected: str
+    read: Callable[[Any], Any]
+    schema: Mapping[str, Any]
+    show: Callable[[Any], str] = str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.read)
+
+
+def text(name: str, expected: str) -> Kind:
+    """Return the kind of a string that is not empty."""
+
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or not value.strip():
+            raise WrongValueError(value, expected)
+        return value.strip()
+
+    return Kind(name, expected, read, {"type": "string", "minLength": 1})
+
+
+def choice(*words: str) -> Kind:
+    """Return the kind of one of these words, in any case."""
+    expected = f"one of: {', '.join(words)}"
+
+    def read(value: Any) -> str:
+        word = value.strip().lower() if isinstance(value, str) else None
+        if word not in words:
+            raise WrongValueError(value, expected)
+        return word
+
+    return Kind(" or ".join(f"`{word}`" for word in words), expected, read, {"enum": list(words)})
+
+
+def number(lowest: int, highest: int | None = None) -> Kind:
+    """Return the kind of a whole number within limits."""
+    limits = f"from {lowest}" if highest is None else f"from {lowest} to {highest}"
+    expected = f"a whole number {limits}"
+
+    def read(value: Any) -> int:
+        count = _whole(value)
+        if count is None or count < lowest or (highest is not None and count > highest):
+            raise WrongValueError(value, expected)
+        return count
+
+    schema = {"type": "integer", "minimum": lowest}
+    return Kind(
+        f"number {limits}", expected, read, schema if highest is None else {**schema, "maximum": highest}
+    )
+
+
+def _whole(value: Any) -> int | None:
+    if isinstance(value, str):
+        digits = value.strip()
+        return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def duration(*, zero: str | None = None) -> Kind:
+    """Return the kind of a duration; ``zero`` says what 0 means, None that 0 is refused."""
+    expected = "a duration such as 10s" + ("" if zero is None else f", or 0: {zero}")
+
+    def read(value: Any) -> float:
+        try:
+            seconds = parse_duration(value if isinstance(value, str) else _number_text(value))
+        except ValueError as error:
+            raise WrongValueError(value, expected) from error
+        if seconds == 0 and zero is None:
+            raise WrongValueError(value, f"{expected}, and more than 0")
+        return seconds
+
+    schema = {"type": ["string", "number"], "minimum": 0, "examples": ["10s", "1m30s", "500ms"]}
+    return Kind("duration", expected, read, schema, format_duration)
+
+
+def _number_text(value: Any) -> str:
+    """Return a number as text; a boolean or anything else becomes text that no parser accepts."""
+    return repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
+
+
+def _read_size(value: Any) -> int:
+    try:
+        size = parse_bytes(value if isinstance(value, str) else _number_text(_whole(value)))
+    except ValueError as error:
+        raise WrongValueError(value, SIZE.expected) from error
+    if size < 1:
+        raise WrongValueError(value, SIZE.expected)
+    return size
+
+
+def _read_switch(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    word = value.strip().lower() if isinstance(value, str) else None
+    if word in {"true", "yes", "on", "1"}:
+        return True
+    if word in {"false", "no", "off", "0"}:
+        return False
+    raise WrongValueError(value, SWITCH.expected)
+
+
+def _read_cache_size(value: Any) -> CacheSize:
+    if isinstance(value, CacheSize):
+        return value
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        value = _yaml(value, CACHE_SIZE.expected)
+    if isinstance(value, Mapping):
+        return _cache_size_of_parts(value)
+    models = _whole(value)
+    if models is None and isinstance(value, str):
+        try:
+            return CacheSize(bytes=SIZE.read(value))
+        except WrongValueError as error:
+            raise WrongValueError(value, CACHE_SIZE.expected) from error
+    if models is None or models < 1:
+        raise WrongValueError(value, CACHE_SIZE.expected)
+    return CacheSize(models=models)
+
+
+def _cache_size_of_parts(parts: Mapping[Any, Any]) -> CacheSize:
+    if not parts or not set(parts) <= {"models", "bytes"}:
+        raise WrongValueError(dict(parts), CACHE_SIZE.expected)
+    sizes: dict[str, int] = {}
+    for name, kind in (("models", number(1)), ("bytes", SIZE)):
+        if name in parts:
+            sizes[name] = _read_part(name, kind, parts[name])
+    return CacheSize(**sizes)
+
+
+def _read_part(name: str, kind: Kind, value: Any) -> Any:
+    try:
+        return kind.read(value)
+    except WrongValueError as error:
+        raise WrongValueError(value, kind.expected, path=f".{name}") from error
+
+
+def _read_mapping(value: Any) -> dict[str, Any]:
+    if isinstance(value, str):
+        value = _yaml(value, MAPPING.expected)
+    if not isinstance(value, Mapping):
+        raise WrongValueError(value, MAPPING.expected)
+    for key in value:
+        if not isinstance(key, str):
+            raise WrongValueError(key, "a string as the key; put it in quotes", path=f".{key}")
+    return dict(value)
+
+
+def _read_models(value: Any) -> dict[str, str]:
+    if isinstance(value, str):
+        value = _yaml(value, MODELS.expected)
+    if not isinstance(value, Mapping) or not value:
+        raise WrongValueError(value, MODELS.expected)
+    return dict(
+        _each(value.items(), lambda item: (_read_name(item[0]), _read_part(item[0], LOCATION, item[1])))
+    )
+
+
+def _each(items: Iterable[T], read: Callable[[T], R]) -> list[R]:
+    """Read every item, and raise for all that do not fit at once."""
+    values: list[R] = []
+    wrong: list[WrongValueError] = []
+    for item in items:
+        try:
+            values.append(read(item))
+        except WrongValueError as error:
+            wrong.append(error)
+    if wrong:
+        first, *others = wrong
+        raise WrongValueError(first.found, first.expected, path=first.path, others=others) from first
+    return values
+
+
+def _read_name(name: Any) -> str:
+    if not isinstance(name, str):
+        raise WrongValueError(name, "a string as the name; put it in quotes", path=f".{name}")
+    try:
+        return parse_name(name)
+    except InvalidInputError as error:
+        raise WrongValueError(name, f"a model's name ({error})", path=f".{name}") from error
+
+
+def _read_preload(value: Any) -> Preload:
+    if isinstance(value, Preload):
+        return value
+    if isinstance(value, str):
+        word = value.strip()
+        if word.lower() == "all":
+            return Preload(everything=True)
+        value = _yaml(word, PRELOAD.expected) if word.startswith("[") else _whole(word)
+        if value is None:
+            value = [part.strip() for part in word.split(",") if part.strip()]
+    count = _whole(value)
+    if count is not None and count >= 0:
+        return Preload(recent=count)
+    if not isinstance(value, list | tuple):
+        raise WrongValueError(value, PRELOAD.expected)
+    return Preload(refs=tuple(_each(enumerate(value), lambda item: _read_ref(item[1], path=f"[{item[0]}]"))))
+
+
+def _read_ref(value: Any, *, path: str) -> ModelRef:
+    expected = "a model's name, or name@version"
+    if not isinstance(value, str):
+        raise WrongValueError(value, expected, path=path)
+    # A name may itself hold an @, so only a version word after the last one counts as a version.
+    name, _, version = value.rpartition("@")
+    is_version = bool(name) and (version == LATEST or parse_version(version) is not None)
+    try:
+        return parse_ref(name, version) if is_version else parse_ref(value)
+    except InvalidInputError as error:
+        raise WrongValueError(value, f"{expected} ({error})", path=path) from error
+
+
+def _yaml(value: str, expected: str) -> Any:
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise WrongValueError(value, expected) from error
+
+
+_SIZES: Final = ["8GiB", "500MB"]
+_COUNT_SCHEMA: Final = {"type": "integer", "minimum": 1}
+_SIZE_SCHEMA: Final = {"type": ["string", "integer"], "minimum": 1, "examples": _SIZES}
+
+SIZE: Final = Kind("size", "a size such as 64MiB", _read_size, _SIZE_SCHEMA, format_bytes)
+SWITCH: Final = Kind(
+    "`true` or `false`", "true or false", _read_switch, {"type": "boolean"}, lambda on: str(on).lower()
+)
+CACHE_SIZE: Final = Kind(
+    "count, size, or both",
+    "a count of models such as 100, a size such as 8GiB, or {models: 100, bytes: 8GiB}",
+    _read_cache_size,
+    {
+        "anyOf": [
+            _COUNT_SCHEMA,
+            {"type": "string", "examples": _SIZES},
+            {
+                "type": "object",
+                "properties": {"models": _COUNT_SCHEMA, "bytes": _SIZE_SCHEMA},
+                "additionalProperties": False,
+                "minProperties": 1,
+            },
+        ]
+    },
+)
+LOCATION: Final = text("URL or path", "a directory or a URL such as s3://bucket/models")
+PATH: Final = text("path", "a path")
+MAPPING: Final = Kind("mapping", "a mapping such as {key: value}", _read_mapping, {"type": "object"})
+MODELS: Final = Kind(
+    "mapping of name to URL or path",
+    "a mapping of names to URLs or directories such as {paris: s3://bucket/paris/}",
+    _read_models,
+    {"type": "object", "additionalProperties": {"type": "string", "minLength": 1}, "minProperties": 1},
+)
+PRELOAD: Final = Kind(
+    "list of names, count, or `all`",
+    "a list of names or name@version, a number of models, or all",
+    _read_preload,
+    {
+        "anyOf": [
+            {"type": "array", "items": {"type": "string"}},
+            {"type": "integer", "minimum": 0},
+            {"const": "all"},
+        ]
+    },
+)
