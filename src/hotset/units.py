@@ -15,7 +15,7 @@ _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
 _DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+\Z", re.ASCII)
 
 _BINARY: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-_FACTORS: Final = {
+_FACTORS: Final[dict[str, int]] = {
     "": 1,
     "b": 1,
     **{letter + end: 1000**power for power, letter in enumerate("kmgtp", 1) for end in ("", "b")},

@@ -1,0 +1,177 @@
+"""Logs: one line an event, for people or as JSON, and every other logger through the same formatter.
+
+``configure`` is called once by each process at start (the server and its children); ``log_event`` subscribes to the
+event bus. Nothing of a request is ever logged here: no body, no query, no header, and uvicorn's access log, whose
+lines hold the query, is off.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Final, Literal, TextIO, TypeAlias
+
+import msgspec
+
+from hotset.events import (
+    Event,
+    Evicted,
+    Fetched,
+    FetchFailed,
+    LatestMoved,
+    Loaded,
+    LoadFailed,
+    Recovered,
+    Synced,
+    SyncFailed,
+    WorkerDied,
+    WorkerStarted,
+)
+from hotset.keys import ModelKey
+from hotset.units import format_bytes
+
+LogFormat: TypeAlias = Literal["console", "json"]
+
+_EVENTS: Final = logging.getLogger("hotset.events")
+_LEVELS: Final[Mapping[type[Event], int]] = {
+    Fetched: logging.INFO,
+    FetchFailed: logging.WARNING,
+    Loaded: logging.INFO,
+    LoadFailed: logging.WARNING,
+    Evicted: logging.INFO,
+    LatestMoved: logging.INFO,
+    Synced: logging.INFO,
+    SyncFailed: logging.WARNING,
+    WorkerStarted: logging.INFO,
+    WorkerDied: logging.ERROR,
+    Recovered: logging.INFO,
+}
+_NAMES: Final = {type_: re.sub(r"(?<!^)(?=[A-Z])", "_", type_.__name__).lower() for type_ in _LEVELS}
+_FIELDS: Final = {type_: tuple(field.name for field in fields(type_)) for type_ in _LEVELS}
+
+_SILENT: Final = ("uvicorn.access",)
+_QUIET: Final = ("httpx", "httpcore", "botocore", "asyncio")
+_PLAIN_VALUE: Final = re.compile(r"[^\s\"=]+\Z")
+
+
+def log_event(event: Event) -> None:
+    """Log one event. A subscriber for the event bus; thread-safe."""
+    level = level_of(event)
+    if _EVENTS.isEnabledFor(level):
+        values = fields_of(event)
+        _EVENTS.log(level, _NAMES[type(event)], extra={"event": _NAMES[type(event)], "fields": values})
+
+
+def level_of(event: Event) -> int:
+    """Return the level of an event; a pass of the sync that changed nothing is only for debugging."""
+    if isinstance(event, Synced) and not (event.added or event.removed or event.changed):
+        return logging.DEBUG
+    return _LEVELS[type(event)]
+
+
+def fields_of(event: Event) -> dict[str, Any]:
+    """Return an event's fields, flat, model and version first."""
+    values: dict[str, Any] = {}
+    for name in _FIELDS[type(event)]:
+        value = getattr(event, name)
+        if isinstance(value, ModelKey):
+            values["model"], values["version"] = value
+        elif value is not None:
+            values["model" if name == "name" else name] = (
+                round(value, 6) if isinstance(value, float) else value
+            )
+    return values
+
+
+class ConsoleFormatter(logging.Formatter):
+    """``12:00:01 INFO  loaded paris@3  runtime=sklearn bytes=1.2MiB seconds=0.031``. Thread-safe."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        event = getattr(record, "event", None)
+        if event is None:
+            text = f"{record.name}: {record.getMessage()}"
+        else:
+            text = _event_text(event, getattr(record, "fields", {}))
+        trace = _traceback(self, record)
+        line = f"{clock} {record.levelname:<7} {text}" + (f"\n{trace}" if trace else "")
+        # A name or a reason may hold what UTF-8 cannot: it must not cost the line.
+        return line.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _event_text(event: str, values: Mapping[str, Any]) -> str:
+    rest = dict(values)
+    subject = str(rest.pop("model", ""))
+    if subject and "version" in rest:
+        subject = f"{subject}@{rest.pop('version')}"
+    pairs = " ".join(f"{name}={_value_text(name, value)}" for name, value in rest.items())
+    return "  ".join(part for part in (f"{event} {subject}".rstrip(), pairs) if part)
+
+
+def _value_text(name: str, value: Any) -> str:
+    if name == "bytes":
+        return format_bytes(value)
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    return text if _PLAIN_VALUE.match(text) else json.dumps(text, ensure_ascii=False)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line; an exception's traceback is the field ``exception``. Thread-safe."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line: dict[str, Any] = {
+            "time": f"{stamp}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+        }
+        event = getattr(record, "event", None)
+        if event is None:
+            line |= {"logger": record.name, "message": record.getMessage()}
+        else:
+            line |= {"event": event, **getattr(record, "fields", {})}
+        trace = _traceback(self, record)
+        if trace:
+            line["exception"] = trace
+        try:
+            return msgspec.json.encode(line, enc_hook=str).decode("utf-8")
+        except UnicodeEncodeError:
+            return json.dumps(line, default=str)
+
+
+def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    parts = [formatter.formatException(record.exc_info)] if record.exc_info else []
+    if record.stack_info:
+        parts.append(formatter.formatStack(record.stack_info))
+    return "\n".join(parts)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Ours, told from the handlers that others put on the root logger."""
+
+
+def configure(level: str, format: LogFormat, stream: TextIO) -> None:  # noqa: A002 - the setting's own word
+    """Send every logger of this process to ``stream``, in ``format``. A second call replaces the first.
+
+    Warnings of libraries are logged too, so that JSON lines stay JSON.
+    """
+    root = logging.getLogger()
+    for handler in [*root.handlers]:
+        if isinstance(handler, _Handler):
+            root.removeHandler(handler)
+    ours = _Handler(stream)
+    ours.setFormatter(JsonFormatter() if format == "json" else ConsoleFormatter())
+    root.addHandler(ours)
+    root.setLevel(level.upper())
+    logging.captureWarnings(capture=True)
+    for name in ("uvicorn", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    for name in _SILENT:
+        logging.getLogger(name).disabled = True
