@@ -1,0 +1,62 @@
+"""A body by its content type: what the user's ``predict`` gets as its payload.
+
+Pure; called by the native codec. JSON becomes its value, a form a dict, text a ``str``, all else stays ``bytes``.
+"""
+
+from __future__ import annotations
+
+from email.message import Message
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+import msgspec
+
+from hotset.codecs.jsontext import read_json
+from hotset.errors import InvalidInputError
+
+JSON: Final = "application/json"
+TEXT: Final = "text/plain; charset=utf-8"
+BINARY: Final = "application/octet-stream"
+_FORM: Final = "application/x-www-form-urlencoded"
+
+_VALUE: Final = msgspec.json.Decoder()
+
+
+def read_payload(body: bytes, content_type: str) -> Any:
+    """Return the payload in ``body``.
+
+    ``curl -d`` and many small clients send JSON as a form or with no type at all, so both of those are tried as
+    JSON first. An empty body of no type is None.
+
+    Raises:
+        InvalidInputError: the body is not what its type says.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == JSON or kind.endswith("+json"):
+        return read_json(_VALUE, body)
+    if kind in {"", _FORM}:
+        try:
+            return _VALUE.decode(body)
+        except (ValueError, RecursionError):
+            return _form(body) if kind else body or None
+    if kind.startswith("text/"):
+        return _text(body, content_type)
+    return body
+
+
+def _form(body: bytes) -> dict[str, str | list[str]]:
+    """Return a form's fields; one that is given several times is a list."""
+    fields = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
+    return {name: values[0] if len(values) == 1 else values for name, values in fields.items()}
+
+
+def _text(body: bytes, content_type: str) -> str:
+    message = Message()
+    message["Content-Type"] = content_type
+    charset = message.get_content_charset("utf-8")
+    try:
+        return body.decode(charset)
+    except LookupError as error:
+        raise InvalidInputError(f"unknown charset in the content type: {charset!r}") from error
+    except (ValueError, AssertionError) as error:
+        raise InvalidInputError(f"the body is not text in {charset}: {error}") from error

@@ -1,0 +1,75 @@
+"""hotset's own protocol, ``native``: the answer to ``POST /models/{name}/predict``.
+
+For the user's code the payload goes by its content type, and so does what ``predict`` returned: JSON, text or
+bytes. For a framework's model it is TensorFlow Serving's: ``{"instances": …}`` gives ``{"predictions": …}``, and
+``{"inputs": …}`` gives ``{"outputs": …}``. Beyond that, ``"outputs": ["predict_proba"]`` chooses outputs by name.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any, Final
+
+import msgspec
+
+from hotset.codecs.content import BINARY, JSON, TEXT, read_payload
+from hotset.codecs.jsontext import read_json, write_json
+from hotset.codecs.rows import read_columns, read_rows, write_columns, write_rows
+from hotset.errors import InvalidInputError, PredictFailedError
+from hotset.payload import Encoded, InferRequest, InferResponse, Signature
+from hotset.runtimes.base import CallMeta
+
+_FORM: Final = "form"
+_ROWS: Final = MappingProxyType({_FORM: "rows"})
+_COLUMNS: Final = MappingProxyType({_FORM: "columns"})
+
+
+class _Body(msgspec.Struct):
+    instances: list[Any] | msgspec.UnsetType = msgspec.UNSET
+    inputs: Any = msgspec.UNSET
+    outputs: tuple[str, ...] | None = None
+
+
+_BODY: Final = msgspec.json.Decoder(_Body)
+
+
+class NativeCodec:
+    """Stateless and thread-safe."""
+
+    name = "native"
+
+    def decode_tensors(self, body: bytes, meta: CallMeta, signature: Signature) -> InferRequest:
+        del meta
+        asked = read_json(_BODY, body)
+        outputs = asked.outputs or ()
+        if isinstance(asked.instances, list):
+            if asked.inputs is not msgspec.UNSET:
+                raise InvalidInputError("found both 'inputs' and 'instances'; expected one of them")
+            return InferRequest(read_rows(asked.instances, signature), outputs, parameters=_ROWS)
+        if asked.inputs is msgspec.UNSET:
+            raise InvalidInputError("Missing 'inputs' or 'instances' key")
+        return InferRequest(read_columns(asked.inputs, signature), outputs, parameters=_COLUMNS)
+
+    def encode_tensors(self, response: InferResponse, request: InferRequest, meta: CallMeta) -> Encoded:
+        del meta
+        if request.parameters.get(_FORM) == "columns":
+            return Encoded(write_json({"outputs": write_columns(response.outputs)}))
+        return Encoded(write_json({"predictions": write_rows(response.outputs)}))
+
+    def decode_payload(self, body: bytes, meta: CallMeta) -> tuple[Any, InferRequest | None]:
+        return read_payload(body, meta.content_type), None
+
+    def encode_result(self, result: Any, request: InferRequest | None, meta: CallMeta) -> Encoded:
+        del request, meta
+        if isinstance(result, str):
+            return Encoded(_text(result), TEXT)
+        if isinstance(result, bytes | bytearray | memoryview):
+            return Encoded(bytes(result), BINARY)
+        return Encoded(write_json(result), JSON)
+
+
+def _text(result: str) -> bytes:
+    try:
+        return result.encode()
+    except UnicodeEncodeError as error:
+        raise PredictFailedError(f"the text that predict returned is not Unicode: {error}") from error

@@ -1,0 +1,57 @@
+"""The table of runtimes. Importing it imports no framework: each adapter does that on its first load.
+
+Called by the workers, which load, and by the configuration, which checks a runtime's name. The user's own
+``Predictor`` is not here: it is chosen by a setting and never by a version's files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from hotset.errors import ConfigError, LoadFailedError
+from hotset.runtimes import onnx_runtime, sklearn_runtime
+from hotset.runtimes.base import Runtime
+from hotset.runtimes.modelfile import listing
+
+RUNTIMES: Final[tuple[Runtime, ...]] = (sklearn_runtime.SklearnRuntime(), onnx_runtime.OnnxRuntime())
+
+_FORMATS: Final = {
+    "sklearn": sklearn_runtime.SUFFIXES,
+    "onnxruntime": onnx_runtime.SUFFIXES,
+}
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all runtimes."""
+    return tuple(runtime.name for runtime in RUNTIMES)
+
+
+def by_name(name: str) -> Runtime:
+    """Return the runtime of that name.
+
+    Raises:
+        ConfigError: there is none; the message names those there are.
+    """
+    for runtime in RUNTIMES:
+        if runtime.name == name:
+            return runtime
+    raise ConfigError(f"no runtime {name!r}; expected one of: {', '.join(names())}")
+
+
+def detect(files: Sequence[str]) -> Runtime:
+    """Return the one runtime that a version with these files is for.
+
+    Raises:
+        LoadFailedError: none or several; the message lists the files and the formats known.
+    """
+    found = [runtime for runtime in RUNTIMES if runtime.detect(files)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise LoadFailedError(
+            f"the files are of several formats ({', '.join(runtime.name for runtime in found)}): {listing(files)}; "
+            "keep one, or set the runtime"
+        )
+    known = "; ".join(f"{name}: {' '.join('*' + suffix for suffix in _FORMATS[name])}" for name in names())
+    raise LoadFailedError(f"no known model format ({known}), found: {listing(files)}")

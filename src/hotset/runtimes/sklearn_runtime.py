@@ -1,0 +1,196 @@
+"""scikit-learn, and whatever else is pickled and has its methods: ``*.joblib``, ``*.pkl``, ``*.pickle``.
+
+Outputs are the estimator's methods, under the names that MLServer gives them: ``predict`` (the default),
+``predict_proba`` and ``transform``. The input is one tensor, whatever its name; or one tensor for each column, for
+a model that was fitted with named columns. It never changes the model, its ``n_jobs`` included.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from hotset.errors import HotsetError, InvalidInputError, LoadFailedError, PredictFailedError
+from hotset.payload import Array, InferRequest, InferResponse, Signature, TensorSpec
+from hotset.runtimes.gcpause import collector_pause
+from hotset.runtimes.modelfile import candidates, choose
+from hotset.runtimes.reason import load_failure, reason_of
+
+SUFFIXES: Final = (".joblib", ".pkl", ".pickle")
+OUTPUTS: Final = ("predict", "predict_proba", "transform")
+INPUT_NAME: Final = "input-0"
+
+
+class SklearnRuntime:
+    """The adapter. Stateless and thread-safe; imports the framework in ``load``."""
+
+    name = "sklearn"
+    size_factor = 1.5
+
+    def detect(self, files: Sequence[str]) -> bool:
+        return bool(candidates(files, SUFFIXES))
+
+    def load(self, path: Path, files: Sequence[str]) -> SklearnServable:
+        file = choose(files, SUFFIXES)
+        try:
+            joblib = importlib.import_module("joblib")
+            importlib.import_module("sklearn")
+        except ImportError as error:
+            raise LoadFailedError(
+                "scikit-learn is not installed; install it with: pip install 'hotset[sklearn]'"
+            ) from error
+        model = _unpickle(joblib.load, path / file, file)
+        methods = {name: getattr(model, name) for name in OUTPUTS if callable(getattr(model, name, None))}
+        if not methods:
+            raise LoadFailedError(
+                f"expected an estimator with one of the methods {', '.join(OUTPUTS)} in {file}, "
+                f"found: {type(model).__name__}"
+            )
+        return SklearnServable(model, methods)
+
+
+def _unpickle(load: Callable[[Path], Any], path: Path, file: str) -> Any:
+    try:
+        with collector_pause:
+            return load(path)
+    except Exception as error:
+        raise load_failure(f"cannot unpickle {file}:", error) from error
+
+
+class SklearnServable:
+    """One estimator and its methods. Thread-safe as far as scikit-learn's predictions are, which is: yes.
+
+    Legal order: any calls of ``infer``, then ``close`` once.
+    """
+
+    def __init__(self, model: Any, methods: Mapping[str, Callable[[Any], Any]]) -> None:
+        self._methods = dict(methods)
+        self._default = ("predict" if "predict" in methods else next(iter(methods)),)
+        self._features = _feature_count(model)
+        self._columns = tuple(str(name) for name in _attribute(model, "feature_names_in_", ()))
+        self._signature = _signature(model, self._features, tuple(methods))
+
+    @property
+    def signature(self) -> Signature:
+        return self._signature
+
+    def infer(self, request: InferRequest) -> InferResponse:
+        data = self._input(request.inputs)
+        outputs: dict[str, Array] = {}
+        for name in request.outputs or self._default:
+            method = self._methods.get(name)
+            if method is None:
+                raise InvalidInputError(
+                    f"no output {name!r}; this model has: {', '.join(self._methods) or 'none'}"
+                )
+            outputs.update(_as_tensors(name, _call(name, method, data)))
+        return InferResponse(outputs)
+
+    def close(self) -> None:
+        self._methods.clear()
+
+    def _input(self, inputs: Mapping[str, Array]) -> Any:
+        if self._columns and inputs.keys() == set(self._columns):
+            return _frame({name: _column(name, inputs[name]) for name in self._columns})
+        if len(inputs) != 1:
+            raise InvalidInputError(self._wrong_inputs(inputs))
+        name, array = next(iter(inputs.items()))
+        if self._features is None:
+            return array
+        if array.ndim != 2:
+            raise InvalidInputError(
+                f"input {name!r}: expected the shape [-1, {self._features}], found: {list(array.shape)}"
+            )
+        if array.shape[1] != self._features:
+            raise InvalidInputError(
+                f"input {name!r}: expected {self._features} features, found: {array.shape[1]}"
+            )
+        return array
+
+    def _wrong_inputs(self, inputs: Mapping[str, Array]) -> str:
+        if not self._columns:
+            return f"expected one input tensor, found {len(inputs)}: {', '.join(inputs) or 'none'}"
+        missing = [name for name in self._columns if name not in inputs]
+        unknown = [name for name in inputs if name not in self._columns]
+        return (
+            "expected one input tensor, or one for each column; "
+            f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}"
+        )
+
+
+def _call(name: str, method: Callable[[Any], Any], data: Any) -> Any:
+    try:
+        return method(data)
+    except (HotsetError, MemoryError):
+        raise
+    except ValueError as error:
+        # scikit-learn validates its input itself and says ValueError for what it holds: NaN, strings, one row too few.
+        raise InvalidInputError(f"the model's {name} refused the input: {reason_of(error)}") from error
+    except Exception as error:
+        raise PredictFailedError(reason_of(error)) from error
+
+
+def _as_tensors(name: str, result: Any) -> dict[str, Array]:
+    """Several targets' probabilities are a list with an array for each; sparse results are made dense."""
+    if isinstance(result, list) and result and isinstance(result[0], np.ndarray):
+        return {f"{name}-{index}": np.asarray(part) for index, part in enumerate(result)}
+    if hasattr(result, "toarray"):
+        result = result.toarray()
+    return {name: np.asarray(result)}
+
+
+def _column(name: str, array: Array) -> Array:
+    if array.ndim == 1:
+        return array
+    if array.ndim == 2 and array.shape[1] == 1:
+        return array.reshape(-1)
+    raise InvalidInputError(
+        f"input {name!r}: expected a column of shape [-1] or [-1, 1], found: {list(array.shape)}"
+    )
+
+
+def _frame(columns: dict[str, Array]) -> Any:
+    """Return a pandas frame where pandas is installed, because transformers may select by name; else an array."""
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise InvalidInputError(f"the columns differ in length: {lengths}")
+    if _has_pandas():
+        return importlib.import_module("pandas").DataFrame(columns)
+    if any(column.dtype == object for column in columns.values()):
+        return np.column_stack([column.astype(object) for column in columns.values()])
+    return np.column_stack(list(columns.values()))
+
+
+@cache
+def _has_pandas() -> bool:
+    return importlib.util.find_spec("pandas") is not None
+
+
+def _attribute(model: Any, name: str, default: Any) -> Any:
+    """Pipelines answer some attributes by asking a step, and raise what that step raises."""
+    try:
+        return getattr(model, name, default)
+    except (AttributeError, IndexError, TypeError):
+        return default
+
+
+def _feature_count(model: Any) -> int | None:
+    count = _attribute(model, "n_features_in_", None)
+    return int(count) if count is not None else None
+
+
+def _signature(model: Any, features: int | None, names: tuple[str, ...]) -> Signature:
+    classes = _attribute(model, "classes_", None)
+    width = len(classes) if isinstance(classes, np.ndarray) and classes.ndim == 1 else -1
+    shapes = {"predict": (-1,), "predict_proba": (-1, width), "transform": (-1, -1)}
+    return Signature(
+        platform="sklearn",
+        inputs=(TensorSpec(INPUT_NAME, None, (-1, -1 if features is None else features)),),
+        outputs=tuple(TensorSpec(name, None, shapes[name]) for name in names),
+    )
