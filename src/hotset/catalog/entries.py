@@ -1,0 +1,86 @@
+"""What a catalog is made of: versions, models, rejects, and the layout that says how a store is read."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass, field
+
+from hotset.errors import ConfigError
+from hotset.keys import Fingerprint, ModelKey
+
+
+@dataclass(frozen=True, slots=True)
+class VersionEntry:
+    """One version on the store: its objects are those below ``prefix`` (relative to the store, ends in ``/``)."""
+
+    key: ModelKey
+    fingerprint: Fingerprint
+    prefix: str
+    bytes: int
+    objects: int
+    modified_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """One model with its versions, ascending; never empty."""
+
+    name: str
+    versions: tuple[VersionEntry, ...]
+
+    @property
+    def latest(self) -> VersionEntry:
+        return self.versions[-1]
+
+    def version(self, number: int | str) -> VersionEntry | None:
+        """Return the version of that number, or None; a label names none yet."""
+        if isinstance(number, str):
+            return None
+        index = bisect_left(self.versions, number, key=_number)
+        if index < len(self.versions) and self.versions[index].key.version == number:
+            return self.versions[index]
+        return None
+
+
+def _number(entry: VersionEntry) -> int:
+    return entry.key.version
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """An entry of the store that is not offered, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How paths become names. A static layout knows its ``names``, of any depth, and reads no version directories.
+
+    Raises:
+        ConfigError: ``name_depth`` is below 1, or one static name lies inside another.
+    """
+
+    name_depth: int = 1
+    static: bool = False
+    names: frozenset[str] = field(default=frozenset())
+
+    def __post_init__(self) -> None:
+        if self.name_depth < 1:
+            raise ConfigError(f"expected a name_depth of at least 1, found: {self.name_depth}")
+        for name in self.names:
+            parts = name.split("/")
+            for end in range(1, len(parts)):
+                outer = "/".join(parts[:end])
+                if outer in self.names:
+                    raise ConfigError(
+                        f"the model {name!r} lies inside the model {outer!r}; rename one of them"
+                    )
+
+    @property
+    def expected(self) -> str:
+        """The shape of a path, for people."""
+        if self.static:
+            return "<name of a listed model>/…"
+        return "/".join(["<name>"] * self.name_depth) + "/<version>/…"
