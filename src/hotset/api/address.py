@@ -1,0 +1,50 @@
+"""Which model a path names. Pure, and the same work for every request, however many models there are.
+
+Paths are read as the client sent them, still percent-encoded: the routes' own words are found first and the
+name is decoded afterwards, so that ``acme%2Fload`` is a name and never the verb ``load``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import quote, unquote_to_bytes
+
+from hotset.api.reply import Scope
+from hotset.errors import InvalidInputError
+from hotset.keys import ModelRef, parse_ref
+
+_VERSIONS: Final = b"/versions/"
+
+
+def raw_path(scope: Scope) -> bytes:
+    """Return the path as the client sent it, below the application's root, without the query."""
+    raw: bytes = scope.get("raw_path") or quote(scope["path"], safe="/:@!$&'()*+,;=~").encode("ascii")
+    root: str = scope.get("root_path") or ""
+    return raw[len(root) :] if root and raw.startswith(root.encode("utf-8")) else raw
+
+
+def model_ref(path: bytes, *, prefix: bytes, suffix: bytes, versioned: bool = True) -> ModelRef:
+    """Return the ref between ``prefix`` and ``suffix``: a name, and ``/versions/…`` where ``versioned``.
+
+    Raises:
+        InvalidInputError: the name or the version is malformed.
+    """
+    middle = path[len(prefix) : len(path) - len(suffix)]
+    if versioned:
+        name, separator, version = middle.rpartition(_VERSIONS)
+        if separator and b"/" not in version:
+            return parse_ref(_decoded(name), _version(version))
+    return parse_ref(_decoded(middle))
+
+
+def _version(part: bytes) -> str:
+    if not part:
+        raise InvalidInputError("expected a version after '/versions/', found nothing")
+    return _decoded(part)
+
+
+def _decoded(part: bytes) -> str:
+    try:
+        return (unquote_to_bytes(part) if b"%" in part else part).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"expected a name in UTF-8 in the path, found: {part[:80]!r}") from error

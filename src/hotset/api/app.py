@@ -1,0 +1,78 @@
+"""The ASGI application: the prediction routes in front, Starlette behind them with all others.
+
+``server.py`` builds it and gives it to uvicorn. It holds no state of its own; there is no middleware, because
+every layer would be paid for by every prediction.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.routing import Route as StarletteRoute
+
+from hotset.api import native_routes, oip_routes, openapi
+from hotset.api.address import raw_path
+from hotset.api.body import BodyReader
+from hotset.api.dataplane import DataPlane
+from hotset.api.guard import Guard, local_only
+from hotset.api.native_routes import MetricsPage, NativeRoutes
+from hotset.api.oip_routes import OipRoutes
+from hotset.api.predictions import Predictions
+from hotset.api.reply import Receive, Scope, Send
+from hotset.api.routes import MODEL, Endpoint, NoSuchRoute, RouteTable, Surroundings
+
+DOORS: Final = (native_routes.DOOR, oip_routes.DOOR)
+
+
+class App:
+    """Owned by the event loop; an ASGI 3 callable. Stop it with the data plane's ``drain``."""
+
+    def __init__(
+        self,
+        dataplane: DataPlane,
+        *,
+        metrics: MetricsPage,
+        version: str,
+        max_body_bytes: int,
+        body_timeout_s: float,
+        guard: Guard = local_only,
+    ) -> None:
+        bodies = BodyReader(limit_bytes=max_body_bytes, limit_s=body_timeout_s)
+        self._predictions = Predictions(dataplane, bodies=bodies)
+        self.tables: Final[tuple[RouteTable, ...]] = (
+            NativeRoutes(dataplane, metrics=metrics, document=self.document).table(),
+            OipRoutes(dataplane, version=version).table(),
+        )
+        self._version = version
+        self._others = _starlette(self.tables, Surroundings(dataplane, bodies, guard))
+
+    def document(self) -> openapi.Json:
+        """Return the API document."""
+        return openapi.document(self.tables, version=self._version)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._others(scope, receive, send)
+            return
+        path = raw_path(scope)
+        for door in DOORS:
+            if door.opens(path):
+                await self._predictions.serve(door, path, scope, receive, send)
+                return
+        # Starlette matches on the path as it was sent, so that an escaped slash stays part of a name.
+        raw = {"path": path.decode("latin-1"), "raw_path": path, "root_path": ""}
+        await self._others({**scope, **raw}, receive, send)
+
+
+def _starlette(tables: tuple[RouteTable, ...], around: Surroundings) -> Starlette:
+    routes = [
+        StarletteRoute(
+            route.path.replace(MODEL, "{model:path}"),
+            Endpoint(route, explain=table.explain, around=around),
+        )
+        for table in tables
+        for route in table.routes
+        if any(operation.handler for operation in route.operations)
+    ]
+    return Starlette(routes=[*routes, StarletteRoute("/{rest:path}", NoSuchRoute())])

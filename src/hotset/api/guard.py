@@ -1,0 +1,41 @@
+"""Who may use the admin verbs: in this version, programs on the same machine."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from hotset.api.reply import Scope
+from hotset.errors import ErrorKind, HotsetError
+
+Guard: TypeAlias = Callable[[Scope], None]
+"""Called before an admin verb; raises a ``HotsetError`` to refuse it."""
+
+_FORWARDED: Final = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip"})
+
+
+def local_only(scope: Scope) -> None:
+    """Let a client on this machine through, and nobody who came through a proxy on it.
+
+    Raises:
+        HotsetError: kind ``forbidden``.
+    """
+    client = scope.get("client")
+    if client and _is_loopback(client[0]) and not any(name in _FORWARDED for name, _ in scope["headers"]):
+        return
+    found = client[0] if client else "an unknown address"
+    raise HotsetError(
+        f"expected this request from the server's own machine (127.0.0.1), without a proxy; it came from {found}. "
+        "Run it there, for example with 'hotset load'",
+        kind=ErrorKind.FORBIDDEN,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback

@@ -1,0 +1,277 @@
+"""The Open Inference Protocol (KServe, Triton) over REST: metadata, readiness, the model repository.
+
+A thin edge in the protocol's words. Clients match on parts of its error texts and on exact body shapes, so what
+looks like a choice of wording here is the contract; the tests hold the texts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import msgspec
+
+from hotset.api.dataplane import DataPlane
+from hotset.api.native_routes import MAX_PAGE, PAGING, ready_reply
+from hotset.api.predictions import Door
+from hotset.api.reply import JSON, Reply, json_reply, to_json
+from hotset.api.routes import Exchange, Handler, Operation, Parameter, Route, RouteTable
+from hotset.errors import ErrorKind, HotsetError, InvalidInputError, UnsupportedError
+from hotset.keys import ModelRef
+from hotset.payload import TensorSpec
+from hotset.status import ModelPage, ModelStatus, VersionState
+
+EXTENSIONS: Final = ("model_repository",)
+
+_OVERRIDES: Final = ("config", "file:")
+_ANY_TYPE: Final = "FP64"
+"""Shown for an input that takes any number, because clients build their tensors from what is shown."""
+
+_RESIDENT: Final = Parameter(
+    "resident", "boolean", "Ask whether it is in memory, not whether it can be served."
+)
+
+
+def explain(error: HotsetError, ref: ModelRef) -> str | None:
+    """Say it in the words that the protocol's clients look for."""
+    if error.kind is ErrorKind.MODEL_NOT_FOUND:
+        return f"Request for unknown model: '{ref.name}' is not found"
+    if error.kind is ErrorKind.VERSION_NOT_FOUND:
+        return f"Request for unknown model: '{ref.name}' version {ref.version} is not found"
+    if error.kind is ErrorKind.LOAD_FAILED:
+        return f"failed to load '{ref.name}', {error}"
+    return None
+
+
+DOOR: Final = Door(protocol="oip", codec="oip", prefix=b"/v2/models/", suffix=b"/infer", explain=explain)
+
+
+class OipRoutes:
+    """Holds nothing of its own. Owned by the event loop."""
+
+    def __init__(self, dataplane: DataPlane, *, version: str) -> None:
+        self._dataplane = dataplane
+        self._residency = dataplane.residency
+        self._version = version
+
+    def table(self) -> RouteTable:
+        """Return the routes. Verbs come before the model that they would otherwise be a part of."""
+        return RouteTable("oip", (*self._server(), *self._repository(), *self._models()), explain)
+
+    def _server(self) -> tuple[Route, ...]:
+        return (
+            _get("/v2", "Name, version and extensions of the server.", self._metadata, "OipServer"),
+            _get("/v2/", "Name, version and extensions of the server.", self._metadata, "OipServer"),
+            _get("/v2/health/live", "Whether the process answers.", self._live, "Live"),
+            _get(
+                "/v2/health/ready", "Whether this replica should get requests.", self._ready, "Ready", (503,)
+            ),
+        )
+
+    def _repository(self) -> tuple[Route, ...]:
+        index = Operation(
+            "POST",
+            "List versions with their state in memory; a Link header leads to the next page.",
+            self._index,
+            "OipIndex",
+            body="OipIndexRequest",
+            query=PAGING,
+        )
+        return (
+            Route("/v2/repository/index", (index,)),
+            _verb("load", self._residency.load, "Load a model's latest version."),
+            _verb("unload", self._residency.unload, "Unload every version of a model."),
+        )
+
+    def _models(self) -> tuple[Route, ...]:
+        infer = Operation(
+            "POST",
+            "Answer one request with a model, loading it if it is not in memory.",
+            None,
+            body="OipInferRequest",
+            answer="OipInferResponse",
+            fails=(403, 404, 413, 501, 503, 504, 507),
+        )
+        stats = _absent("model statistics")
+        return (
+            Route("/v2/models/stats", (_not_yet("Statistics of all models.", stats),)),
+            Route("/v2/models/{model}/infer", (infer,), versioned=True),
+            Route("/v2/models/{model}/ready", (self._ready_operation(),), versioned=True),
+            Route(
+                "/v2/models/{model}/config",
+                (_not_yet("Configuration of a model.", _absent("model configuration")),),
+                versioned=True,
+            ),
+            Route("/v2/models/{model}/stats", (_not_yet("Statistics of a model.", stats),), versioned=True),
+            _get(
+                "/v2/models/{model}",
+                "Versions, inputs and outputs of a model.",
+                self._model,
+                "OipModel",
+                (404, 503, 504, 507),
+                versioned=True,
+            ),
+        )
+
+    def _ready_operation(self) -> Operation:
+        return Operation(
+            "GET",
+            "Whether a model can be served, in memory or not.",
+            self._model_ready,
+            "OipModelReady",
+            query=(_RESIDENT,),
+            fails=(404, 503),
+        )
+
+    async def _metadata(self, _exchange: Exchange) -> Reply:
+        return json_reply({"name": "hotset", "version": self._version, "extensions": EXTENSIONS})
+
+    async def _live(self, _exchange: Exchange) -> Reply:
+        return json_reply({"live": True})
+
+    async def _ready(self, _exchange: Exchange) -> Reply:
+        return ready_reply(self._dataplane)
+
+    async def _model(self, exchange: Exchange) -> Reply:
+        metadata = await self._residency.metadata(exchange.ref, deadline_s=exchange.deadline_s)
+        signature = metadata.signature
+        return json_reply(
+            {
+                "name": metadata.name,
+                "versions": [str(version) for version in metadata.versions],
+                "platform": signature.platform,
+                "inputs": [_tensor(spec) for spec in signature.inputs],
+                "outputs": [_tensor(spec) for spec in signature.outputs],
+            }
+        )
+
+    async def _model_ready(self, exchange: Exchange) -> Reply:
+        ref = exchange.ref
+        readiness = await self._residency.ready(
+            ref, resident=exchange.flag("resident"), deadline_s=exchange.deadline_s
+        )
+        if readiness.ready:
+            return json_reply({"name": ref.name, "ready": True})
+        return json_reply({"name": ref.name, "ready": False, "reason": readiness.reason}, status=503)
+
+    async def _index(self, exchange: Exchange) -> Reply:
+        only_ready = _wants_ready(exchange.body)
+        prefix, after = exchange.query.get("prefix", ""), exchange.query.get("after", "")
+        if "limit" in exchange.query:
+            limit = exchange.count("limit", default=MAX_PAGE, most=MAX_PAGE)
+            page = self._residency.models(prefix=prefix, limit=limit, after=after)
+            return json_reply(
+                list(_rows(page, only_ready=only_ready)), headers=_next_link(page, prefix, limit)
+            )
+        return Reply(200, await self._whole_index(prefix, after, only_ready=only_ready), JSON)
+
+    async def _whole_index(self, prefix: str, after: str, *, only_ready: bool) -> bytes:
+        """Encode page by page and let others run in between: there may be a hundred thousand models."""
+        pages: list[bytes] = []
+        following: str | None = after
+        while following is not None:
+            page = self._residency.models(prefix=prefix, limit=MAX_PAGE, after=following)
+            rows = list(_rows(page, only_ready=only_ready))
+            if rows:
+                pages.append(to_json(rows)[1:-1])
+            following = page.next
+            await asyncio.sleep(0)
+        return b"[" + b",".join(pages) + b"]"
+
+
+def _get(
+    path: str,
+    summary: str,
+    handler: Handler,
+    answer: str,
+    fails: tuple[int, ...] = (),
+    *,
+    versioned: bool = False,
+) -> Route:
+    return Route(path, (Operation("GET", summary, handler, answer, fails=fails),), versioned=versioned)
+
+
+def _not_yet(summary: str, handler: Handler) -> Operation:
+    return Operation("GET", f"{summary} Not implemented: answers 501.", handler, "Error", status=501)
+
+
+def _absent(what: str) -> Handler:
+    async def handle(_exchange: Exchange) -> Reply:
+        raise UnsupportedError(
+            f"this server does not have the extension for {what}; GET /v2 lists those it has"
+        )
+
+    return handle
+
+
+def _verb(name: str, call: Callable[..., Awaitable[ModelStatus]], summary: str) -> Route:
+    async def handle(exchange: Exchange) -> Reply:
+        _refuse_overrides(exchange.body)
+        await call(exchange.ref, deadline_s=exchange.deadline_s)
+        return json_reply({"name": exchange.ref.name, name: True})
+
+    operation = Operation(
+        "POST",
+        summary,
+        handle,
+        "Object",
+        body="OipRepositoryRequest",
+        fails=(403, 404, 501, 503, 507),
+        admin=True,
+    )
+    return Route(f"/v2/repository/models/{{model}}/{name}", (operation,))
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object in ``body``; none at all counts as an empty one."""
+    if not body.strip():
+        return {}
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise InvalidInputError(f"expected an empty body or a JSON object, found another: {error}") from error
+
+
+def _wants_ready(body: bytes) -> bool:
+    value = _object(body).get("ready", False)
+    if not isinstance(value, bool):
+        raise InvalidInputError(f"expected true or false for 'ready', found: {str(value)[:40]!r}")
+    return value
+
+
+def _refuse_overrides(body: bytes) -> None:
+    """Refuse a load that brings its own configuration or files; parameters that only hint are ignored."""
+    parameters = _object(body).get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise InvalidInputError(f"expected an object for 'parameters', found: {str(parameters)[:40]!r}")
+    for name in parameters:
+        if name.startswith(_OVERRIDES):
+            raise UnsupportedError(
+                f"expected the model's files in the store, found them in the request: parameter {name[:40]!r}"
+            )
+
+
+def _rows(page: ModelPage, *, only_ready: bool) -> Iterator[dict[str, str]]:
+    for model in page.models:
+        for version in model.versions:
+            if only_ready and version.state is not VersionState.READY:
+                continue
+            yield {
+                "name": version.name,
+                "version": str(version.version),
+                "state": version.state.value,
+                "reason": version.reason,
+            }
+
+
+def _next_link(page: ModelPage, prefix: str, limit: int) -> list[tuple[bytes, bytes]]:
+    if page.next is None:
+        return []
+    query = urlencode({"prefix": prefix, "limit": limit, "after": page.next})
+    return [(b"link", f'</v2/repository/index?{query}>; rel="next"'.encode("ascii"))]
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": spec.datatype or _ANY_TYPE, "shape": list(spec.shape)}

@@ -1,0 +1,195 @@
+"""Ordinary routes as a table: what there is, what it takes, who answers. Dispatch, OpenAPI and tests all read it.
+
+A protocol's file lists ``Route`` records; ``Endpoint`` runs one of them: it checks the method and the guard, reads
+the address, the query and the body, calls the handler and turns whatever it raises into the error body. Handlers
+see an ``Exchange`` and give a ``Reply``; they never see ASGI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+from urllib.parse import parse_qsl
+
+from hotset.api.address import model_ref, raw_path
+from hotset.api.body import BodyReader, ClientGoneError
+from hotset.api.dataplane import DataPlane
+from hotset.api.errors import HttpError, HttpKind, error_reply
+from hotset.api.guard import Guard
+from hotset.api.headers import read_headers
+from hotset.api.predictions import Explain, own_words
+from hotset.api.reply import Receive, Reply, Scope, Send, send_reply
+from hotset.errors import HotsetError, InvalidInputError
+from hotset.keys import ModelRef
+
+MODEL: Final = "{model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request: the model it names (``ModelRef("")`` where the route has none), its query, body and deadline."""
+
+    ref: ModelRef
+    query: Mapping[str, str]
+    body: bytes
+    deadline_s: float
+
+    def flag(self, name: str) -> bool:
+        """Return a yes-or-no query parameter; absent means no.
+
+        Raises:
+            InvalidInputError: it is neither.
+        """
+        value = self.query.get(name, "false").lower()
+        if value not in {"true", "1", "false", "0"}:
+            raise InvalidInputError(
+                f"expected true or false for the query parameter {name!r}, found: {value[:40]!r}"
+            )
+        return value in {"true", "1"}
+
+    def count(self, name: str, *, default: int, most: int) -> int:
+        """Return a whole number from 1 to ``most``.
+
+        Raises:
+            InvalidInputError: it is not one.
+        """
+        value = self.query.get(name)
+        if value is None:
+            return default
+        if value.isascii() and value.isdigit() and len(value) < 10 and 1 <= int(value) <= most:
+            return int(value)
+        raise InvalidInputError(
+            f"expected a number from 1 to {most} for the query parameter {name!r}, found: {value[:40]!r}"
+        )
+
+
+Handler: TypeAlias = Callable[[Exchange], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A query parameter, as the API document shows it. ``type`` is a JSON Schema type."""
+
+    name: str
+    type: str
+    help: str
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of a route. Without a handler it is answered by the prediction routes in front of all others.
+
+    ``body`` and ``answer`` name schemas of the API document; an empty ``answer`` is not JSON. ``fails`` are the
+    statuses that it can answer beside those of every route.
+    """
+
+    method: str
+    summary: str
+    handler: Handler | None
+    answer: str = ""
+    body: str = ""
+    query: tuple[Parameter, ...] = ()
+    fails: tuple[int, ...] = ()
+    status: int = 200
+    admin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One path. ``versioned`` ones exist a second time with ``/versions/{version}`` behind the model."""
+
+    path: str
+    operations: tuple[Operation, ...]
+    versioned: bool = False
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every path that it answers, as the API document writes them."""
+        if not self.versioned:
+            return (self.path,)
+        return (self.path, self.path.replace(MODEL, f"{MODEL}/versions/{{version}}"))
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTable:
+    """All ordinary routes of one protocol, in the order in which they are tried."""
+
+    protocol: str
+    routes: tuple[Route, ...]
+    explain: Explain = own_words
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every endpoint needs and none owns."""
+
+    dataplane: DataPlane
+    bodies: BodyReader
+    guard: Guard
+
+
+class Endpoint:
+    """One route as an ASGI callable. It expects ``scope["path"]`` still percent-encoded."""
+
+    def __init__(self, route: Route, *, explain: Explain, around: Surroundings) -> None:
+        prefix, found, suffix = route.path.partition(MODEL)
+        self._names_model = bool(found)
+        self._prefix = prefix.encode()
+        self._suffix = suffix.encode()
+        self._versioned = route.versioned
+        self._operations = {operation.method: operation for operation in route.operations}
+        self._explain = explain
+        self._around = around
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        ref: ModelRef | None = None
+        try:
+            operation, handler = self._choose(scope)
+            if operation.admin:
+                self._around.guard(scope)
+            ref = self._ref(scope)
+            reply = await handler(await self._exchange(ref or ModelRef(""), scope, receive))
+        except ClientGoneError:
+            return
+        except HotsetError as error:
+            reply = error_reply(error, message=None if ref is None else self._explain(error, ref))
+        except Exception as error:  # noqa: BLE001 - the last border: it is logged and answered
+            reply = error_reply(error)
+        await send_reply(reply, send)
+
+    def _choose(self, scope: Scope) -> tuple[Operation, Handler]:
+        method = scope["method"]
+        operation = self._operations.get("GET" if method == "HEAD" else method)
+        if operation is None or operation.handler is None:
+            allowed = ", ".join(self._operations)
+            raise HttpError(
+                f"expected {allowed} on {scope['path'][:200]}, found: {method}",
+                kind=HttpKind.METHOD_NOT_ALLOWED,
+                headers=[(b"allow", allowed.encode())],
+            )
+        return operation, operation.handler
+
+    def _ref(self, scope: Scope) -> ModelRef | None:
+        if not self._names_model:
+            return None
+        return model_ref(raw_path(scope), prefix=self._prefix, suffix=self._suffix, versioned=self._versioned)
+
+    async def _exchange(self, ref: ModelRef, scope: Scope, receive: Receive) -> Exchange:
+        headers = read_headers(scope["headers"])
+        body = b""
+        if scope["method"] == "POST":
+            body = await self._around.bodies.read(receive, declared=headers.length)
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+        return Exchange(ref, query, body, self._around.dataplane.deadline(headers.timeout_s))
+
+
+class NoSuchRoute:
+    """Answers every path that no route has. An object, because Starlette takes plain functions for views."""
+
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        error = HttpError(
+            f"no such route: {scope['method']} {scope['path'][:200]}; GET /openapi.json lists those there are",
+            kind=HttpKind.ROUTE_NOT_FOUND,
+        )
+        await send_reply(error_reply(error), send)
