@@ -1,7 +1,6 @@
-"""Object stores: S3, GCS, Azure, a local directory or memory, one code path through obstore.
+"""The seam between hotset and whatever holds the models: objects by path, listed, read whole or downloaded to a file.
 
-The only file that imports obstore. It translates obstore's errors into ours, normalises what stores disagree on
-(quoted etags, ranges answered whole, ``If-Match`` ignored), and never holds a large object whole in memory.
+The catalog and the sync loop list; the disk tier downloads. No implementation holds a large object whole in memory.
 """
 
 from __future__ import annotations
@@ -16,7 +15,11 @@ from hotset.errors import StoreError
 
 @dataclass(frozen=True, slots=True)
 class ObjectMeta:
-    """One object as a listing shows it. ``path`` is relative to the store's root, ``/`` between parts."""
+    """One object as a listing shows it. ``path`` is relative to the store's root, ``/`` between parts.
+
+    ``etag`` is never empty and has no quotes; a store without etags gets one made of the time of the last change.
+    ``path`` is the store's own text: it may hold anything, and only the catalog decides what is a model's.
+    """
 
     path: str
     size: int
@@ -61,5 +64,25 @@ class ObjectStore(Protocol):
             ObjectChangedError: it is no longer the object that was listed.
             StoreError: the store did not answer, refused or cut the answer short.
             OSError: the disk's fault.
+        """
+        ...
+
+
+class WritableStore(ObjectStore, Protocol):
+    """A store that objects can be put into: for tests and for publishing, never used to serve."""
+
+    async def write(self, path: str, data: bytes) -> None:
+        """Put an object, replacing the one of that path.
+
+        Raises:
+            StoreError: the store did not answer, or refused.
+        """
+        ...
+
+    async def delete(self, path: str) -> None:
+        """Remove an object; one that is not there is no error.
+
+        Raises:
+            StoreError: the store did not answer, or refused.
         """
         ...

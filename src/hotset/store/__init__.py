@@ -1,0 +1,21 @@
+"""Object stores behind one protocol: S3, GCS, Azure, a local directory, memory, or several of them as one.
+
+``open_store`` turns a URL into a store; ``MountedStore`` joins several. Nothing here knows of models or versions, and no
+other part of hotset imports obstore.
+"""
+
+from __future__ import annotations
+
+from hotset.store.base import ObjectChangedError, ObjectMeta, ObjectStore, WritableStore
+from hotset.store.location import StoreLimits, open_store
+from hotset.store.mounted import MountedStore
+
+__all__ = [
+    "MountedStore",
+    "ObjectChangedError",
+    "ObjectMeta",
+    "ObjectStore",
+    "StoreLimits",
+    "WritableStore",
+    "open_store",
+]

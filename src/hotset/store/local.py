@@ -1,0 +1,228 @@
+"""A local directory as a store.
+
+Not through obstore's own local store, which was tried first: there a link that makes a loop, a control character or a
+byte that is not UTF-8 in one name fails the listing of all the others, names that end in ``#1`` are not shown at all,
+links lead out of the root, and a named pipe blocks the reader for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from hotset.errors import StoreError
+from hotset.store.base import ObjectChangedError, ObjectMeta
+from hotset.store.target import TargetFile, in_thread, write_at
+
+_PAGE = 1000
+_BUFFER_BYTES = 1 << 20
+_SLICE_BYTES = 16 << 20
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+"""Not blocking, for the sake of named pipes; it changes nothing for files."""
+
+_MAX_LINKS = 4
+"""Directory links followed on the way to one file: enough for ``latest`` inside a linked model, few enough that
+directories full of links to each other cannot make a listing endless."""
+
+_GONE = frozenset({errno.ENOENT, errno.ENOTDIR})
+_SKIPPED = _GONE | {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG}
+"""What hides one entry and not its neighbours: gone since, a dangling link, a ``lost+found`` that is not ours to read.
+Any other error (EIO, ESTALE) fails the listing, so that a disk's fault is not taken for deleted models."""
+
+
+class LocalStore:
+    """A directory. Links are followed as long as they stay inside it; ones that lead out are not shown.
+
+    Safe for many tasks at once; all file work is done in threads.
+    """
+
+    def __init__(self, root: Path, *, max_parallel: int = 16) -> None:
+        self._root = os.path.realpath(root)
+        self._slots = asyncio.Semaphore(max_parallel)
+
+    @property
+    def url(self) -> str:
+        return self._root
+
+    async def list(self, prefix: str = "") -> AsyncIterator[Sequence[ObjectMeta]]:
+        objects = self._walk(prefix)
+        while page := await in_thread(lambda: [*islice(objects, _PAGE)]):
+            yield page
+
+    async def read(self, path: str, *, limit_bytes: int = 1 << 20) -> bytes | None:
+        return await in_thread(partial(self._read, path, limit_bytes))
+
+    async def download(self, object_: ObjectMeta, target: Path) -> None:
+        async with self._slots, TargetFile(target) as file:
+            for start in range(0, max(object_.size, 1), _SLICE_BYTES):
+                await in_thread(partial(self._copy_slice, object_, start, file.descriptor))
+
+    async def write(self, path: str, data: bytes) -> None:
+        await in_thread(partial(self._write, path, data))
+
+    async def delete(self, path: str) -> None:
+        await in_thread(partial(self._delete, path))
+
+    # The rest runs in threads.
+
+    def _walk(self, prefix: str) -> Iterator[ObjectMeta]:
+        if not stat.S_ISDIR(self._stat_root().st_mode) or not _is_plain(prefix.rstrip("/")):
+            return
+        start = self._real(prefix)
+        if self._contains(start):
+            yield from self._below(start, prefix, (start,), 0)
+
+    def _stat_root(self) -> os.stat_result:
+        try:
+            return Path(self._root).stat()
+        except OSError as error:
+            raise self._failed("is away", error) from error
+
+    def _below(self, directory: str, prefix: str, above: tuple[str, ...], links: int) -> Iterator[ObjectMeta]:
+        """Yield the files below the real path ``directory``; ``above`` has the real paths that led here."""
+        for entry in self._scan(directory):
+            found = self._look(entry)
+            if found is None:
+                continue
+            real, status = found
+            path = prefix + entry.name
+            if stat.S_ISREG(status.st_mode):
+                yield _meta(path, status)
+            elif stat.S_ISDIR(status.st_mode) and real not in above:
+                followed = links + (real != entry.path)
+                if followed <= _MAX_LINKS:
+                    yield from self._below(real, f"{path}/", (*above, real), followed)
+
+    def _scan(self, directory: str) -> Sequence[os.DirEntry[str]]:
+        try:
+            with os.scandir(directory) as entries:
+                return sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            if error.errno in _SKIPPED and directory != self._root:
+                return ()
+            raise self._failed("cannot be listed", error) from error
+
+    def _look(self, entry: os.DirEntry[str]) -> tuple[str, os.stat_result] | None:
+        try:
+            if not entry.is_symlink():
+                return entry.path, entry.stat(follow_symlinks=False)
+            real = os.path.realpath(entry.path)
+            return (real, Path(real).stat()) if self._contains(real) else None
+        except OSError as error:
+            if error.errno in _SKIPPED:
+                return None
+            raise self._failed("cannot be listed", error) from error
+
+    def _real(self, path: str) -> str:
+        return os.path.realpath(f"{self._root}/{path}")
+
+    def _contains(self, real: str) -> bool:
+        return real == self._root or real.startswith(self._root.rstrip("/") + "/")
+
+    def _open(self, path: str) -> int:
+        """Open a regular file of the store; anything else at its path counts as no such file."""
+        real = self._real(path)
+        if not _is_plain(path) or not self._contains(real):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        source = os.open(real, _READ)
+        if not stat.S_ISREG(os.fstat(source).st_mode):
+            os.close(source)
+            raise FileNotFoundError(errno.ENOENT, "Not a regular file", path)
+        return source
+
+    def _read(self, path: str, limit_bytes: int) -> bytes | None:
+        try:
+            with os.fdopen(self._open(path), "rb") as source:
+                data = source.read(limit_bytes + 1)
+        except OSError as error:
+            if error.errno in _GONE:
+                return None
+            raise self._failed(f"cannot be read at {path!r}", error) from error
+        if len(data) > limit_bytes:
+            raise StoreError(f"{path!r} in {self.url} is larger than the limit of {limit_bytes} bytes")
+        return data
+
+    def _copy_slice(self, object_: ObjectMeta, start: int, target: int) -> None:
+        """Copy one slice. Checked before and after each, because a path has no version that one could ask for."""
+        source = self._open_listed(object_)
+        try:
+            end = min(start + _SLICE_BYTES, object_.size)
+            while start < end:
+                data = self._read_at(object_, source, min(_BUFFER_BYTES, end - start), start)
+                write_at(target, data, start)
+                start += len(data)
+            self._check(object_, source)
+        finally:
+            os.close(source)
+
+    def _open_listed(self, object_: ObjectMeta) -> int:
+        try:
+            source = self._open(object_.path)
+        except OSError as error:
+            if error.errno in _GONE:
+                raise ObjectChangedError(f"{object_.path!r} in {self.url} is gone; list again") from error
+            raise self._failed(f"cannot be read at {object_.path!r}", error) from error
+        try:
+            self._check(object_, source)
+        except BaseException:
+            os.close(source)
+            raise
+        return source
+
+    def _read_at(self, object_: ObjectMeta, source: int, count: int, offset: int) -> bytes:
+        try:
+            data = os.pread(source, count, offset)
+        except OSError as error:
+            raise self._failed(f"cannot be read at {object_.path!r}", error) from error
+        if not data:
+            raise ObjectChangedError(f"{object_.path!r} in {self.url} became shorter; list again")
+        return data
+
+    def _check(self, object_: ObjectMeta, source: int) -> None:
+        found = _meta(object_.path, os.fstat(source))
+        if (found.size, found.etag) != (object_.size, object_.etag):
+            raise ObjectChangedError(f"{object_.path!r} in {self.url} has changed since it was listed")
+
+    def _write(self, path: str, data: bytes) -> None:
+        if not _is_plain(path):
+            raise StoreError(f"not a path that {self.url} could hold: {path!r}")
+        target = Path(self._root, path)
+        part = target.with_name(f".{secrets.token_hex(8)}.part")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(data)
+            part.replace(target)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                part.unlink()
+            raise self._failed(f"cannot be written at {path!r}", error) from error
+
+    def _delete(self, path: str) -> None:
+        if not _is_plain(path):
+            return
+        try:
+            Path(self._root, path).unlink(missing_ok=True)
+        except OSError as error:
+            raise self._failed(f"cannot be written at {path!r}", error) from error
+
+    def _failed(self, what: str, error: OSError) -> StoreError:
+        return StoreError(f"the directory {self.url} {what}: {error.strerror or error}")
+
+
+def _is_plain(path: str) -> bool:
+    """Tell whether joining ``path`` to a directory stays below it, as far as the text alone can tell."""
+    return "\0" not in path and not path.startswith("/") and ".." not in path.split("/")
+
+
+def _meta(path: str, status: os.stat_result) -> ObjectMeta:
+    # The inode too: files of one model family often have one size, and a build may give them one date.
+    etag = f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
+    return ObjectMeta(path=path, size=status.st_size, etag=etag, modified_s=status.st_mtime)

@@ -1,0 +1,54 @@
+"""Several stores as one: each name is a folder at the top, so that a static list of models needs no code of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+from hotset.errors import ConfigError
+from hotset.store.base import ObjectChangedError, ObjectMeta, ObjectStore
+
+
+class MountedStore:
+    """The stores of ``mounts``, each seen below its name (which may hold ``/``). Safe for many tasks at once."""
+
+    def __init__(self, mounts: Mapping[str, ObjectStore]) -> None:
+        self._mounts = {f"{name}/": store for name, store in sorted(mounts.items())}
+        for outer, inner in pairwise(sorted(self._mounts)):
+            if inner.startswith(outer):
+                raise ConfigError(
+                    f"the model {inner[:-1]!r} lies inside the model {outer[:-1]!r}; rename one of them"
+                )
+
+    @property
+    def url(self) -> str:
+        return ", ".join(f"{folder[:-1]}: {store.url}" for folder, store in self._mounts.items())
+
+    async def list(self, prefix: str = "") -> AsyncIterator[Sequence[ObjectMeta]]:
+        for folder, store in self._mounts.items():
+            if not (folder.startswith(prefix) or prefix.startswith(folder)):
+                continue
+            async for page in store.list(prefix[len(folder) :]):
+                yield [replace(object_, path=folder + object_.path) for object_ in page]
+
+    async def read(self, path: str, *, limit_bytes: int = 1 << 20) -> bytes | None:
+        found = self._find(path)
+        if found is None:
+            return None
+        store, inner = found
+        return await store.read(inner, limit_bytes=limit_bytes)
+
+    async def download(self, object_: ObjectMeta, target: Path) -> None:
+        found = self._find(object_.path)
+        if found is None:
+            raise ObjectChangedError(f"no store is mounted for the object: {object_.path!r}")
+        store, inner = found
+        await store.download(replace(object_, path=inner), target)
+
+    def _find(self, path: str) -> tuple[ObjectStore, str] | None:
+        for end, character in enumerate(path):
+            if character == "/" and (store := self._mounts.get(path[: end + 1])) is not None:
+                return store, path[end + 1 :]
+        return None

@@ -1,0 +1,201 @@
+"""A store that obstore reaches: S3, GCS, Azure, memory. Downloads are verified against what was listed.
+
+Stores in the field disagree: ``If-Match`` is obeyed, ignored or misunderstood, a range is answered as one or not. So
+the etag and size of each answer are compared, and what a store was seen not to do is not asked of it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import obstore
+from obstore.exceptions import PreconditionError
+
+from hotset.errors import StoreError
+from hotset.store.base import ObjectChangedError, ObjectMeta
+from hotset.store.listing import Listing
+from hotset.store.target import TargetFile
+from hotset.store.translation import (
+    OBSTORE_ERRORS,
+    if_match,
+    is_range_refusal,
+    meta_from,
+    status_of,
+    store_error,
+    translated,
+)
+
+if TYPE_CHECKING:  # obstore has these only for type checkers
+    from obstore import BytesStream, GetOptions, GetResult
+    from obstore.store import ObjectStore as RawStore
+
+_CHUNK_BYTES: Final = 1 << 20
+
+
+class _RangeRefusedError(Exception):
+    """The store does not answer parts as parts."""
+
+
+class RemoteStore:
+    """A bucket below a prefix. Owned by one event loop; safe for many of its tasks at once.
+
+    At most ``max_parallel`` GETs are under way, each with a few MiB in memory. ``root`` is the prefix that ``store``
+    itself puts before all paths.
+    """
+
+    def __init__(
+        self, store: RawStore, *, url: str, root: str = "", max_parallel: int = 16, part_bytes: int = 16 << 20
+    ) -> None:
+        self._store = store
+        self._url = url
+        self._root = root
+        self._max_parallel = max_parallel
+        self._part_bytes = part_bytes
+        self._slots = asyncio.Semaphore(max_parallel)
+        self._answers_ranges = True
+        self._obeys_if_match = True
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    async def list(self, prefix: str = "") -> AsyncIterator[Sequence[ObjectMeta]]:
+        listing = Listing(self._store, url=self._url, root=self._root, prefix=prefix)
+        async for page in listing.pages():
+            yield page
+
+    async def read(self, path: str, *, limit_bytes: int = 1 << 20) -> bytes | None:
+        try:
+            async with self._slots:
+                result = await obstore.get_async(self._store, path)
+                size = result.meta["size"]
+                data = bytes(await result.bytes_async()) if size <= limit_bytes else None
+        except FileNotFoundError:
+            return None
+        except OBSTORE_ERRORS as error:
+            raise store_error(error, url=self._url, doing=f"to read {path!r}") from error
+        if data is None:
+            raise StoreError(f"{path!r} in {self._url} has {size} bytes; the limit is {limit_bytes} bytes")
+        return data
+
+    async def download(self, object_: ObjectMeta, target: Path) -> None:
+        async with TargetFile(target) as file:
+            if object_.size > self._part_bytes and self._answers_ranges:
+                try:
+                    await self._copy_parts(object_, file)
+                except _RangeRefusedError:
+                    self._answers_ranges = False
+                else:
+                    return
+            await self._copy(object_, file, None)
+
+    async def write(self, path: str, data: bytes) -> None:
+        with translated(self._url, f"to write {path!r}"):
+            await obstore.put_async(self._store, path, data)
+
+    async def delete(self, path: str) -> None:
+        try:
+            await obstore.delete_async(self._store, path)
+        except FileNotFoundError:
+            return
+        except OBSTORE_ERRORS as error:
+            raise store_error(error, url=self._url, doing=f"to delete {path!r}") from error
+
+    async def _copy_parts(self, object_: ObjectMeta, file: TargetFile) -> None:
+        """Copy by ranges in parallel; the first failure ends the others and is the one that is raised."""
+        starts = range(0, object_.size, self._part_bytes)
+        parts = ((start, min(start + self._part_bytes, object_.size)) for start in starts)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(len(starts), self._max_parallel)):
+                    group.create_task(self._copy_each(object_, file, parts))
+        except ExceptionGroup as failures:
+            first = failures.exceptions[0]
+            raise first from first.__cause__
+
+    async def _copy_each(
+        self, object_: ObjectMeta, file: TargetFile, parts: Iterator[tuple[int, int]]
+    ) -> None:
+        for part in parts:
+            await self._copy(object_, file, part)
+
+    async def _copy(self, object_: ObjectMeta, file: TargetFile, part: tuple[int, int] | None) -> None:
+        """Copy one GET's answer to its place in the file, and count it."""
+        offset, end = part or (0, object_.size)
+        async with self._slots:
+            result = await self._get(object_, part)
+            if result is None:
+                return
+            if part is not None and tuple(result.range) != part:
+                raise _RangeRefusedError
+            stream = result.stream(min_chunk_size=_CHUNK_BYTES)
+            while chunk := await self._next(object_, stream):
+                await file.write(chunk, offset)
+                offset += len(chunk)
+        if offset != end:
+            raise StoreError(f"{self._url} sent another number of bytes than it announced: {object_.path!r}")
+
+    async def _next(self, object_: ObjectMeta, stream: BytesStream) -> bytes | None:
+        with translated(self._url, f"to send {object_.path!r}"):
+            return await anext(stream, None)
+
+    async def _get(self, object_: ObjectMeta, part: tuple[int, int] | None) -> GetResult | None:
+        """Ask for an object or a part of it, on condition that it is the listed one; None if it is known to be empty."""
+        condition = if_match(object_.etag) if self._obeys_if_match else None
+        try:
+            result = await self._ask(object_, part, condition)
+        except PreconditionError:
+            result = await self._ask_again(object_, part)
+        except FileNotFoundError as error:
+            if (
+                object_.size == 0
+            ):  # the marker of an empty folder; or gone, and then what was listed is still right
+                return None
+            raise self._gone(object_) from error
+        self._check(object_, result)
+        return result
+
+    async def _ask_again(self, object_: ObjectMeta, part: tuple[int, int] | None) -> GetResult:
+        """Ask without a condition, to learn whether the object changed or the store misunderstands conditions."""
+        try:
+            result = await self._ask(object_, part, None)
+        except FileNotFoundError as error:
+            raise self._gone(object_) from error
+        self._check(object_, result)
+        self._obeys_if_match = False
+        return result
+
+    async def _ask(
+        self, object_: ObjectMeta, part: tuple[int, int] | None, condition: str | None
+    ) -> GetResult:
+        options: GetOptions = {}
+        if part is not None:
+            options["range"] = part
+        if condition is not None:
+            options["if_match"] = condition
+        try:
+            return await obstore.get_async(self._store, object_.path, options=options)
+        except (PreconditionError, FileNotFoundError):
+            raise
+        except OBSTORE_ERRORS as error:
+            if is_range_refusal(error):
+                raise _RangeRefusedError from error
+            if status_of(error) == "416":
+                raise self._changed(object_) from error
+            raise store_error(error, url=self._url, doing=f"to send {object_.path!r}") from error
+
+    def _check(self, object_: ObjectMeta, result: GetResult) -> None:
+        found = meta_from(result.meta)
+        # An answer without an etag can only be judged by its size, unless the listing had none either.
+        same_etag = result.meta["e_tag"] is None if if_match(object_.etag) else False
+        if found.size != object_.size or not (same_etag or found.etag == object_.etag):
+            raise self._changed(object_)
+
+    def _changed(self, object_: ObjectMeta) -> ObjectChangedError:
+        return ObjectChangedError(f"{object_.path!r} in {self._url} has changed since it was listed")
+
+    def _gone(self, object_: ObjectMeta) -> ObjectChangedError:
+        return ObjectChangedError(f"{object_.path!r} in {self._url} is gone; list again")
