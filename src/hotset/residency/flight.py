@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
+from functools import partial
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -17,7 +18,10 @@ S = TypeVar("S")
 
 
 class Flight(Generic[T, S]):
-    """One piece of work in the air. ``phase`` is the worker's word for how far it is, for status pages."""
+    """One piece of work in the air. ``phase`` is the worker's word for how far it is, for status pages.
+
+    ``waiters`` are those who still wait, in the order in which they came; who goes away leaves nothing behind.
+    """
 
     __slots__ = ("phase", "started_s", "task", "waiters")
 
@@ -25,7 +29,7 @@ class Flight(Generic[T, S]):
         self.started_s = started_s
         self.phase = ""
         self.task: asyncio.Task[None] | None = None
-        self.waiters: list[asyncio.Future[S]] = []
+        self.waiters: dict[asyncio.Future[S], None] = {}
 
 
 class Flights(Generic[K, T, S]):
@@ -53,17 +57,18 @@ class Flights(Generic[K, T, S]):
             flight = Flight(now_s)
             self._flights[key] = flight
             flight.task = asyncio.create_task(self._lead(key, flight, work), name=f"flight {key!s}")
+            flight.task.add_done_callback(partial(self._ended, key, flight))
         return flight
 
     async def join(self, key: K, work: Callable[[Flight[T, S]], Awaitable[T]], *, now_s: float) -> S:
         """Return a share of the result of ``key``'s flight, which ``work`` leads if there is none yet.
 
         Raises:
-            whatever ``work`` raised, to every caller; the failure is not kept.
+            whatever ``work`` raised, to every caller, or ``share`` to this one; the failure is not kept.
         """
         flight = self.start(key, work, now_s=now_s)
         waiter: asyncio.Future[S] = asyncio.get_running_loop().create_future()
-        flight.waiters.append(waiter)
+        flight.waiters[waiter] = None
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -71,6 +76,8 @@ class Flights(Generic[K, T, S]):
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self._give_back(waiter.result())
             raise
+        finally:
+            flight.waiters.pop(waiter, None)
 
     async def close(self) -> None:
         """Cancel every flight and wait until it has ended."""
@@ -83,16 +90,32 @@ class Flights(Generic[K, T, S]):
         try:
             result = await work(flight)
         except asyncio.CancelledError:
-            self._land(key, flight, lambda waiter: waiter.cancel())
+            self._land(key, flight, asyncio.Future.cancel)
             raise
         except Exception as error:  # noqa: BLE001 - every caller receives it
-            failure = error
-            self._land(key, flight, lambda waiter: waiter.set_exception(failure))
+            self._land(key, flight, partial(_fail, error))
         else:
-            self._land(key, flight, lambda waiter: waiter.set_result(self._share(key, result)))
+            self._land(key, flight, partial(self._hand_over, key, result))
+
+    def _hand_over(self, key: K, result: T, waiter: asyncio.Future[S]) -> None:
+        try:
+            share = self._share(key, result)
+        except Exception as error:  # noqa: BLE001 - this caller receives it; the others have shares of their own
+            waiter.set_exception(error)
+        else:
+            waiter.set_result(share)
 
     def _land(self, key: K, flight: Flight[T, S], give: Callable[[asyncio.Future[S]], object]) -> None:
         del self._flights[key]
-        for waiter in flight.waiters:
+        for waiter in tuple(flight.waiters):
             if not waiter.done():
                 give(waiter)
+
+    def _ended(self, key: K, flight: Flight[T, S], _task: asyncio.Task[None]) -> None:
+        """A task that is cancelled before its first step never runs ``_lead``: its callers are told here."""
+        if self._flights.get(key) is flight:
+            self._land(key, flight, asyncio.Future.cancel)
+
+
+def _fail(error: Exception, waiter: asyncio.Future[S]) -> None:
+    waiter.set_exception(error)

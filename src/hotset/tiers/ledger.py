@@ -61,6 +61,13 @@ class Capacity(NamedTuple):
             and (self.device_bytes is None or weight.device_bytes <= self.device_bytes)
         )
 
+    def is_eased(self, target: Weight, without: Weight) -> bool:
+        """Whether taking ``without`` off ``target`` lowers a part that is over its limit."""
+        return any(
+            limit is not None and total > limit and part > 0
+            for limit, total, part in zip(self, target, without, strict=True)
+        )
+
 
 class Entry(Generic[K, V]):
     """Something in a tier. ``holds`` counts those who use it (leases, pins of the tier above): no victim while > 0."""
@@ -117,7 +124,7 @@ class Ledger(Generic[K, V]):
     def __init__(
         self, capacity: Capacity, *, order: Callable[[], Iterator[K]], wake: Callable[[], None] = lambda: None
     ) -> None:
-        """``order`` yields keys, the first to go first; ``wake`` is called when ``advance`` is worth calling."""
+        """``order`` yields keys, each once, the first to go first; ``wake`` is called when ``advance`` is worth calling."""
         self.capacity = capacity
         self.entries: dict[K, Entry[K, V]] = {}
         self._order = order
@@ -192,12 +199,17 @@ class Ledger(Generic[K, V]):
             self._wake()
 
     def commit(self, reservation: Reservation[K], value: V) -> Entry[K, V]:
-        """Turn a granted reservation into the entry of its key; one that was there before is superseded."""
+        """Turn a granted reservation into the entry of its key; one that was there before is superseded.
+
+        A pin belongs to the key, so the new entry takes it over.
+        """
         if reservation not in self._reservations or not reservation.is_granted:
             raise RuntimeError(f"commit of a reservation that is not granted: {reservation.key!s}")
         self._close(reservation)
-        self.evict(reservation.key, Cause.SUPERSEDED)
-        return self.adopt(reservation.key, value, reservation.weight)
+        replaced = self.evict(reservation.key, Cause.SUPERSEDED)
+        entry = self.adopt(reservation.key, value, reservation.weight)
+        entry.pinned = replaced is not None and replaced.pinned
+        return entry
 
     def adopt(self, key: K, value: V, weight: Weight) -> Entry[K, V]:
         """Enter what is there already (found on disk at start), whatever the capacity; ``advance`` shrinks it."""
@@ -237,6 +249,8 @@ class Ledger(Generic[K, V]):
 
     def freed(self, entry: Entry[K, V]) -> None:
         """The room of an entry that was handed out has come back."""
+        if not entry.handed_out or entry not in self._draining:
+            raise RuntimeError(f"freed twice, or before it was handed out: {entry.key!s}")
         self._draining.remove(entry)
         self._leaving = self._leaving.minus(entry.weight)
         self._wake()
@@ -248,6 +262,16 @@ class Ledger(Generic[K, V]):
         entry.holds -= 1
         if entry.holds == 0 and (entry.cause is not None or self._reservations):
             self._wake()
+
+    def pin(self, key: K, *, pinned: bool) -> bool:
+        """A pinned entry is no victim of capacity. Returns False if there is none."""
+        entry = self.entries.get(key)
+        if entry is None:
+            return False
+        entry.pinned = pinned
+        if not pinned and self._reservations:
+            self._wake()
+        return True
 
     def check_invariants(self) -> None:
         """Recompute every sum from the entries and compare. For tests and for the sync loop's pass."""
@@ -277,31 +301,37 @@ class Ledger(Generic[K, V]):
                 )
 
     def _shrink_to_capacity(self) -> None:
-        if not self.capacity.holds(self._resident):
-            for key in self._victims_for(NOTHING) or ():
-                self.evict(key, Cause.CAPACITY)
+        """What was adopted beyond the capacity leaves, as far as it is free to."""
+        victims, _ = self._choose(self.commitment)
+        for key in victims:
+            self.evict(key, Cause.CAPACITY)
 
     def _promise(self, reservation: Reservation[K]) -> None:
         needed = reservation.weight.minus(reservation.promised)
-        victims = self._victims_for(needed, but=reservation.key)
-        if victims is None:
+        victims, left = self._choose(self.commitment.plus(needed), but=reservation.key)
+        if not self.capacity.holds(left):
             return
         for key in victims:
             self.evict(key, Cause.CAPACITY)
         self._set_promised(reservation, reservation.weight)
 
-    def _victims_for(self, needed: Weight, *, but: K | None = None) -> list[K] | None:
-        """The shortest run of the eviction order that makes room, ``but`` last; None if even all would not."""
-        target = self.commitment.plus(needed)
+    def _choose(self, target: Weight, *, but: K | None = None) -> tuple[list[K], Weight]:
+        """Victims in eviction order, ``but`` last, until ``target`` fits or nobody is left; what is left of it.
+
+        Whoever takes nothing of what is short is passed over: device memory is not made by evicting what is in
+        host memory alone.
+        """
         victims: list[K] = []
         if self.capacity.holds(target):
-            return victims
+            return victims, target
         for key in self._evictable(but):
-            victims.append(key)
-            target = target.minus(self.entries[key].weight)
-            if self.capacity.holds(target):
-                return victims
-        return None
+            weight = self.entries[key].weight
+            if self.capacity.is_eased(target, weight):
+                victims.append(key)
+                target = target.minus(weight)
+                if self.capacity.holds(target):
+                    break
+        return victims, target
 
     def _evictable(self, but: K | None) -> Iterator[K]:
         spared = False

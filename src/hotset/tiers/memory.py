@@ -77,8 +77,11 @@ class MemoryTier(Generic[V]):
         eviction: Eviction[ModelRef] | None = None,
     ) -> None:
         """``wake`` is called when ``advance`` may have something to do; it must not call back at once."""
+        self.wake = wake
         self._recency: Eviction[ModelRef] = eviction if eviction is not None else LRU()
-        self._ledger: Ledger[ModelKey, V] = Ledger(capacity, order=self._keys_by_recency, wake=wake)
+        self._ledger: Ledger[ModelKey, V] = Ledger(
+            capacity, order=self._keys_by_recency, wake=lambda: self.wake()
+        )
         self._latest: dict[str, ModelKey] = {}
         self._versions: dict[str, set[ModelKey]] = {}
         self._unasked: dict[ModelKey, None] = {}
@@ -104,11 +107,10 @@ class MemoryTier(Generic[V]):
         self._leases += 1
         return Lease(self, entry)
 
-    def lease_key(self, key: ModelKey) -> Lease[V] | None:
-        """Return a lease on a version without noting a use."""
-        entry = self._ledger.entries.get(key)
-        if entry is None:
-            return None
+    def lease_entry(self, entry: Entry[ModelKey, V]) -> Lease[V]:
+        """Return a lease on an entry that is in memory, without noting a use."""
+        if self._ledger.entries.get(entry.key) is not entry:
+            raise RuntimeError(f"not in memory any more: {entry.key}")
         self._leases += 1
         return Lease(self, entry)
 
@@ -216,10 +218,7 @@ class MemoryTier(Generic[V]):
 
     def pin(self, key: ModelKey, *, pinned: bool) -> bool:
         """A pinned version is no victim of capacity. Returns False if it is not in memory."""
-        entry = self._ledger.entries.get(key)
-        if entry is not None:
-            entry.pinned = pinned
-        return entry is not None
+        return self._ledger.pin(key, pinned=pinned)
 
     def entries(self) -> tuple[Entry[ModelKey, V], ...]:
         return tuple(self._ledger.entries.values())
@@ -227,8 +226,9 @@ class MemoryTier(Generic[V]):
     def draining(self) -> tuple[Entry[ModelKey, V], ...]:
         return self._ledger.draining()
 
-    def versions_in_memory(self, name: str) -> frozenset[ModelKey]:
-        return frozenset(self._versions.get(name, ()))
+    def entries_of(self, name: str) -> tuple[Entry[ModelKey, V], ...]:
+        """Return the versions of one model that are in memory, ascending."""
+        return tuple(self._ledger.entries[key] for key in sorted(self._versions.get(name, ())))
 
     def forget_unused(self, ref: ModelRef) -> None:
         """Drop the last-used time of a word that means nothing in memory: after a load that failed."""
@@ -253,12 +253,12 @@ class MemoryTier(Generic[V]):
     def _forget(self, key: ModelKey) -> None:
         if key in self._ledger.entries:
             return  # superseded in place: the words now mean the new entry
+        versions = self._versions.get(key.name)
+        if versions is None or key not in versions:
+            return  # forgotten when it was evicted; by now its word may stand for a load that is under way
+        versions.discard(key)
         self._recency.remove(ModelRef(*key))
         self._unasked.pop(key, None)
-        versions = self._versions.get(key.name)
-        if versions is None:
-            return
-        versions.discard(key)
         if self._latest.get(key.name) == key:
             del self._latest[key.name]
         if not versions:
@@ -281,5 +281,15 @@ class MemoryTier(Generic[V]):
         yield from self._unasked
         for ref in self._recency.victims():
             entry = self.find(ref)
-            if entry is not None and self.entry_used_s(entry.key) == self._recency.last_used_s(ref):
+            if entry is not None and self._youngest_word(entry.key) == ref:
                 yield entry.key
+
+    def _youngest_word(self, key: ModelKey) -> ModelRef:
+        """The word that gives an entry its place: one of the two, also where both were used at the same time."""
+        number, latest = ModelRef(*key), ModelRef(key.name)
+        if self._latest.get(key.name) != key:
+            return number
+        number_s, latest_s = self._recency.last_used_s(number), self._recency.last_used_s(latest)
+        if latest_s is None or (number_s is not None and number_s > latest_s):
+            return number
+        return latest

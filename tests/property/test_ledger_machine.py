@@ -1,0 +1,286 @@
+"""The ledger against a small model, in every order of calls that Hypothesis finds: promise 1 and half of 2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import assume, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from hotset.errors import CapacityError
+from hotset.events import Cause
+from hotset.tiers.eviction import LRU
+from hotset.tiers.ledger import NOTHING, Capacity, Entry, Ledger, Reservation, Weight
+
+keys = st.integers(0, 5)
+weights = st.builds(Weight, st.just(1), st.integers(0, 6), st.integers(0, 3))
+limits = st.one_of(st.none(), st.integers(3, 8))
+capacities = st.builds(Capacity, st.one_of(st.none(), st.integers(1, 4)), limits, limits)
+causes = st.sampled_from([Cause.EXPLICIT, Cause.DELETED, Cause.PRESSURE])
+
+
+def total(weights: Iterator[Weight]) -> Weight:
+    result = NOTHING
+    for weight in weights:
+        result = result.plus(weight)
+    return result
+
+
+def exceeded(capacity: Capacity, weight: Weight) -> list[int]:
+    return [part for part, limit in enumerate(capacity) if limit is not None and weight[part] > limit]
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Keeps its own books: what is resident, leaving, promised and granted, and says who must go next."""
+
+    @initialize(capacity=capacities)
+    def start(self, capacity: Capacity) -> None:
+        self.capacity = capacity
+        self.lru: LRU[int] = LRU()
+        self.now_s = 0.0
+        self.woken = False
+        self.ledger: Ledger[int, str] = Ledger(capacity, order=self.lru.victims, wake=self.wake)
+        self.open: list[Reservation[int]] = []
+        self.grants: dict[Reservation[int], int] = {}
+        self.handed: list[Entry[int, str]] = []
+        self.ever_handed: set[Entry[int, str]] = set()
+        self.held: list[Entry[int, str]] = []
+
+    def wake(self) -> None:
+        self.woken = True
+
+    # The model: victims of one reservation after another, as the eviction order has them
+
+    def expected_victims(self) -> list[int]:
+        resident = {key: entry.weight for key, entry in self.ledger.entries.items()}
+        promised = {r: r.promised for r in self.open}
+        gone: list[int] = []
+        for reservation in self.open:
+            if promised[reservation] == reservation.weight:
+                continue
+            others = [w for r, w in promised.items() if r is not reservation]
+            chosen: list[int] = []
+            fits = False
+            for victim in [None, *self.candidates(resident, reservation.key)]:
+                left = [w for key, w in resident.items() if key not in chosen]
+                over = exceeded(self.capacity, total(iter([*left, *others, reservation.weight])))
+                if victim is not None and any(resident[victim][part] for part in over):
+                    chosen.append(victim)
+                    left = [w for key, w in resident.items() if key not in chosen]
+                    over = exceeded(self.capacity, total(iter([*left, *others, reservation.weight])))
+                if not over:
+                    fits = True
+                    break
+            if fits:
+                promised[reservation] = reservation.weight
+                gone += chosen
+                for key in chosen:
+                    del resident[key]
+        return gone
+
+    def candidates(self, resident: dict[int, Weight], spared: int) -> list[int]:
+        free = [
+            key
+            for key in self.lru.victims()
+            if key in resident and not self.ledger.entries[key].holds and not self.ledger.entries[key].pinned
+        ]
+        return [key for key in free if key != spared] + [key for key in free if key == spared]
+
+    # Calls
+
+    @rule(key=keys, weight=weights)
+    def reserve(self, key: int, weight: Weight) -> None:
+        def granted() -> None:
+            self.grants[reservation] += 1
+
+        before = (self.ledger.usage, self.ledger.commitment)
+        if exceeded(self.capacity, weight):
+            with pytest.raises(CapacityError):
+                self.ledger.reserve(key, weight, granted)
+            assert (self.ledger.usage, self.ledger.commitment) == before
+            return
+        reservation = self.ledger.reserve(key, weight, granted)
+        self.open.append(reservation)
+        self.grants[reservation] = 0
+        self.woken = True  # who reserves also advances
+
+    @rule()
+    def advance(self) -> None:
+        expected = self.expected_victims()
+        entries = dict(self.ledger.entries)
+        waiting = [r for r in self.open if not r.is_granted]
+        grants = dict(self.grants)
+        due = self.woken
+        self.woken = False
+        ready = self.ledger.advance()
+        assert [key for key in entries if key not in self.ledger.entries] == sorted(
+            expected, key=list(entries).index
+        )
+        for entry in ready:
+            assert entry.holds == 0
+            assert entry not in self.ever_handed
+            assert entry.key in expected or entry.cause is not Cause.CAPACITY or entry not in entries.values()
+        self.handed += ready
+        self.ever_handed.update(ready)
+        newly = [r for r in waiting if r.is_granted]
+        for reservation in self.open:
+            assert self.grants[reservation] == grants[reservation] + (reservation in newly)
+        if not due:  # nothing was lost: whoever waits for `wake` has not missed anything
+            assert not ready
+            assert not newly
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        reservation = data.draw(st.sampled_from(self.open))
+        self.open.remove(reservation)
+        self.ledger.cancel(reservation)
+        usage = self.ledger.usage
+        self.ledger.cancel(reservation)  # twice is fine
+        assert self.ledger.usage == usage
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data())
+    def commit(self, data: st.DataObject) -> None:
+        reservation = data.draw(st.sampled_from(self.open))
+        if not reservation.is_granted:
+            with pytest.raises(RuntimeError, match="not granted"):
+                self.ledger.commit(reservation, "early")
+            return
+        old = self.ledger.entries.get(reservation.key)
+        usage = self.ledger.usage
+        entry = self.ledger.commit(reservation, "value")
+        self.open.remove(reservation)
+        self.touch(reservation.key)
+        assert self.ledger.entries[reservation.key] is entry
+        assert entry.weight == reservation.weight or not reservation.granted
+        assert self.ledger.usage == usage
+        if old is not None:
+            assert old.cause is Cause.SUPERSEDED
+            assert old in self.ledger.draining()
+
+    @precondition(lambda self: any(r.is_granted for r in self.open))
+    @rule(data=st.data(), weight=weights)
+    def resize(self, data: st.DataObject, weight: Weight) -> None:
+        reservation = data.draw(st.sampled_from([r for r in self.open if r.is_granted]))
+        before = reservation.weight
+        if exceeded(self.capacity, weight):
+            with pytest.raises(CapacityError):
+                self.ledger.resize(reservation, weight)
+            assert reservation.weight == before
+            assert reservation.is_granted
+            return
+        self.ledger.resize(reservation, weight)
+        shrank = all(new <= old for new, old in zip(weight, before, strict=True))
+        assert reservation.is_granted == shrank
+
+    @rule(key=keys, cause=causes)
+    def evict(self, key: int, cause: Cause) -> None:
+        there = self.ledger.entries.get(key)
+        usage = self.ledger.usage
+        assert self.ledger.evict(key, cause) is there
+        assert self.ledger.usage == usage  # only `freed` gives room back
+        if there is not None:
+            assert there.cause is cause
+
+    @precondition(lambda self: self.ledger.entries)
+    @rule(data=st.data())
+    def hold(self, data: st.DataObject) -> None:
+        entry = self.ledger.entries[data.draw(st.sampled_from(sorted(self.ledger.entries)))]
+        entry.holds += 1
+        self.held.append(entry)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        entry = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
+        self.ledger.release(entry)
+        if entry not in self.held:
+            with pytest.raises(RuntimeError, match="more often than held"):
+                self.ledger.release(entry)
+
+    @precondition(lambda self: self.handed)
+    @rule(data=st.data())
+    def freed(self, data: st.DataObject) -> None:
+        entry = self.handed.pop(data.draw(st.integers(0, len(self.handed) - 1)))
+        usage = self.ledger.usage
+        self.ledger.freed(entry)
+        assert self.ledger.usage == usage.minus(entry.weight)
+
+    @rule(key=keys, pinned=st.booleans())
+    def pin(self, key: int, pinned: bool) -> None:
+        assert self.ledger.pin(key, pinned=pinned) == (key in self.ledger.entries)
+
+    @rule(key=keys)
+    def touch(self, key: int) -> None:
+        self.now_s += 1.0
+        self.lru.touch(key, self.now_s)
+
+    @rule()
+    def drain(self) -> None:
+        """All that can be given back is given back: what was promised must now be granted."""
+        for _ in range(20):
+            self.advance()
+            if not self.handed:
+                break
+            while self.handed:
+                self.ledger.freed(self.handed.pop())
+        assert not self.handed
+        assume(not self.ledger.draining())
+        for reservation in self.open:
+            assert reservation.is_granted == (reservation.promised == reservation.weight)
+        assert not self.expected_victims()
+
+    # What always holds
+
+    @invariant()
+    def usage_is_within_capacity_in_every_part(self) -> None:
+        assert not exceeded(self.capacity, self.ledger.usage)
+        assert not exceeded(self.capacity, self.ledger.commitment)
+
+    @invariant()
+    def sums_do_not_drift(self) -> None:
+        self.ledger.check_invariants()
+        resident = total(entry.weight for entry in self.ledger.entries.values())
+        leaving = total(entry.weight for entry in self.ledger.draining())
+        granted = total(r.granted for r in self.open)
+        promised = total(r.promised for r in self.open)
+        assert self.ledger.usage == resident.plus(leaving).plus(granted)
+        assert self.ledger.commitment == resident.plus(promised)
+
+    @invariant()
+    def what_is_held_is_never_handed_out(self) -> None:
+        assert all(entry.holds == self.held.count(entry) for entry in self.ledger.entries.values())
+        assert not any(entry in self.handed for entry in self.held)
+
+    @invariant()
+    def statistics_agree(self) -> None:
+        statistics = self.ledger.statistics()
+        assert statistics.capacity == self.capacity
+        assert statistics.usage == self.ledger.usage
+        assert statistics.entries == len(self.ledger.entries)
+        assert statistics.draining == len(self.ledger.draining())
+        assert statistics.reservations == len(self.open)
+        assert statistics.held == len({e.key for e in self.held if e.cause is None})
+
+    def teardown(self) -> None:
+        if not hasattr(self, "ledger"):
+            return
+        while self.held:
+            self.ledger.release(self.held.pop())
+        for reservation in self.open:
+            self.ledger.cancel(reservation)
+        for key in list(self.ledger.entries):
+            self.ledger.evict(key, Cause.EXPLICIT)
+        for entry in (*self.handed, *self.ledger.advance()):
+            self.ledger.freed(entry)
+        assert self.ledger.usage == self.ledger.commitment == NOTHING
+        assert not self.ledger.draining()
+        assert self.ledger.advance() == []
+        self.ledger.check_invariants()
+
+
+TestLedgerMachine = LedgerMachine.TestCase
+TestLedgerMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
