@@ -154,6 +154,7 @@ class _Call:
     content_type: str
     query_string: str
     headers: HeaderSource
+    codec_headers: Headers
     deadline_s: float
 
 
@@ -231,16 +232,20 @@ class DataPlane:
         content_type: str = "",
         query_string: str = "",
         headers: HeaderSource = no_headers,
+        codec_headers: Headers = (),
         timeout_s: float | None = None,
     ) -> Answer:
         """Answer one prediction. Cancelled, it gives its lease back and is counted neither good nor bad.
+
+        ``codec_headers`` are those that the codec needs; ``headers`` gives all, for a model that wants them.
 
         Raises:
             HotsetError: with ``key`` set once the ref was resolved.
         """
         started_s = self._clock.monotonic()
         observer = self.observer(protocol)
-        call = _Call(ref, codec, body, content_type, query_string, headers, self.deadline(timeout_s))
+        deadline_s = self.deadline(timeout_s)
+        call = _Call(ref, codec, body, content_type, query_string, headers, codec_headers, deadline_s)
         try:
             answer = await self._admitted(call)
         except HotsetError as error:
@@ -278,7 +283,7 @@ class DataPlane:
                 body=call.body,
                 content_type=call.content_type,
                 query_string=call.query_string if "query_params" in wants else "",
-                headers=call.headers() if "headers" in wants else (),
+                headers=call.headers() if "headers" in wants else call.codec_headers,
                 deadline_s=call.deadline_s,
             )
             return Answer(encoded, lease.key, lease.tier, lease.fetch_s, lease.load_s)

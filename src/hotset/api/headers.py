@@ -11,17 +11,22 @@ from hotset.errors import InvalidInputError, UnsupportedError
 
 TIMEOUT_HEADER: Final = "X-Request-Timeout"
 
+_JSON_LENGTH: Final = b"inference-header-content-length"
 _READ: Final = frozenset(
-    {b"content-type", b"content-length", b"content-encoding", TIMEOUT_HEADER.lower().encode()}
+    {b"content-type", b"content-length", b"content-encoding", b"x-request-timeout", _JSON_LENGTH}
 )
 
 
 class RequestHeaders(NamedTuple):
-    """``length`` is what the client declared, or None; ``timeout_s`` is its own limit, or None."""
+    """``length`` is what the client declared, or None; ``timeout_s`` is its own limit, or None.
+
+    ``codec`` are those without which a body cannot be decoded, whatever the model wants.
+    """
 
     content_type: str
     length: int | None
     timeout_s: float | None
+    codec: tuple[tuple[str, str], ...]
 
 
 def read_headers(raw: Iterable[RawHeader]) -> RequestHeaders:
@@ -39,10 +44,12 @@ def read_headers(raw: Iterable[RawHeader]) -> RequestHeaders:
         )
     length = found.get(b"content-length")
     timeout = found.get(b"x-request-timeout")
+    json_length = found.get(_JSON_LENGTH)
     return RequestHeaders(
         content_type=found.get(b"content-type", b"").decode("latin-1"),
         length=int(length) if length is not None and length.isdigit() else None,
         timeout_s=None if timeout is None else _seconds(timeout),
+        codec=() if json_length is None else ((_JSON_LENGTH.decode(), json_length.decode("latin-1")),),
     )
 
 

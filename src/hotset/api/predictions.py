@@ -69,6 +69,7 @@ class Predictions:
                 content_type=headers.content_type,
                 query_string=scope["query_string"].decode("latin-1"),
                 headers=partial(all_headers, scope["headers"]),
+                codec_headers=headers.codec,
                 timeout_s=headers.timeout_s,
             )
             reply = _good(answer)

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any
+
+import pytest
+from unit.api.scripted import Bench, ManualTime, ScriptedModel, until
+
+from hotset.api.dataplane import Answer
+from hotset.errors import (
+    ErrorKind,
+    HotsetError,
+    LoadFailedError,
+    NotFoundError,
+    OverloadedError,
+    PredictFailedError,
+    UnavailableError,
+    WorkerDiedError,
+)
+from hotset.keys import ModelKey, ModelRef
+
+
+async def infer(bench: Bench, ref: ModelRef, **options: Any) -> Answer:
+    options = {"protocol": "test", "codec": "native", "body": b"{}"} | options
+    return await bench.dataplane.infer(ref, **options)
+
+
+def out_of_memory() -> UnavailableError:
+    return UnavailableError("no memory left", kind=ErrorKind.OUT_OF_MEMORY)
+
+
+async def test_a_hit_answers_under_one_lease(bench: Bench) -> None:
+    answer = await infer(bench, ModelRef("paris"))
+
+    assert answer.key == ModelKey("paris", 7)
+    assert (answer.tier, answer.fetch_s, answer.load_s) == ("memory", 0.0, 0.0)
+    assert bench.residency.leases_given == 1
+    assert bench.observers["test"].good[0][1] == "memory"
+
+
+async def test_a_miss_tells_where_it_was_found_and_what_it_took(bench: Bench) -> None:
+    answer = await infer(bench, ModelRef("oslo"))
+
+    assert (answer.tier, answer.fetch_s, answer.load_s) == ("disk", 0.25, 0.5)
+    assert [tier for _, tier in bench.observers["test"].good] == ["disk"]
+
+
+async def test_headers_and_query_reach_only_a_model_that_wants_them(bench: Bench) -> None:
+    def never() -> tuple[tuple[str, str], ...]:
+        raise AssertionError("headers were decoded for nobody")
+
+    await infer(bench, ModelRef("paris"), query_string="a=1", headers=never, codec_headers=(("c", "1"),))
+    bench.model("paris").wants = frozenset({"headers", "query_params"})
+    await infer(bench, ModelRef("paris"), query_string="a=1", headers=lambda: (("h", "1"),))
+
+    plain, wanting = bench.residency.calls
+    assert (plain["query_string"], plain["headers"]) == ("", (("c", "1"),))
+    assert (wanting["query_string"], wanting["headers"]) == ("a=1", (("h", "1"),))
+
+
+@pytest.mark.parametrize(("client_s", "deadline_s"), [(None, 110.0), (3.0, 103.0), (60.0, 110.0)])
+async def test_the_sooner_deadline_counts(client_s: float | None, deadline_s: float) -> None:
+    bench = Bench(clock=ManualTime(), request_timeout_s=10.0)
+
+    await infer(bench, ModelRef("oslo"), timeout_s=client_s)
+
+    assert bench.residency.deadlines == [deadline_s]
+    assert bench.residency.calls[0]["deadline_s"] == deadline_s
+
+
+@pytest.mark.parametrize("error", [WorkerDiedError("child 3 ended"), out_of_memory()])
+async def test_a_failure_of_the_place_is_tried_once_more_with_a_fresh_lease(
+    bench: Bench, error: HotsetError
+) -> None:
+    bench.model("paris").steps = deque([error])
+
+    answer = await infer(bench, ModelRef("paris"))
+
+    assert answer.key == ModelKey("paris", 7)
+    assert bench.residency.leases_given == 2
+    assert not bench.observers["test"].bad
+
+
+async def test_the_second_failure_of_the_place_is_the_answer(bench: Bench) -> None:
+    bench.model("paris").steps = deque([WorkerDiedError("first"), out_of_memory(), WorkerDiedError("third")])
+
+    with pytest.raises(UnavailableError, match="no memory left") as caught:
+        await infer(bench, ModelRef("paris"))
+
+    assert caught.value.key == ("paris", 7)
+    assert bench.observers["test"].bad == [ErrorKind.OUT_OF_MEMORY]
+
+
+@pytest.mark.parametrize("error", [PredictFailedError("ValueError: no"), OverloadedError("full")])
+async def test_other_failures_are_not_tried_again(bench: Bench, error: HotsetError) -> None:
+    bench.model("paris").steps = deque([error])
+
+    with pytest.raises(type(error)) as caught:
+        await infer(bench, ModelRef("paris", 2))
+
+    assert caught.value.key == ("paris", 2)
+    assert bench.residency.leases_given == 1
+    assert bench.observers["test"].bad == [error.kind]
+
+
+async def test_a_failed_load_and_an_unknown_name_are_counted_by_their_kind(bench: Bench) -> None:
+    bench.model("oslo").lease_steps = deque([LoadFailedError("bad file")])
+    with pytest.raises(LoadFailedError):
+        await infer(bench, ModelRef("oslo"))
+    with pytest.raises(NotFoundError):
+        await infer(bench, ModelRef("atlantis"))
+
+    assert bench.observers["test"].bad == [ErrorKind.LOAD_FAILED, ErrorKind.MODEL_NOT_FOUND]
+
+
+async def test_an_error_that_is_not_ours_is_counted_as_internal_and_goes_on(bench: Bench) -> None:
+    bench.model("paris").steps = deque([ZeroDivisionError()])
+
+    with pytest.raises(ZeroDivisionError):
+        await infer(bench, ModelRef("paris"))
+
+    assert bench.observers["test"].bad == [ErrorKind.INTERNAL]
+
+
+async def test_cancelled_in_predict_gives_the_lease_back(bench: Bench) -> None:
+    bench.model("paris").steps = deque([asyncio.Event().wait])
+    task = asyncio.create_task(infer(bench, ModelRef("paris")))
+    await until(lambda: bench.residency.calls)
+
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert bench.residency.leased == 0
+    assert bench.dataplane.inside == 0
+    assert not bench.observers["test"].bad
+
+
+async def test_cancelled_while_waiting_for_the_load_holds_nothing(bench: Bench) -> None:
+    bench.model("oslo").lease_steps = deque([asyncio.Event().wait])
+    task = asyncio.create_task(infer(bench, ModelRef("oslo")))
+    await until(lambda: bench.residency.deadlines)
+
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert bench.residency.leases_given == 0
+    assert bench.dataplane.inside == 0
+
+
+async def test_past_the_bound_requests_are_refused_and_the_others_are_not_hurt() -> None:
+    bench = Bench(max_queue=2)
+    go = asyncio.Event()
+    bench.model("paris").steps = deque([go.wait, go.wait])
+    inside = [asyncio.create_task(infer(bench, ModelRef("paris"))) for _ in range(2)]
+    await until(lambda: bench.dataplane.inside == 2)
+
+    with pytest.raises(OverloadedError, match="at most 2") as caught:
+        await infer(bench, ModelRef("acme/rome"))
+    assert caught.value.retry_after_s
+    go.set()
+
+    assert [answer.key.version for answer in await asyncio.gather(*inside)] == [7, 7]
+    await infer(bench, ModelRef("acme/rome"))
+    assert bench.observers["test"].bad == [ErrorKind.OVERLOADED]
+
+
+async def test_drain_refuses_the_new_and_waits_for_the_old(bench: Bench) -> None:
+    go = asyncio.Event()
+    bench.model("paris").steps = deque([go.wait])
+    inside = asyncio.create_task(infer(bench, ModelRef("paris")))
+    await until(lambda: bench.residency.calls)
+
+    bench.dataplane.drain()
+    bench.dataplane.drain()
+    drained = asyncio.create_task(bench.dataplane.drained())
+    with pytest.raises(UnavailableError) as caught:
+        await infer(bench, ModelRef("paris"))
+
+    assert caught.value.kind is ErrorKind.SHUTTING_DOWN
+    assert not bench.dataplane.readiness().ready
+    assert not drained.done()
+    go.set()
+    await asyncio.wait_for(drained, 5)
+    assert (await inside).key == ModelKey("paris", 7)
+
+
+async def test_an_idle_server_is_drained_at_once(bench: Bench) -> None:
+    bench.dataplane.drain()
+    await asyncio.wait_for(bench.dataplane.drained(), 5)
+
+
+async def test_a_retry_may_find_another_version(bench: Bench) -> None:
+    model = bench.model("paris")
+
+    async def roll_over() -> None:
+        model.versions.append(8)
+        raise WorkerDiedError("ended")
+
+    model.steps = deque([roll_over])
+    assert (await infer(bench, ModelRef("paris"))).key == ModelKey("paris", 8)
+
+
+async def test_two_models_do_not_wait_for_each_other(bench: Bench) -> None:
+    go = asyncio.Event()
+    bench.residency.scripted["slow"] = ScriptedModel([1], steps=deque([go.wait]))
+    slow = asyncio.create_task(infer(bench, ModelRef("slow")))
+    await until(lambda: bench.residency.calls)
+
+    await infer(bench, ModelRef("paris"))
+
+    assert not slow.done()
+    go.set()
+    await slow
