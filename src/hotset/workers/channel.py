@@ -1,0 +1,105 @@
+"""The gateway's end of one channel to a child: framed messages over an asyncio transport.
+
+Called by ``process.py``. What is sent in one turn of the event loop leaves in one write, and one read may bring
+many messages; there is no task and no copy of a large payload for any of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from typing import Final, Generic, cast
+
+import msgspec
+
+from hotset.workers import wire
+from hotset.workers.wire import Message
+
+_logger: Final = logging.getLogger(__name__)
+
+
+class Channel(asyncio.Protocol, Generic[Message]):
+    """Owns its socket. Owned by the event loop. Legal order: ``open``; any ``send``; ``close``, which may be called twice.
+
+    ``lost`` is done once nothing more will come, after ``close`` too. While the child does not read, what is sent
+    waits here: whoever sends bounds it.
+    """
+
+    def __init__(
+        self,
+        channel: socket.socket,
+        *,
+        decode: Callable[[bytes], Message],
+        on_message: Callable[[Message, bytes], None],
+    ) -> None:
+        self._socket = channel
+        self._reader = wire.FrameReader(decode)
+        self._on_message = on_message
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._pieces: list[bytes] = []
+        self._scheduled = False
+        self._paused = False
+        self.lost: asyncio.Future[None] = self._loop.create_future()
+
+    async def open(self) -> None:
+        await self._loop.create_unix_connection(lambda: self, sock=self._socket)
+
+    def send(self, message: msgspec.Struct, payload: bytes = b"") -> None:
+        """Queue a frame; it leaves in the next turn of the loop. After the end it goes nowhere.
+
+        Raises:
+            WireError: it is too large.
+        """
+        self._pieces.append(wire.frame_head(message, len(payload)))
+        if payload:
+            self._pieces.append(payload)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def close(self) -> None:
+        """Drop the connection and what was not sent."""
+        self._pieces.clear()
+        if self._transport is not None:
+            self._transport.abort()
+        elif not self.lost.done():
+            self._socket.close()
+            self.lost.set_result(None)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            frames = self._reader.feed(data)
+        except wire.WireError:
+            _logger.exception("a child sent what is no frame")
+            self.close()
+            return
+        for message, payload in frames:
+            self._on_message(message, payload)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc  # how the child ended says more
+        self._transport = None
+        self._pieces.clear()
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._flush()
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if self._paused or self._transport is None:
+            return
+        pieces, self._pieces = self._pieces, []
+        if pieces:
+            self._transport.writelines(wire.joined(pieces))

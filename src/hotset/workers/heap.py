@@ -1,0 +1,104 @@
+"""What a load adds to this process's heap, and how freed heap goes back to the system. Called by the host.
+
+In-use heap is what glibc's malloc has given out (all arenas, and large blocks that it maps by themselves) plus
+what Python's own allocator holds in small blocks, which malloc does not see, at an average size.
+
+Its limits: memory that a framework maps without malloc (files read with mmap, device memory) does not count; small
+blocks are counted and not measured; what predictions allocate for the time of a load counts as the load's; a growth
+while two loads overlap is shared between them equally, so their sum is right and each alone may be off. On a system
+without ``mallinfo2`` (glibc before 2.33, musl, macOS) only Python's small blocks count.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import sys
+import threading
+from collections.abc import Callable
+from typing import Final
+
+AVERAGE_BLOCK_BYTES: Final = 80
+"""Python's small blocks are of 16 to 512 bytes; tuples, floats, short strings and dict entries dominate."""
+
+
+class _Mallinfo2(ctypes.Structure):
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+        )
+    )  # fmt: skip
+
+    hblkhd: int
+    uordblks: int
+
+
+def _mallinfo2() -> Callable[[], _Mallinfo2] | None:
+    function = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if function is not None:
+        function.restype = _Mallinfo2
+        function.argtypes = ()
+    return function
+
+
+def _malloc_trim() -> Callable[[int], int] | None:
+    function = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if function is not None:
+        function.restype = ctypes.c_int
+        function.argtypes = (ctypes.c_size_t,)
+    return function
+
+
+_MALLINFO2: Final = _mallinfo2()
+_MALLOC_TRIM: Final = _malloc_trim()
+
+
+def heap_in_use() -> int:
+    """Return the bytes of heap that are in use in this process now."""
+    blocks = sys.getallocatedblocks() * AVERAGE_BLOCK_BYTES
+    if _MALLINFO2 is None:
+        return blocks
+    info = _MALLINFO2()
+    return int(info.uordblks) + int(info.hblkhd) + blocks
+
+
+def trim_heap() -> None:
+    """Give free heap back to the system, where the C library can."""
+    if _MALLOC_TRIM is not None:
+        _MALLOC_TRIM(0)
+
+
+class HeapMeter:
+    """Growth of the heap between ``begin`` and ``end``, for several loads at once.
+
+    Thread-safe. Legal order for each load: ``begin``, then ``end`` once, whether the load went well or not.
+    """
+
+    def __init__(self, read: Callable[[], int] = heap_in_use) -> None:
+        self._read = read
+        self._lock = threading.Lock()
+        self._numbers = itertools.count()
+        self._growth: dict[int, float] = {}
+        self._last = 0
+
+    def begin(self) -> int:
+        """Start measuring; the number returned is what ``end`` wants."""
+        with self._lock:
+            self._settle()
+            number = next(self._numbers)
+            self._growth[number] = 0.0
+        return number
+
+    def end(self, number: int) -> int:
+        """Return the bytes that the heap has grown by since ``begin``; less than 0 where it shrank."""
+        with self._lock:
+            self._settle()
+            return round(self._growth.pop(number))
+
+    def _settle(self) -> None:
+        now = self._read()
+        share = (now - self._last) / len(self._growth) if self._growth else 0.0
+        for number in self._growth:
+            self._growth[number] += share
+        self._last = now

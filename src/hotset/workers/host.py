@@ -1,0 +1,222 @@
+"""The host: what really holds loaded models, decodes, predicts and encodes, in either kind of worker.
+
+Called by the predict threads (``predict``) and the loader threads (all else) of a child or a thread worker. It
+starts no threads, knows no wire and no deadline, and never decides what to load or unload.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, cast
+
+from hotset.codecs.base import Codec
+from hotset.errors import ErrorKind, HotsetError, LoadFailedError, PredictFailedError, UnavailableError
+from hotset.payload import Encoded
+from hotset.runtimes.base import CallMeta, PayloadServable, Runtime, Servable, TensorServable
+from hotset.runtimes.reason import load_failure, reason_of
+from hotset.workers.base import LoadReply, LoadSpec, PredictCall
+from hotset.workers.heap import HeapMeter, trim_heap
+from hotset.workers.kit import Kit
+
+_logger: Final = logging.getLogger(__name__)
+
+LEAST_WEIGHT: Final = 4096
+"""Bytes: no model weighs less, so that a count of tiny ones still counts."""
+
+
+class Held:
+    """One loaded model and the predictions that use it now. Made and changed by the host alone, under its lock."""
+
+    __slots__ = ("idle", "name", "pace_s", "payload", "tensors", "users", "version")
+
+    def __init__(self, spec: LoadSpec, servable: Servable) -> None:
+        self.name = spec.name
+        self.version = spec.version
+        takes_tensors = hasattr(servable, "infer")
+        self.tensors: TensorServable | None = cast("TensorServable", servable) if takes_tensors else None
+        self.payload: PayloadServable | None = None if takes_tensors else cast("PayloadServable", servable)
+        self.users = 0
+        self.pace_s = 0.0
+        self.idle: Callable[[Held], None] | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
+class Host:
+    """Holds models under their handles.
+
+    Thread-safe. Legal order for one handle: ``load``; any ``predict``; ``retire``; when that calls back, ``release``;
+    then ``reclaim``, once for any number of released models.
+    """
+
+    def __init__(
+        self,
+        kit: Kit,
+        *,
+        meter: HeapMeter | None = None,
+        collect: Callable[[], object] = gc.collect,
+        trim: Callable[[], None] = trim_heap,
+    ) -> None:
+        self._kit = kit
+        self._meter = meter or HeapMeter()
+        self._collect = collect
+        self._trim = trim
+        self._lock = threading.Lock()
+        self._held: dict[int, Held] = {}
+
+    def handles(self) -> list[int]:
+        """Return the handles of the models held now."""
+        with self._lock:
+            return list(self._held)
+
+    def pace_s(self, handle: int) -> float:
+        """Return how long a prediction of this model takes of late, or 0 where nothing is known."""
+        held = self._held.get(handle)
+        return held.pace_s if held is not None else 0.0
+
+    def note_pace(self, handle: int, seconds: float) -> None:
+        """Take the time of one prediction into the moving mean."""
+        held = self._held.get(handle)
+        if held is not None:
+            held.pace_s += (seconds - held.pace_s) * 0.25
+
+    def load(self, spec: LoadSpec) -> LoadReply:
+        """Load a model and measure what it weighs.
+
+        Raises:
+            LoadFailedError: whatever the runtime or the user's code raised.
+        """
+        files = files_below(Path(spec.path))
+        try:
+            runtime = self._kit.runtimes.runtime_for(spec, files)
+            servable, weight = self._measured_load(runtime, spec, files)
+            reply = LoadReply(
+                runtime.name, weight, servable.signature, getattr(servable, "wants", frozenset())
+            )
+        except HotsetError:
+            raise
+        except (Exception, SystemExit) as error:
+            _logger.exception("load of %s@%d raised", spec.name, spec.version)
+            raise load_failure("the load raised", error) from error
+        with self._lock:
+            self._held[spec.handle] = Held(spec, servable)
+        return reply
+
+    def _measured_load(self, runtime: Runtime, spec: LoadSpec, files: Sequence[str]) -> tuple[Servable, int]:
+        path = Path(spec.path)
+        modules = len(sys.modules)
+        mark = self._meter.begin()
+        try:
+            servable = runtime.load(path, files)
+        finally:
+            grown = self._meter.end(mark)
+        if len(sys.modules) != modules:
+            # The first load of a framework imports it, and a model is not charged for that: better the estimate.
+            grown = min(grown, round(_bytes_of(path, files) * runtime.size_factor))
+        return servable, max(grown, LEAST_WEIGHT)
+
+    def predict(self, call: PredictCall) -> Encoded:
+        """Decode, predict, encode.
+
+        Raises:
+            InvalidInputError: the body or its tensors do not fit.
+            PredictFailedError: the model's code raised; the traceback is in the log.
+            UnavailableError: no such handle, or out of memory.
+        """
+        held = self._enter(call.handle)
+        try:
+            return _answer(held, call, self._kit.codecs(call.codec))
+        except HotsetError:
+            raise
+        except MemoryError as error:
+            raise UnavailableError(
+                f"out of memory while {held} predicted", kind=ErrorKind.OUT_OF_MEMORY
+            ) from error
+        except (Exception, SystemExit) as error:
+            _logger.exception("predict of %s raised", held)
+            raise PredictFailedError(reason_of(error)) from error
+        finally:
+            self._leave(held)
+
+    def _enter(self, handle: int) -> Held:
+        with self._lock:
+            held = self._held.get(handle)
+            if held is None:
+                raise UnavailableError(f"the model was unloaded before this call; handle: {handle}")
+            held.users += 1
+            return held
+
+    def _leave(self, held: Held) -> None:
+        with self._lock:
+            held.users -= 1
+            idle = held.idle if held.users == 0 else None
+        if idle is not None:
+            idle(held)
+
+    def retire(self, handle: int, idle: Callable[[Held | None], None]) -> None:
+        """Refuse further predictions, and call ``idle`` once when none is left that uses the model.
+
+        That is at once, with None for a handle that is not held, or later in the thread of the last prediction:
+        a client that gave up may have left one behind. ``idle`` must be quick and hand ``release`` to a loader
+        thread; nobody waits here, so a prediction that never ends keeps its own model and no thread beside its own.
+        """
+        with self._lock:
+            held = self._held.pop(handle, None)
+            if held is not None and held.users:
+                held.idle = idle
+                return
+        idle(held)
+
+    def release(self, held: Held) -> None:
+        """Call the model's own hook and drop every reference to it. A hook that raises changes nothing else."""
+        servable = held.tensors or held.payload
+        held.tensors = held.payload = None
+        if servable is None:
+            return
+        try:
+            servable.close()
+        except (Exception, SystemExit):
+            _logger.exception("unload of %s raised; its memory is given back all the same", held)
+
+    def reclaim(self) -> None:
+        """Collect cycles, and give free memory back to the system."""
+        self._collect()
+        self._trim()
+
+
+def _answer(held: Held, call: PredictCall, codec: Codec) -> Encoded:
+    meta = CallMeta(held.name, held.version, call.content_type, call.query_string, call.headers)
+    tensors = held.tensors
+    if tensors is not None:
+        request = codec.decode_tensors(call.body, meta, tensors.signature)
+        return codec.encode_tensors(tensors.infer(request), request, meta)
+    if held.payload is None:
+        raise UnavailableError(f"{held} was unloaded before this call")
+    payload, source = codec.decode_payload(call.body, meta)
+    return codec.encode_result(held.payload.predict(payload, meta), source, meta)
+
+
+def files_below(path: Path) -> list[str]:
+    """Return the relative paths of all files below ``path``, with ``/`` between parts, in order.
+
+    Raises:
+        LoadFailedError: ``path`` is no directory.
+    """
+    if not path.is_dir():
+        raise LoadFailedError(f"expected a directory with the version's files, found none: {path}")
+    files = []
+    for folder, _, names in os.walk(path):
+        relative = Path(folder).relative_to(path)
+        files += [(relative / name).as_posix() for name in names]
+    return sorted(files)
+
+
+def _bytes_of(path: Path, files: Sequence[str]) -> int:
+    return sum((path / file).stat().st_size for file in files)

@@ -1,0 +1,65 @@
+"""How a child lives with its parent and its neighbours: it dies with the parent, leaves signals to it, and gives way.
+
+Called by ``child.py`` at its start. Where the system lacks one of these (they are Linux's), the child does without:
+end of file on its control channel ends it too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import os
+import signal
+import sys
+import threading
+from typing import Final
+
+from hotset import logs
+from hotset.logs import LogFormat
+
+_PR_SET_PDEATHSIG: Final = 1
+
+LOADING_SWITCH_S: Final = 0.0005
+"""A thread that loads gives the interpreter up after this long, where a prediction waits for it."""
+
+LOADING_NICE: Final = 5
+
+
+def die_with_parent() -> None:
+    """Have the system kill this process when the thread that started it ends."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def leave_signals_to_parent() -> None:
+    """Ignore what a terminal or a service manager sends to the whole group: the gateway drains and then closes us.
+
+    SIGTERM gets a handler that does nothing, and is not ignored, because what is ignored stays so in programs that
+    the user's code starts.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+
+
+def log_to_stderr(level: str, log_format: LogFormat) -> None:
+    """Log to the stderr that the parent gave us; a crash in native code leaves its Python stacks there too."""
+    logs.configure(level, log_format, sys.stderr)
+    with contextlib.suppress(ValueError, OSError):  # no usable stderr
+        faulthandler.enable()
+
+
+def favour_predictions(loading: bool) -> None:
+    """Make threads switch more often while a load runs: each wait of a prediction for the interpreter is shorter.
+
+    Not always: with several predict threads, switching costs throughput.
+    """
+    sys.setswitchinterval(LOADING_SWITCH_S if loading else 0.005)
+
+
+def give_way() -> None:
+    """Lower this thread's priority (on Linux a thread has its own)."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOADING_NICE)

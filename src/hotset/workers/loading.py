@@ -1,0 +1,139 @@
+"""The threads that load and unload, in a child or a thread worker: never a predict thread, never the one that asks.
+
+Loads run in a few threads side by side. Unloads have a thread of their own, so that memory comes back while loads
+go on, and all that wait are released before one collection and one trim of the heap: a run of many small unloads
+costs a few collections, and not one each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from hotset.errors import HotsetError, WorkerDiedError
+from hotset.runtimes.reason import load_failure
+from hotset.workers.base import LoadReply, LoadSpec
+from hotset.workers.host import Held, Host
+
+_logger: Final = logging.getLogger(__name__)
+
+LoadDone: TypeAlias = Callable[[LoadReply | HotsetError], None]
+UnloadDone: TypeAlias = Callable[[], None]
+
+
+class LoadThreads:
+    """Daemon threads over one host.
+
+    Thread-safe. Legal order: ``start``; any ``load`` and ``unload``; ``close`` once.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        *,
+        parallel_loads: int,
+        busy: Callable[[bool], None] = lambda _: None,
+        prepare: Callable[[], None] = lambda: None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``busy`` hears when the first of several loads begins and the last ends; ``prepare`` runs in each thread."""
+        self._host = host
+        self._busy = busy
+        self._prepare = prepare
+        self._now = now
+        self._loading = 0
+        self._lock = threading.Lock()
+        self._loads: queue.SimpleQueue[tuple[LoadSpec, LoadDone] | None] = queue.SimpleQueue()
+        self._idle: queue.SimpleQueue[tuple[Held | None, UnloadDone] | None] = queue.SimpleQueue()
+        self._closing = False
+        self._loaders = [
+            threading.Thread(target=self._run_loads, name=f"hotset-load-{number}", daemon=True)
+            for number in range(parallel_loads)
+        ]
+        self._unloader = threading.Thread(target=self._run_unloads, name="hotset-unload", daemon=True)
+
+    def start(self) -> None:
+        for thread in (*self._loaders, self._unloader):
+            thread.start()
+
+    def load(self, spec: LoadSpec, done: LoadDone) -> None:
+        """Load ``spec`` in a thread and call ``done`` there with the reply or the error."""
+        self._loads.put((spec, done))
+
+    def unload(self, handle: int, done: UnloadDone) -> None:
+        """Unload once no prediction uses the model, and call ``done`` when its memory was given back."""
+        self._host.retire(handle, lambda held: self._idle.put((held, done)))
+
+    def close(self, limit_s: float) -> bool:
+        """Let loads that run end, refuse those queued, unload all that is idle, and end the threads.
+
+        Blocks, ``limit_s`` at most; False if a load or a prediction went on longer, whose model then stays.
+        """
+        end = self._now() + limit_s
+        self._closing = True
+        for _ in self._loaders:
+            self._loads.put(None)
+        for thread in self._loaders:
+            thread.join(max(0.0, end - self._now()))
+        unloaded = queue.SimpleQueue[None]()
+        handles = self._host.handles()
+        for handle in handles:
+            self.unload(handle, lambda: unloaded.put(None))
+        with contextlib.suppress(queue.Empty):
+            for _ in handles:
+                unloaded.get(timeout=max(0.0, end - self._now()))
+        self._idle.put(None)
+        self._unloader.join(max(0.0, end - self._now()))
+        return not any(thread.is_alive() for thread in (*self._loaders, self._unloader))
+
+    def _run_loads(self) -> None:
+        self._prepare()
+        while (order := self._loads.get()) is not None:
+            spec, done = order
+            self._count(1)
+            try:
+                done(self._loaded(spec))
+            finally:
+                self._count(-1)
+
+    def _loaded(self, spec: LoadSpec) -> LoadReply | HotsetError:
+        if self._closing:
+            return WorkerDiedError("the worker is closing")
+        try:
+            return self._host.load(spec)
+        except HotsetError as error:
+            return error
+        except Exception as error:
+            _logger.exception("load of %s@%d failed", spec.name, spec.version)
+            return load_failure("the load raised", error)
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            before = self._loading
+            self._loading += change
+            if not before or not self._loading:
+                self._busy(self._loading > 0)
+
+    def _run_unloads(self) -> None:
+        self._prepare()
+        going_on = True
+        while going_on:
+            orders = [self._idle.get()]
+            while not self._idle.empty():
+                orders.append(self._idle.get())
+            going_on = None not in orders
+            self._unload_all([order for order in orders if order is not None])
+
+    def _unload_all(self, orders: list[tuple[Held | None, UnloadDone]]) -> None:
+        held = [held for held, _ in orders if held is not None]
+        for one in held:
+            self._host.release(one)
+        if held:
+            self._host.reclaim()
+        for _, done in orders:
+            done()

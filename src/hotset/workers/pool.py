@@ -1,0 +1,237 @@
+"""All workers of a replica: starts them, chooses one for each load, and puts a new one in the place of a dead one.
+
+The residency manager loads and unloads through it; a prediction goes straight to the resident's worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from hotset.clock import Clock
+from hotset.errors import HotsetError, WorkerDiedError
+from hotset.events import EventBus, WorkerDied, WorkerStarted
+from hotset.keys import ModelKey
+from hotset.payload import Encoded
+from hotset.status import WorkerStatus
+from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall, Worker
+from hotset.workers.placement import WorkerLoad, place
+
+MakeWorker = Callable[[int, DeathHandler], Worker]
+"""(worker id, what to call when it dies) → a worker that is not started."""
+
+RESTART_FIRST_S = 0.05
+RESTART_MOST_S = 10.0
+STEADY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Resident:
+    """A model in a worker. ``predict`` may be called until it is unloaded or its worker dies."""
+
+    key: ModelKey
+    worker: Worker
+    handle: int
+    reply: LoadReply
+
+    def predict(self, call: PredictCall) -> Awaitable[Encoded]:
+        call.handle = self.handle
+        return self.worker.predict(call)
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One place for a worker; the worker in it changes when it dies."""
+
+    number: int
+    worker: Worker | None = None
+    started_s: float = 0.0
+    deaths_in_a_row: int = 0
+    restarts: int = 0
+    bytes: int = 0
+    models: int = 0
+
+
+class WorkerPool:
+    """Owned by the event loop. ``start``, then loads and unloads, then ``close``."""
+
+    def __init__(
+        self,
+        make: MakeWorker,
+        *,
+        count: int,
+        clock: Clock,
+        events: EventBus,
+        on_lost: Callable[[int, str], int] = lambda _worker, _reason: 0,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """``on_lost`` is told the id of a dead worker and why, and returns how many models were in it."""
+        self._make = make
+        self._clock = clock
+        self._events = events
+        self.on_lost = on_lost
+        self._sleep = sleep
+        self._slots = [_Slot(number) for number in range(max(1, count))]
+        self._ids = itertools.count(1)
+        self._handles = itertools.count(1)
+        self._restarts: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+        self._closing = False
+
+    @property
+    def workers(self) -> tuple[Worker, ...]:
+        """Those that can take work now."""
+        return tuple(slot.worker for slot in self._slots if slot.worker is not None)
+
+    @property
+    def size(self) -> int:
+        """How many there should be."""
+        return len(self._slots)
+
+    @property
+    def queued(self) -> int:
+        return sum(worker.queued for worker in self.workers)
+
+    def loads(self) -> tuple[WorkerLoad, ...]:
+        """What each worker carries."""
+        return tuple(self._load_of(slot) for slot in self._slots if slot.worker is not None)
+
+    def statuses(self) -> tuple[WorkerStatus, ...]:
+        """What the status page shows, one for each place."""
+        return tuple(
+            WorkerStatus(
+                id=slot.number,
+                alive=slot.worker is not None,
+                pid=slot.worker.pid if slot.worker is not None else None,
+                models=slot.models,
+                queued=slot.worker.queued if slot.worker is not None else 0,
+                restarts=slot.restarts,
+            )
+            for slot in self._slots
+        )
+
+    async def start(self) -> None:
+        """Return when every worker is ready.
+
+        Raises:
+            ConfigError: the predictor file does not fit.
+            WorkerDiedError: a child did not start; none is left behind.
+        """
+        try:
+            await asyncio.gather(*(self._start(slot) for slot in self._slots))
+        except BaseException:
+            await self.close()
+            raise
+
+    async def load(
+        self, key: ModelKey, path: str, *, expected_bytes: int = 0, wait_s: float = 30.0
+    ) -> Resident:
+        """Load the files in ``path`` where there is most room.
+
+        Raises:
+            LoadFailedError: the runtime's reason.
+            WorkerDiedError: the worker ended meanwhile, or none came up within ``wait_s``.
+        """
+        slot = await self._choose(expected_bytes, wait_s)
+        worker = slot.worker
+        assert worker is not None
+        spec = LoadSpec(handle=next(self._handles), name=key.name, version=key.version, path=path)
+        slot.models += 1
+        slot.bytes += expected_bytes
+        try:
+            reply = await worker.load(spec)
+        except BaseException:
+            self._take_off(slot, worker, expected_bytes)
+            raise
+        if slot.worker is worker:
+            slot.bytes += reply.bytes - expected_bytes
+        return Resident(key, worker, spec.handle, reply)
+
+    async def unload(self, resident: Resident) -> None:
+        """Return when the model's memory was given back; a worker that died has given it back already."""
+        try:
+            await resident.worker.unload(resident.handle)
+        except WorkerDiedError:
+            return
+        finally:
+            for slot in self._slots:
+                self._take_off(slot, resident.worker, resident.reply.bytes)
+
+    async def close(self) -> None:
+        """Stop every worker. Safe to call twice."""
+        self._closing = True
+        for task in self._restarts:
+            task.cancel()
+        await asyncio.gather(*self._restarts, return_exceptions=True)
+        workers = self.workers
+        for slot in self._slots:
+            slot.worker = None
+        await asyncio.gather(*(worker.close() for worker in workers))
+
+    async def _choose(self, need_bytes: int, wait_s: float) -> _Slot:
+        try:
+            async with asyncio.timeout(wait_s):
+                while not self.workers:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError as error:
+            raise WorkerDiedError(f"no worker came up within {wait_s:g} s") from error
+        chosen = place(self.loads(), need_bytes=need_bytes)
+        return next(slot for slot in self._slots if slot.worker is not None and slot.worker.id == chosen)
+
+    async def _start(self, slot: _Slot) -> None:
+        began_s = self._clock.monotonic()
+        number = next(self._ids)
+        worker = self._make(number, lambda reason: self._died(slot, number, reason))
+        try:
+            await worker.start()
+        except BaseException:
+            await worker.close()
+            raise
+        slot.worker, slot.started_s = worker, self._clock.monotonic()
+        slot.bytes = slot.models = 0
+        self._changed.set()
+        self._events.publish(WorkerStarted(worker.id, worker.pid, slot.started_s - began_s))
+
+    def _died(self, slot: _Slot, number: int, reason: str) -> None:
+        worker = slot.worker
+        if worker is None or worker.id != number or self._closing:
+            return  # it died while it started or stopped: whoever started or stopped it is told
+        slot.worker = None
+        slot.restarts += 1
+        slot.bytes = slot.models = 0
+        steady = self._clock.monotonic() - slot.started_s >= STEADY_S
+        slot.deaths_in_a_row = 0 if steady else slot.deaths_in_a_row + 1
+        lost = self.on_lost(number, reason)
+        self._events.publish(WorkerDied(number, worker.pid, reason, lost))
+        task = asyncio.create_task(self._replace(slot, worker), name=f"replace worker {number}")
+        self._restarts.add(task)
+        task.add_done_callback(self._restarts.discard)
+
+    async def _replace(self, slot: _Slot, dead: Worker) -> None:
+        await dead.close()
+        while slot.worker is None:
+            await self._sleep(restart_after_s(slot.deaths_in_a_row))
+            try:
+                await self._start(slot)
+            except HotsetError as error:
+                slot.deaths_in_a_row += 1
+                self._events.publish(WorkerDied(dead.id, None, f"did not start again: {error}", 0))
+
+    def _take_off(self, slot: _Slot, worker: Worker, weight: int) -> None:
+        if slot.worker is worker:
+            slot.models -= 1
+            slot.bytes -= weight
+
+    def _load_of(self, slot: _Slot) -> WorkerLoad:
+        assert slot.worker is not None
+        return WorkerLoad(id=slot.worker.id, bytes=slot.bytes, models=slot.models, queued=slot.worker.queued)
+
+
+def restart_after_s(deaths_in_a_row: int) -> float:
+    """Return the pause before a dead worker is replaced: none after a steady life, then doubling."""
+    if deaths_in_a_row <= 1:
+        return 0.0
+    return float(min(RESTART_MOST_S, RESTART_FIRST_S * 2.0 ** min(deaths_in_a_row - 1, 30)))

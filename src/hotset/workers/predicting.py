@@ -1,0 +1,156 @@
+"""The predict threads of a child or a thread worker: take waiting calls, predict, answer.
+
+Leader and followers: under one lock a thread drains the mailbox (and waits on it only if nothing else is left to
+do), takes its unit of work, and lets the next thread lead. So a call is predicted by the thread that received it,
+and with one thread there is no hand-off at all: receive, predict all that came, send all answers at once.
+Rejected: a receiver thread that feeds a pool, which costs two switches of the GIL for each call.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol, TypeAlias
+
+from hotset.errors import ErrorKind, HotsetError, UnavailableError
+from hotset.payload import Encoded
+from hotset.runtimes.reason import reason_of
+from hotset.workers.backlog import Backlog, Job
+from hotset.workers.host import Host
+
+_logger: Final = logging.getLogger(__name__)
+
+HOLD_S: Final = 0.0005
+"""An answer waits no longer than about this for others to be sent with it."""
+
+Outcome: TypeAlias = Encoded | HotsetError
+
+
+class Answered(NamedTuple):
+    """What goes back under the number of a job."""
+
+    number: int
+    outcome: Outcome
+
+
+class Mailbox(Protocol):
+    """Where jobs come from and answers go."""
+
+    def receive(self, *, wait: bool) -> list[Job] | None:
+        """Return what has come, waiting for at least one job if ``wait``; None once no more will come.
+
+        Called by one thread at a time.
+        """
+        ...
+
+    def send(self, answers: list[Answered]) -> None:
+        """Send answers, all at once. Called by several threads."""
+        ...
+
+
+class PredictThreads:
+    """``threads`` daemon threads over one host and one mailbox.
+
+    Thread-safe. Legal order: ``start``, ``join``. They end by themselves when the mailbox does.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        mailbox: Mailbox,
+        *,
+        threads: int,
+        on_crash: Callable[[], None],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._host = host
+        self._mailbox = mailbox
+        self._on_crash = on_crash
+        self._now = now
+        self._lock = threading.Lock()
+        self._backlog = Backlog(threads=threads, pace_s=host.pace_s)
+        self._threads = [
+            threading.Thread(target=self._run, name=f"hotset-predict-{number}", daemon=True)
+            for number in range(threads)
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def join(self, limit_s: float) -> bool:
+        """Wait until all threads ended; False if one has not after ``limit_s``."""
+        end = self._now() + limit_s
+        for thread in self._threads:
+            thread.join(max(0.0, end - self._now()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _run(self) -> None:
+        answers: list[Answered] = []
+        done: int | None = None
+        try:
+            while unit := self._next_unit(answers, done):
+                done = unit[0].call.handle
+                self._work(unit, answers)
+                unit.clear()  # a body must not stay in memory until the next call comes
+        except OSError:
+            # The other end is gone in the middle of a send or a receive: there is nobody left to answer.
+            return
+        except Exception:
+            _logger.exception("a predict thread crashed; this worker is of no more use")
+            self._on_crash()
+
+    def _next_unit(self, answers: list[Answered], done: int | None) -> list[Job]:
+        """Lead until there is work; return one model's unit of it, or nothing at the end."""
+        backlog = self._backlog
+        if len(self._threads) > 1:
+            self._flush(answers)  # before a lock that another thread may hold for long
+        with self._lock:
+            if done is not None:
+                backlog.done(done)
+            while True:
+                if not backlog:
+                    self._flush(answers)
+                jobs = self._mailbox.receive(wait=not backlog)
+                if jobs is None:
+                    return []
+                backlog.add(jobs)
+                if backlog:
+                    return backlog.take()
+
+    def _work(self, unit: list[Job], answers: list[Answered]) -> None:
+        host = self._host
+        handle = unit[0].call.handle
+        pace = host.pace_s(handle)
+        started = self._now()
+        oldest = started
+        for job in unit:
+            if answers and started + pace - oldest > HOLD_S:
+                self._flush(answers)
+            if not answers:
+                oldest = started
+            answers.append(Answered(job.number, self._outcome(job, started)))
+            ended = self._now()
+            host.note_pace(handle, ended - started)
+            started = ended
+
+    def _outcome(self, job: Job, now: float) -> Outcome:
+        call = job.call
+        if call.deadline_s <= now:
+            return UnavailableError(
+                "the request's deadline passed while it was queued", kind=ErrorKind.DEADLINE
+            )
+        try:
+            return self._host.predict(call)
+        except HotsetError as error:
+            return error
+        except Exception as error:
+            _logger.exception("a fault of hotset itself")
+            return HotsetError(reason_of(error))
+
+    def _flush(self, answers: list[Answered]) -> None:
+        if answers:
+            self._mailbox.send(answers)
+            answers.clear()

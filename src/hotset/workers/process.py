@@ -1,0 +1,292 @@
+"""A worker in a child process: the gateway's side of it. Made by the composition root, called by the manager.
+
+It turns calls into frames and frames into answers, and watches over the child's life. It never restarts a child:
+it reports the death, and whoever made this worker makes the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from hotset.errors import HotsetError, InvalidInputError, OverloadedError, WorkerDiedError
+from hotset.logs import LogFormat
+from hotset.payload import Encoded
+from hotset.workers import wire
+from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall
+from hotset.workers.channel import Channel
+from hotset.workers.failure import unpack
+from hotset.workers.kit import STANDARD_KIT
+from hotset.workers.spawn import CHILD_COMMAND, ChildProcess, described_exit
+
+_GRACE_S: Final = 1.0
+"""A child with a closed socket is about to end, and what it wrote before is about to be read; after this, no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessOptions:
+    """How a child is made and watched. ``kit`` names what it loads with (see ``kit.py``).
+
+    ``ping_timeout_s`` is long because native code may keep the interpreter to itself while it loads. ``environment``
+    None means: the gateway's own.
+    """
+
+    threads: int = 1
+    parallel_loads: int = 2
+    predictor: str | None = None
+    predictor_config: Mapping[str, Any] = field(default_factory=dict)
+    kit: str = STANDARD_KIT
+    log_level: str = "info"
+    log_format: LogFormat = "console"
+    start_timeout_s: float = 60.0
+    close_timeout_s: float = 5.0
+    ping_interval_s: float = 5.0
+    ping_timeout_s: float = 30.0
+    max_queued: int = 10_000
+    command: tuple[str, ...] = CHILD_COMMAND
+    environment: Mapping[str, str] | None = None
+
+
+class ProcessWorker:
+    """Implements ``Worker`` over one child.
+
+    Owned by the event loop. Legal order as in ``Worker``; one that died or failed to start is not started again.
+    """
+
+    def __init__(self, worker_id: int, *, options: ProcessOptions, on_death: DeathHandler) -> None:
+        self._id = worker_id
+        self._options = options
+        self._on_death = on_death
+        self._numbers = itertools.count(1)
+        self._answers: dict[int, asyncio.Future[Encoded]] = {}
+        self._replies: dict[int, asyncio.Future[Any]] = {}
+        self._gone: str | None = "was not started"
+        self._missed_pings = 0
+        self._process: ChildProcess | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    @property
+    def id(self) -> int:
+        return self._id
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None else None
+
+    @property
+    def queued(self) -> int:
+        """Predictions sent and not answered, those included that nobody waits for any more."""
+        return len(self._answers)
+
+    async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ready: asyncio.Future[None] = self._loop.create_future()
+        self._process = process = ChildProcess(self._options.command, self._options.environment)
+        self._control = Channel(process.control, decode=wire.decode_control_reply, on_message=self._on_reply)
+        self._data = Channel(process.data, decode=wire.decode_data_reply, on_message=self._on_answer)
+        try:
+            await self._control.open()
+            await self._data.open()
+            self._control.send(self._configuration())
+            await self._wait_ready(process)
+        except BaseException:
+            process.kill()
+            await self._ended(process)
+            raise
+        self._gone = None
+        self._watch = self._loop.create_task(self._watch_child(process), name=f"hotset-worker-{self._id}")
+
+    async def load(self, spec: LoadSpec) -> LoadReply:
+        number, reply = self._expect_reply()
+        self._control.send(wire.Load(number, spec))
+        try:
+            return await reply  # type: ignore[no-any-return]
+        except asyncio.CancelledError:
+            # The child is told nothing: what it still loads is unloaded when it reports it, or here if it just has.
+            if not reply.cancelled() and reply.done() and reply.exception() is None:
+                self._drop_model(spec.handle)
+            raise
+
+    async def unload(self, handle: int) -> None:
+        number, reply = self._expect_reply()
+        self._control.send(wire.Unload(number, handle))
+        await reply
+
+    def predict(self, call: PredictCall) -> Awaitable[Encoded]:
+        answer: asyncio.Future[Encoded] = asyncio.get_running_loop().create_future()
+        number = next(self._numbers)
+        try:
+            self._check_predict()
+            self._data.send(
+                wire.Predict(
+                    number,
+                    call.handle,
+                    call.codec,
+                    call.content_type,
+                    call.query_string,
+                    call.headers,
+                    call.deadline_s,
+                ),
+                call.body,
+            )
+        except wire.WireError as error:
+            answer.set_exception(InvalidInputError(f"the request is too large for a worker: {error}"))
+        except HotsetError as error:
+            answer.set_exception(error)
+        else:
+            self._answers[number] = answer
+        return answer
+
+    async def close(self) -> None:
+        if self._process is None:
+            return
+        if self._closing is None:
+            self._closing = self._loop.create_task(self._close(self._process))
+        await asyncio.shield(self._closing)
+
+    def _configuration(self) -> wire.Configure:
+        options = self._options
+        return wire.Configure(
+            kit=options.kit,
+            predictor=options.predictor,
+            config=dict(options.predictor_config),
+            threads=options.threads,
+            parallel_loads=options.parallel_loads,
+            log_level=options.log_level,
+            log_format=options.log_format,
+        )
+
+    async def _wait_ready(self, process: ChildProcess) -> None:
+        limit_s = self._options.start_timeout_s
+        signs = (self._ready, self._control.lost, self._data.lost, process.exited)
+        await asyncio.wait(signs, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        if not any(sign.done() for sign in signs):
+            raise WorkerDiedError(f"the child was not ready within {limit_s:g} s")
+        if not self._ready.done():
+            reason = await self._ended(process)
+            if not self._ready.done():
+                raise WorkerDiedError(f"the child ended before it was ready: it {reason}")
+        self._ready.result()
+
+    async def _watch_child(self, process: ChildProcess) -> None:
+        silence = await self._first_sign(process)
+        self._gone = silence or "is ending"
+        if silence is not None:
+            process.kill()
+        ended = await self._ended(process)
+        self._gone = silence or ended
+        self._fail_all(self._gone)
+        self._on_death(self._gone)
+
+    async def _first_sign(self, process: ChildProcess) -> str | None:
+        """Return when the child ends or ended, with words only if it has to be killed for its silence.
+
+        Pings are counted and not timed: where the gateway itself stood still, the child's answer is waiting.
+        """
+        options = self._options
+        most = max(1, math.ceil(options.ping_timeout_s / options.ping_interval_s))
+        signs = (self._control.lost, self._data.lost, process.exited)
+        while True:
+            await asyncio.wait(signs, timeout=options.ping_interval_s, return_when=asyncio.FIRST_COMPLETED)
+            if any(sign.done() for sign in signs):
+                return None
+            if self._missed_pings >= most:
+                return f"did not answer pings for {options.ping_timeout_s:g} s and was killed"
+            self._missed_pings += 1
+            self._control.send(wire.Ping(self._missed_pings))
+
+    async def _ended(self, process: ChildProcess) -> str:
+        """Reap the child, read what it wrote before its end, and return how it ended."""
+        status = await process.reap(_GRACE_S)
+        await asyncio.wait((self._control.lost, self._data.lost), timeout=_GRACE_S)
+        self._control.close()
+        self._data.close()
+        return described_exit(status)
+
+    async def _close(self, process: ChildProcess) -> None:
+        self._gone = "was closed"
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait((self._watch,))
+        self._fail_all("was closed")
+        if not process.exited.done():
+            limit_s = self._options.close_timeout_s
+            self._control.send(wire.Close(limit_s))
+            await process.reap(limit_s + _GRACE_S)
+        await self._ended(process)
+
+    def _check_alive(self) -> None:
+        if self._gone is not None:
+            raise WorkerDiedError(f"the worker process {self._gone}")
+
+    def _check_predict(self) -> None:
+        self._check_alive()
+        if len(self._answers) >= self._options.max_queued:
+            raise OverloadedError(f"too many calls wait for worker {self._id}: {len(self._answers)}")
+
+    def _expect_reply(self) -> tuple[int, asyncio.Future[Any]]:
+        self._check_alive()
+        number = next(self._numbers)
+        reply = self._replies[number] = self._loop.create_future()
+        return number, reply
+
+    def _drop_model(self, handle: int) -> None:
+        if self._gone is None:
+            self._control.send(wire.Unload(next(self._numbers), handle))
+
+    def _fail_all(self, reason: str) -> None:
+        waiting = [*self._answers.values(), *self._replies.values()]
+        self._answers.clear()
+        self._replies.clear()
+        for future in waiting:
+            if not future.done():
+                future.set_exception(WorkerDiedError(f"the worker process {reason}"))
+
+    def _on_answer(self, message: wire.DataReply, body: bytes) -> None:
+        answer = self._answers.pop(message.number, None)
+        if answer is None or answer.done():
+            return
+        if isinstance(message, wire.Answer):
+            answer.set_result(Encoded(body, message.content_type, message.headers))
+        else:
+            answer.set_exception(unpack(message.failure))
+
+    def _on_reply(self, message: wire.ControlReply, _payload: bytes) -> None:
+        match message:
+            case wire.Pong():
+                self._missed_pings = 0
+            case wire.Loaded(number, handle, reply):
+                if not self._settle(number, reply):
+                    self._drop_model(handle)
+            case wire.Unloaded(number):
+                self._settle(number, None)
+            case wire.Failed(number, failure):
+                self._settle(number, unpack(failure))
+            case wire.Ready():
+                self._answer_ready(None)
+            case wire.Refused(failure):
+                self._answer_ready(unpack(failure))
+
+    def _settle(self, number: int, outcome: LoadReply | HotsetError | None) -> bool:
+        """Give a load's or unload's outcome to whoever waits for it; False if nobody does."""
+        reply = self._replies.pop(number, None)
+        if reply is None or reply.done():
+            return False
+        if isinstance(outcome, HotsetError):
+            reply.set_exception(outcome)
+        else:
+            reply.set_result(outcome)
+        return True
+
+    def _answer_ready(self, error: HotsetError | None) -> None:
+        if self._ready.done():
+            return
+        if error is None:
+            self._ready.set_result(None)
+        else:
+            self._ready.set_exception(error)
