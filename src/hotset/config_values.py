@@ -272,10 +272,15 @@ def _read_preload(value: Any) -> Preload:
         return Preload(recent=count)
     if not isinstance(value, list | tuple):
         raise WrongValueError(value, PRELOAD.expected)
-    return Preload(refs=tuple(_each(enumerate(value), lambda item: _read_ref(item[1], path=f"[{item[0]}]"))))
+    return Preload(refs=tuple(_each(enumerate(value), lambda item: read_ref(item[1], path=f"[{item[0]}]"))))
 
 
-def _read_ref(value: Any, *, path: str) -> ModelRef:
+def read_ref(value: Any, *, path: str = "") -> ModelRef:
+    """Return the ref in ``paris``, ``paris@3`` or ``paris@latest``.
+
+    Raises:
+        WrongValueError: it is none of these.
+    """
     expected = "a model's name, or name@version"
     if not isinstance(value, str):
         raise WrongValueError(value, expected, path=path)
@@ -304,7 +309,7 @@ SWITCH: Final = Kind(
     "`true` or `false`", "true or false", _read_switch, {"type": "boolean"}, lambda on: str(on).lower()
 )
 CACHE_SIZE: Final = Kind(
-    "count, size, or both",
+    "cache size",
     "a count of models such as 100, a size such as 8GiB, or {models: 100, bytes: 8GiB}",
     _read_cache_size,
     {
