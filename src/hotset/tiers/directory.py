@@ -1,0 +1,303 @@
+"""The disk tier's directory: every operation on its files, synchronous, called in threads by ``DiskTier`` alone.
+
+::
+
+    <root>/lock                          locked by the one process that owns the directory; holds its pid
+    <root>/recency                       fingerprints and ages, written now and then
+    <root>/objects/<fingerprint>/record  the version's record
+    <root>/objects/<fingerprint>/files/  the version's files: what a runtime is given
+    <root>/staging/…                     what is being fetched and what is being deleted
+
+There is no manifest file. A record is written inside the staged directory, so publishing is one rename: O(1), and
+whole at any ``kill -9``. One manifest for all would have to be rewritten for each change or kept as a log, and could
+then contradict the files; files and record that come and go together cannot. A directory leaves ``objects`` by a
+rename as well, before it is deleted file by file. While an earlier copy of a fingerprint is still being deleted, a
+new one is published as ``<fingerprint>.1``: nobody waits for a deletion.
+
+With ``fsync`` the files, the record and the directories are on the medium before the rename is, so a power cut is
+like a ``kill -9``; without it only the end of the process is survived, and a file of the right size may hold zeros.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from hotset.errors import ConfigError
+from hotset.keys import Fingerprint
+from hotset.tiers.record import NOT_A_FILE, Differences, DiskRecord, compare, decode, encode
+
+RECORD: Final = "record"
+FILES: Final = "files"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A whole version that lay on disk at start. ``age_s`` is None if it was the last choice of all."""
+
+    record: DiskRecord
+    path: Path
+    age_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What lay on disk at start: whole versions, the oldest first, and how much else was removed."""
+
+    found: tuple[Found, ...]
+    removed: int
+
+
+class DiskDirectory:
+    """Thread-safe for different versions; the caller sees to it that each path has one user at a time.
+
+    ``take`` first, then ``recover``, then anything; ``give_back`` last.
+    """
+
+    def __init__(self, root: Path, *, fsync: bool = True) -> None:
+        self.root: Final = root
+        self.objects: Final = root / "objects"
+        self.staging: Final = root / "staging"
+        self._fsync = fsync
+        self._lock: int | None = None
+
+    # Ownership
+
+    def take(self) -> None:
+        """Become the one process that owns the directory; make it if it is not there.
+
+        Raises:
+            ConfigError: another process has it, it cannot be made, or it is a directory of something else.
+        """
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not (self.root / "lock").exists() and self._holds_something_else():
+                raise ConfigError(
+                    f"disk_path has files that are not hotset's; expected an empty directory, found: {self.root}"
+                )
+            self._lock_root()
+            for directory in (self.objects, self.staging):
+                directory.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            self.give_back()
+            raise ConfigError(
+                f"disk_path cannot be used: {error}; expected a directory to write to"
+            ) from error
+
+    def give_back(self) -> None:
+        """Let another process have the directory. Twice is fine."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _holds_something_else(self) -> bool:
+        """Whether what is swept at start (`objects`, `staging`) has content although we never were here."""
+        return any(path.exists() for path in (self.objects, self.staging))
+
+    def _lock_root(self) -> None:
+        # Of the open file and not of the process: a second tier in this process is refused as well.
+        lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(lock)
+            raise ConfigError(
+                f"disk_path is used by another process; every replica needs one of its own,"
+                f" found: {self.root}, held by pid {holder}"
+            ) from error
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        self._lock = lock
+
+    # Staging and publishing
+
+    def make_stage(self, stage: Path) -> None:
+        (stage / FILES).mkdir(mode=0o700, parents=True)
+
+    def make_parents(self, files: Path, paths: Iterable[str]) -> None:
+        """Make the directories below ``files`` that ``paths`` need."""
+        for parent in sorted({(files / path).parent for path in paths}):
+            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def publish(self, stage: Path, target: Path, record: DiskRecord) -> None:
+        """Give a staged directory its final name, if it holds exactly the files of ``record``.
+
+        Raises:
+            ValueError: files are missing, too many, or of a wrong size.
+        """
+        differences = compare(record.files, dict(_walk(stage / FILES)))
+        if differences != Differences():
+            raise ValueError(f"the files of {record.key} are not those expected: {differences}")
+        if self._fsync:
+            _sync_tree(stage)
+        self.write_record(stage, record)
+        stage.rename(target)
+        self._sync_directory(self.objects)
+
+    def write_record(self, path: Path, record: DiskRecord) -> None:
+        self._replace(path / RECORD, encode(record))
+
+    def write_recency(self, ages: Iterable[tuple[Fingerprint, float | None]]) -> None:
+        """Note which version was used how many seconds ago, the oldest first."""
+        self._replace(self.root / "recency", msgspec.json.encode(list(ages)))
+
+    def _replace(self, path: Path, data: bytes) -> None:
+        new = path.with_name(f"{path.name}.new")
+        with new.open("wb") as file:
+            file.write(data)
+            if self._fsync:
+                file.flush()
+                os.fsync(file.fileno())
+        new.rename(path)
+        self._sync_directory(path.parent)
+
+    def _sync_directory(self, path: Path) -> None:
+        if self._fsync:
+            _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+    # Deleting
+
+    def remove(self, path: Path, trash: Path) -> None:
+        """Delete a directory (or a file); one in ``objects`` is first renamed to ``trash``, so none is ever torn."""
+        if not path.is_relative_to(self.staging):
+            try:
+                path.rename(trash)
+            except FileNotFoundError:
+                if not trash.exists():
+                    return
+            path = trash
+        _delete(path)
+
+    def remove_files(self, path: Path, extra: Iterable[str]) -> None:
+        """Delete single files of a published version."""
+        for name in extra:
+            _delete(path / FILES / name)
+
+    # Looking
+
+    def inspect(self, path: Path, record: DiskRecord) -> Differences:
+        """Compare a published version with its record."""
+        return compare(record.files, dict(_walk(path / FILES)))
+
+    def names(self) -> frozenset[Path]:
+        """Return all that is in ``objects`` and ``staging``."""
+        return frozenset(path for parent in (self.objects, self.staging) for path in parent.iterdir())
+
+    def free_bytes(self) -> int:
+        return shutil.disk_usage(self.root).free
+
+    def recover(self) -> Recovery:
+        """Sweep away all that is not a whole version, and return those that are, the oldest first.
+
+        What goes is moved to ``staging`` before anything is deleted, so this too may be killed anywhere.
+        """
+        whole: dict[Fingerprint, tuple[float, Path, DiskRecord]] = {}
+        broken: list[Path] = []
+        for path in sorted(self.objects.iterdir()):
+            read = self._read(path)
+            if read is None or read[1].fingerprint in whole:
+                broken.append(path)
+            else:
+                whole[read[1].fingerprint] = (read[0], path, read[1])
+        for path in broken:
+            path.rename(self._unused_name(path.name))
+        removed = 0
+        for path in self.staging.iterdir():
+            _delete(path)
+            removed += 1
+        return Recovery(tuple(_by_recency(whole, self._read_recency())), removed)
+
+    def _unused_name(self, name: str) -> Path:
+        path, number = self.staging / name, 0
+        while path.exists() or path.is_symlink():
+            number += 1
+            path = self.staging / f"{name}.{number}"
+        return path
+
+    def _read(self, path: Path) -> tuple[float, DiskRecord] | None:
+        """Return when a version's record was written and the record, or None if the version is not whole."""
+        try:
+            if not stat.S_ISDIR(path.lstat().st_mode):
+                return None
+            record = decode((path / RECORD).read_bytes())
+            written_s = (path / RECORD).stat().st_mtime
+            differences = self.inspect(path, record)
+            if record.fingerprint != path.name.partition(".")[0] or not differences.is_whole:
+                return None
+            self.remove_files(path, differences.extra)
+            (path / f"{RECORD}.new").unlink(missing_ok=True)
+        except (OSError, ValueError):
+            return None  # unreadable or contradicting itself: it is fetched again when it is asked for
+        return written_s, record
+
+    def _read_recency(self) -> Mapping[Fingerprint, float | None]:
+        try:
+            data = (self.root / "recency").read_bytes()
+            return dict(msgspec.json.decode(data, type=list[tuple[Fingerprint, float | None]]))
+        except (OSError, msgspec.MsgspecError, ValueError):
+            return {}  # only an order: without it the records' own times decide
+
+
+def _by_recency(
+    whole: Mapping[Fingerprint, tuple[float, Path, DiskRecord]], ages: Mapping[Fingerprint, float | None]
+) -> Iterator[Found]:
+    """Those with a known age in the order in which they were saved; then those fetched since, by time."""
+    for fingerprint, age_s in ages.items():
+        if fingerprint in whole:
+            _, path, record = whole[fingerprint]
+            yield Found(record, path, age_s)
+    rest = [found for fingerprint, found in whole.items() if fingerprint not in ages]
+    for _, path, record in sorted(rest, key=lambda found: (found[0], found[1])):
+        yield Found(record, path, 0.0)
+
+
+def _walk(root: Path) -> Iterator[tuple[str, int]]:
+    """Yield path and size of all below ``root`` that is no directory. What goes away meanwhile is left out."""
+    pending = [("", root)]
+    while pending:
+        prefix, directory = pending.pop()
+        try:
+            entries = list(os.scandir(directory))
+        except FileNotFoundError:
+            continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                pending.append((f"{prefix}{entry.name}/", Path(entry.path)))
+            elif entry.is_file(follow_symlinks=False):
+                try:
+                    yield f"{prefix}{entry.name}", entry.stat(follow_symlinks=False).st_size
+                except FileNotFoundError:
+                    continue
+            else:
+                yield f"{prefix}{entry.name}", NOT_A_FILE
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync_tree(root: Path) -> None:
+    for directory, _, names in os.walk(root):
+        for name in names:
+            _sync(Path(directory, name), os.O_RDONLY)
+        _sync(Path(directory), os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,129 @@
+"""What is known of one version on disk: the record that lies beside its files, and how the two are compared.
+
+The disk tier keeps records in memory and its directory writes them; pure, but for ``encode`` and ``decode`` being
+the one place that knows their format. A record never says where the files are: the directory that holds it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Final, NamedTuple
+
+import msgspec
+
+from hotset.keys import Fingerprint, ModelKey
+from hotset.payload import Signature
+
+FORMAT: Final = 1
+NOT_A_FILE: Final = -1
+"""The size of what stands at a file's path and is none: a link, a pipe, a directory."""
+
+
+class RecordError(ValueError):
+    """A record cannot be read, or contradicts itself; the message says how."""
+
+
+class DiskFile(NamedTuple):
+    """One file of a version, its path relative to the version's directory, ``/`` between parts."""
+
+    path: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class DiskRecord:
+    """One version on disk. ``key`` is whom it was fetched for; several versions may share a fingerprint.
+
+    ``bytes`` is the sum of its files.
+
+    ``memory_bytes``, ``runtime`` and ``signature`` were measured at the last load and are None before the first.
+    """
+
+    fingerprint: Fingerprint
+    key: ModelKey
+    files: tuple[DiskFile, ...]
+    bytes: int
+    memory_bytes: int | None = None
+    runtime: str | None = None
+    signature: Signature | None = None
+
+
+class _Written(msgspec.Struct):
+    format: int
+    record: DiskRecord
+
+
+def encode(record: DiskRecord) -> bytes:
+    return msgspec.json.encode(_Written(FORMAT, record))
+
+
+def decode(data: bytes) -> DiskRecord:
+    """Return the record.
+
+    Raises:
+        RecordError: it was cut short, written by something else, or its sum does not fit its files.
+    """
+    try:
+        written = msgspec.json.decode(data, type=_Written)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise RecordError(f"the record cannot be read: {error}") from error
+    if written.format != FORMAT:
+        raise RecordError(f"expected a record of format {FORMAT}, found: {written.format}")
+    record = written.record
+    total = sum(file.size for file in record.files)
+    if total != record.bytes:
+        raise RecordError(f"the record's files have {total} bytes, it says: {record.bytes}")
+    check_paths(file.path for file in record.files)
+    return record
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """How the files on disk differ from a record."""
+
+    missing: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that was recorded is there; extra files do no harm."""
+        return not self.missing and not self.changed
+
+
+def compare(files: Iterable[DiskFile], found: Mapping[str, int]) -> Differences:
+    """Compare what a record says with the sizes that were found."""
+    expected = dict(files)
+    return Differences(
+        missing=tuple(sorted(expected.keys() - found.keys())),
+        changed=tuple(
+            sorted(path for path in expected.keys() & found.keys() if expected[path] != found[path])
+        ),
+        extra=tuple(sorted(found.keys() - expected.keys())),
+    )
+
+
+def check_paths(paths: Iterable[str]) -> None:
+    """Refuse what could be written outside of a directory, or cannot be written there at all.
+
+    Raises:
+        ValueError: a path is absolute, has an empty part, ``.``, ``..`` or a NUL, is not UTF-8, comes twice, or is
+            a file and a directory.
+    """
+    files: set[str] = set()
+    parents: set[str] = set()
+    for path in paths:
+        if path in files:
+            raise ValueError(f"the file comes twice: {path!r}")
+        if any(part in {"", ".", ".."} for part in path.split("/")) or "\0" in path:
+            raise ValueError(
+                f"expected a relative path without empty parts, '.', '..' or NUL, found: {path!r}"
+            )
+        path.encode()
+        files.add(path)
+        parents.update(str(parent) for parent in PurePosixPath(path).parents)
+    both = files & parents
+    if both:
+        raise ValueError(f"it is both a file and a directory: {min(both)!r}")

@@ -1,0 +1,98 @@
+"""A version on its way to disk: the directory in which its files are collected until they are all there.
+
+``DiskTier.stage`` gives it to the fetch and takes it back. It decides nothing: it runs the directory's operations
+in threads, one at a time, and knows which one runs, so that nothing is deleted under it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from hotset.keys import Fingerprint, ModelKey
+from hotset.tiers.directory import FILES
+from hotset.tiers.files import DiskFiles
+from hotset.tiers.ledger import Reservation
+from hotset.tiers.record import DiskFile, DiskRecord, check_paths
+
+
+class Stage:
+    """Owned by one task. ``prepare``, write the files, ``publish``; then leave the context."""
+
+    def __init__(
+        self,
+        files: DiskFiles,
+        reservation: Reservation[Fingerprint],
+        *,
+        key: ModelKey,
+        commit: Callable[[Stage, Path, DiskRecord], bool],
+    ) -> None:
+        """``commit`` makes what was published an entry; it returns False if another copy has come meanwhile."""
+        self.root: Final = files.claim_stage(reservation.key)
+        self.path: Final = self.root / FILES
+        self.reservation: Final = reservation
+        self.is_committed = False
+        self._key = key
+        self._commit = commit
+        self._files = files
+        self._target: Path | None = None
+        self._step: asyncio.Future[None] | None = None
+
+    async def open(self) -> None:
+        """Make the directory. For the tier alone."""
+        await self._run(partial(self._files.directory.make_stage, self.root))
+
+    async def prepare(self, paths: Iterable[str]) -> dict[str, Path]:
+        """Make the directories for files of these relative paths; return where each file is to be written.
+
+        Raises:
+            ValueError: a path leads out of the stage, or two of them exclude each other.
+            OSError: the disk's fault.
+        """
+        names = tuple(paths)
+        check_paths(names)
+        await self._run(partial(self._files.directory.make_parents, self.path, names))
+        return {name: self.path / name for name in names}
+
+    async def publish(self, files: Mapping[str, int]) -> DiskRecord:
+        """Verify that the stage holds exactly these files with these sizes, and make them the version's.
+
+        When it returns, the version is whole on disk and an entry of the tier. It is a victim like any other unless
+        its fingerprint is held.
+
+        Raises:
+            ValueError: the files are others, or have more bytes than were reserved.
+            OSError: the disk's fault.
+        """
+        if self._target is not None:
+            raise RuntimeError(f"published twice: {self._key}")
+        fingerprint = self.reservation.key
+        record = DiskRecord(
+            fingerprint,
+            self._key,
+            tuple(DiskFile(*file) for file in sorted(files.items())),
+            sum(files.values()),
+        )
+        if record.bytes > self.reservation.weight.bytes:
+            raise ValueError(
+                f"{self._key} has {record.bytes} bytes, reserved were {self.reservation.weight.bytes}"
+            )
+        self._target = self._files.claim_final(fingerprint)
+        await self._run(partial(self._files.directory.publish, self.root, self._target, record))
+        self.is_committed = self._commit(self, self._target, record)
+        return record
+
+    async def discard(self, then: Callable[[], None]) -> None:
+        """Delete what was staged, wherever it is; ``then`` is called once it is gone. For the tier alone."""
+        if self._step is not None and not self._step.done():
+            await asyncio.wait([self._step])
+        paths = (self.root,) if self._target is None else (self.root, self._target)
+        await self._files.remove(*paths, then=then)
+
+    async def _run(self, work: Callable[[], None]) -> None:
+        # A thread cannot be cancelled: its caller goes, and `discard` waits for it before anything is deleted.
+        self._step = self._files.in_thread(work)
+        await asyncio.shield(self._step)
