@@ -21,7 +21,7 @@ from hotset.runtimes.modelfile import candidates, choose
 from hotset.runtimes.reason import load_failure, reason_of
 
 SUFFIXES: Final = (".onnx",)
-_ERRORS_ONLY: Final = 3
+_FATAL_ONLY: Final = 4
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +76,8 @@ def _options(onnxruntime: Any) -> Any:
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     # An arena keeps what its model once needed; with thousands of models that memory should go back.
     options.enable_cpu_mem_arena = False
-    options.log_severity_level = _ERRORS_ONLY
+    # What it would print is raised too, and reaches the client and our own log.
+    options.log_severity_level = _FATAL_ONLY
     return options
 
 
@@ -133,11 +134,11 @@ class OnnxServable:
         names = self._wanted(request.outputs)
         try:
             values = self._session.run(names, feeds)
-        except MemoryError:
-            raise
         except self._refusal as error:
             raise InvalidInputError(f"the model refused the inputs: {reason_of(error)}") from error
         except Exception as error:
+            if _is_out_of_memory(error):
+                raise MemoryError(reason_of(error)) from error
             raise PredictFailedError(reason_of(error)) from error
         return InferResponse(dict(zip(names, values, strict=True)))
 
@@ -149,6 +150,12 @@ class OnnxServable:
             if name not in self._outputs:
                 raise InvalidInputError(f"no output {name!r}; this model has: {', '.join(self._outputs)}")
         return names or self._outputs
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """ONNX Runtime has no type of its own for this."""
+    text = str(error)
+    return isinstance(error, MemoryError) or "bad_alloc" in text or "Failed to allocate memory" in text
 
 
 def _checked(spec: TensorSpec, inputs: Mapping[str, Array]) -> Array:

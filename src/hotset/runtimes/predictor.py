@@ -220,7 +220,8 @@ class PredictorServable:
         try:
             self._unload(**({"model": model} if self._unload_takes_model else {}))
         except (Exception, SystemExit):  # noqa: BLE001 - the model goes whatever its hook says
-            _log.exception("unload_model failed")
+            # As text: a record that kept the traceback would keep the model, through the frames.
+            _log.error("unload_model failed\n%s", traceback.format_exc())
         self._unload = None
 
     def _arguments(self, payload: Any, meta: CallMeta) -> dict[str, Any]:
