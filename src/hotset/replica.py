@@ -1,0 +1,357 @@
+"""The composition root of one replica: settings become objects, which start bottom-up and stop top-down.
+
+``server.py`` puts it behind a socket; an embedder runs it inside another process. No decision is made here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from hotset import __version__
+from hotset.api.app import App
+from hotset.api.dataplane import DataPlane
+from hotset.catalog import Catalog, Layout, ListingReader, ModelEntry, Settling, Snapshot, settle
+from hotset.clock import Clock, SystemClock
+from hotset.config import Settings
+from hotset.config_values import CacheSize
+from hotset.errors import InvalidInputError
+from hotset.events import Cause, EventBus, Evicted, Recovered, Synced, TierName
+from hotset.keys import parse_name
+from hotset.metrics import Metrics, Statistics
+from hotset.residency.arrival import Arrival, Occupant
+from hotset.residency.failures import Failures
+from hotset.residency.fetch import Fetcher
+from hotset.residency.front import Front
+from hotset.residency.lookup import Lookup
+from hotset.residency.manager import Manager
+from hotset.residency.pressure import default_disk_bytes, default_memory_bytes, memory_limit_bytes
+from hotset.residency.sync import SyncLoop
+from hotset.residency.view import View
+from hotset.residency.warmup import HotWord, Warmup, hot_words, read_hot_set, write_hot_set
+from hotset.runtimes import registry as runtimes
+from hotset.status import Readiness, SyncStatus
+from hotset.store import MountedStore, ObjectStore, open_store
+from hotset.tiers.disk import DiskTier
+from hotset.tiers.ledger import Capacity
+from hotset.tiers.memory import MemoryTier
+from hotset.tiers.record import DiskRecord
+from hotset.workers.base import DeathHandler, Worker
+from hotset.workers.kit import Kit
+from hotset.workers.pool import WorkerPool
+from hotset.workers.process import ProcessOptions, ProcessWorker
+from hotset.workers.standard import standard_kit
+from hotset.workers.thread import ThreadWorker
+
+LEAST_ESTIMATE_BYTES: Final = 64 * 1024
+BODY_TIMEOUT_S: Final = 60.0
+
+logger = logging.getLogger(__name__)
+
+
+class Replica:
+    """Owned by the event loop in which it is made. ``start`` → ``app`` serves → ``drain`` → ``stop``."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        events: EventBus | None = None,
+        store: ObjectStore | None = None,
+    ) -> None:
+        """``store`` None: the one that the settings name.
+
+        Raises:
+            ConfigError: a store or a directory does not fit.
+        """
+        self.settings: Final = settings
+        self.clock: Final = clock if clock is not None else SystemClock()
+        self.events: Final = events if events is not None else EventBus()
+        self.store: Final = store if store is not None else _open(settings)
+        self.layout: Final = _layout(settings)
+        self.metrics: Final = Metrics(
+            model_label=settings.metrics_model_label, max_models=settings.metrics_max_models
+        )
+        self.events.subscribe(self.metrics.on_event)
+        self.events.subscribe(self._after_sync)
+        directory = Path(settings.disk_path)
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._hot_path = directory / "hot.json"
+        self.disk: Final = DiskTier(
+            directory, _disk_capacity(settings, directory), clock=self.clock, on_evicted=self._disk_evicted
+        )
+        self.memory: Final[MemoryTier[Occupant]] = MemoryTier(_memory_capacity(settings))
+        self.pool: Final = WorkerPool(
+            partial(_make_worker, settings),
+            count=max(1, settings.processes_per_replica),
+            clock=self.clock,
+            events=self.events,
+        )
+        self.manager: Final = self._make_manager()
+        self.sync: Final = SyncLoop(
+            store=self.store,
+            layout=self.layout,
+            target=self.manager,
+            clock=self.clock,
+            events=self.events,
+            interval_s=0.0 if settings.models is not None else settings.sync_interval,
+            settle_time_s=settings.settle_time,
+            state_path=directory / "catalog",
+        )
+        view = View(
+            self.manager,
+            clock=self.clock,
+            version=__version__,
+            store_url=self.store.url,
+            sync=self._sync_status,
+            readiness=self.readiness,
+        )
+        front = Front(self.manager, view, readiness=self.readiness)
+        self.dataplane: Final = DataPlane(
+            front,
+            clock=self.clock,
+            observe=self.metrics.request_observer,
+            request_timeout_s=settings.request_timeout,
+            max_queue=settings.max_queue,
+        )
+        self.metrics.read_from(
+            lambda: Statistics(
+                server=view.server(), inside=self.dataplane.inside, loading=len(self.manager.flights)
+            )
+        )
+        self.app: Final = App(
+            self.dataplane,
+            metrics=self.metrics.page,
+            version=__version__,
+            max_body_bytes=settings.max_body_size,
+            body_timeout_s=BODY_TIMEOUT_S,
+        )
+        self._warmup: Warmup | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._saving: asyncio.Task[None] | None = None
+
+    # Life
+
+    async def start(self) -> None:
+        """Return when requests can be taken; the store is listed and models are preloaded behind it.
+
+        Raises:
+            ConfigError: the disk directory is another replica's, or the predictor does not fit.
+            WorkerDiedError: a child did not start.
+        """
+        try:
+            report = await self.disk.recover()
+            self.events.publish(Recovered(report.adopted, report.removed, report.bytes))
+            await self.pool.start()
+            await self.sync.restore()
+        except BaseException:
+            await self._close()
+            raise
+        self._spawn(self.sync.run(), "sync loop")
+        self._spawn(self._warm_up(await asyncio.to_thread(read_hot_set, self._hot_path)), "warm-up")
+
+    def drain(self) -> None:
+        """Take no new predictions and be not ready, from now on."""
+        self.dataplane.drain()
+
+    async def stop(self) -> None:
+        """Let what is inside end, within ``drain_timeout``; save; unload everything; stop the workers."""
+        self.drain()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.drain_timeout):
+                await self.dataplane.drained()
+        await self._end_tasks()
+        await self._save()
+        await self._close()
+
+    def readiness(self) -> Readiness:
+        """Not ready before the first snapshot, and before what ``preload`` names was tried."""
+        if not self.sync.first_pass.is_set():
+            reason = self.sync.status().last_error or "the store has not been listed yet"
+            return Readiness(ready=False, reason=reason)
+        if self._warmup is None or not self._warmup.preloaded.is_set():
+            return Readiness(ready=False, reason="models are being preloaded")
+        if not self.pool.workers:
+            return Readiness(ready=False, reason="no worker is up")
+        return Readiness(ready=True)
+
+    async def _warm_up(self, hot: list[HotWord]) -> None:
+        await self.sync.first_pass.wait()
+        self._warmup = Warmup(
+            self.manager,
+            clock=self.clock,
+            hot=hot,
+            preload=self.settings.preload,
+            parallel=self.settings.parallel_fetches,
+        )
+        await self._warmup.run()
+
+    async def _end_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _close(self) -> None:
+        await self.manager.close()
+        await self.pool.close()
+        await self.disk.close()
+
+    def _spawn(self, work: object, name: str) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.create_task(work, name=name)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("%s ended with an error", task.get_name(), exc_info=task.exception())
+
+    # State that outlives the process
+
+    def _after_sync(self, event: object) -> None:
+        if isinstance(event, Synced) and (self._saving is None or self._saving.done()):
+            self._saving = self._spawn(self._save(), "save")
+
+    async def _save(self) -> None:
+        """Write down the hot set and what the disk tier remembers. A failure costs a slower start, no more."""
+        words = hot_words(self.manager, self.clock.monotonic())
+        try:
+            await asyncio.to_thread(write_hot_set, self._hot_path, words)
+            await self.disk.save()
+        except OSError as error:
+            logger.warning("what is hot could not be saved: %s", error)
+
+    # Pieces
+
+    def _make_manager(self) -> Manager:
+        settings = self.settings
+        arrival = Arrival(
+            disk=self.disk,
+            memory=self.memory,
+            fetcher=Fetcher(
+                store=self.store, disk=self.disk, clock=self.clock, parallel_fetches=settings.parallel_fetches
+            ),
+            pool=self.pool,
+            estimate=_estimate_with_predictor if settings.predictor else _estimate,
+            clock=self.clock,
+            events=self.events,
+            parallel_loads=settings.parallel_loads,
+            room_timeout_s=settings.request_timeout,
+        )
+        lookup = Lookup(self._find, clock=self.clock, ttl_s=settings.negative_cache_ttl)
+        return Manager(
+            catalog=Catalog(),
+            disk=self.disk,
+            memory=self.memory,
+            arrival=arrival,
+            pool=self.pool,
+            lookup=lookup if settings.on_missing == "lookup" and settings.models is None else None,
+            failures=Failures(
+                first_s=settings.load_failure_backoff, most_s=settings.load_failure_backoff_max
+            ),
+            clock=self.clock,
+            events=self.events,
+            is_static=settings.models is not None,
+        )
+
+    async def _find(self, name: str) -> ModelEntry | None:
+        """Look for one model in the store."""
+        try:
+            parse_name(name, depth=self.layout.name_depth)
+        except InvalidInputError:
+            return None
+        reader = ListingReader(self.layout)
+        async for page in self.store.list(f"{name}/"):
+            reader.feed(page)
+        snapshot, _ = settle(
+            reader.finish(),
+            Settling(),
+            Snapshot(),
+            now_s=self.clock.monotonic(),
+            wall_s=self.clock.wall(),
+            settle_time_s=self.settings.settle_time,
+        )
+        return snapshot.models.get(name)
+
+    def _disk_evicted(self, record: DiskRecord, cause: Cause, seconds: float) -> None:
+        self.events.publish(Evicted(TierName.DISK, record.key, cause, record.bytes, seconds))
+
+    def _sync_status(self) -> SyncStatus:
+        status = self.sync.status()
+        interval_s = self.settings.sync_interval
+        return SyncStatus(
+            enabled=interval_s > 0 and self.settings.models is None,
+            interval_s=interval_s,
+            last_ok_s=status.last_success_age_s,
+            failures=status.consecutive_failures,
+            reason=status.last_error or "",
+        )
+
+
+def _open(settings: Settings) -> ObjectStore:
+    if settings.models is not None:
+        return MountedStore({name: open_store(url) for name, url in settings.models.items()})
+    assert settings.model_dir is not None
+    return open_store(settings.model_dir)
+
+
+def _layout(settings: Settings) -> Layout:
+    if settings.models is not None:
+        return Layout(static=True, names=frozenset(settings.models))
+    return Layout(name_depth=settings.name_depth)
+
+
+def _memory_capacity(settings: Settings) -> Capacity:
+    size = settings.model_cache_size or CacheSize(bytes=default_memory_bytes(memory_limit_bytes()))
+    return Capacity(models=size.models, bytes=size.bytes)
+
+
+def _disk_capacity(settings: Settings, directory: Path) -> Capacity:
+    size = settings.disk_model_cache_size
+    if size is None:
+        objects = directory / "objects"
+        used = sum(file.stat().st_size for file in objects.rglob("*") if file.is_file())
+        size = CacheSize(bytes=default_disk_bytes(directory, used))
+    return Capacity(models=size.models, bytes=size.bytes)
+
+
+def _estimate(record: DiskRecord) -> int:
+    runtime = runtimes.detect([file.path for file in record.files])
+    return max(LEAST_ESTIMATE_BYTES, int(record.bytes * runtime.size_factor))
+
+
+def _estimate_with_predictor(record: DiskRecord) -> int:
+    return max(LEAST_ESTIMATE_BYTES, record.bytes)
+
+
+def _make_worker(settings: Settings, number: int, on_death: DeathHandler) -> Worker:
+    if settings.processes_per_replica == 0:
+        return ThreadWorker(
+            number,
+            kit=_kit(settings),
+            on_death=on_death,
+            threads=settings.threads_per_process,
+            parallel_loads=settings.parallel_loads,
+        )
+    options = ProcessOptions(
+        threads=settings.threads_per_process,
+        parallel_loads=settings.parallel_loads,
+        predictor=settings.predictor,
+        predictor_config=settings.predictor_config,
+        log_level=settings.log_level,
+        log_format=settings.log_format,
+        start_timeout_s=settings.start_timeout,
+    )
+    return ProcessWorker(number, options=options, on_death=on_death)
+
+
+def _kit(settings: Settings) -> Callable[[], Kit]:
+    return partial(standard_kit, settings.predictor, settings.predictor_config)

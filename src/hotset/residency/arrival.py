@@ -1,0 +1,193 @@
+"""The way of one version into memory: store → disk → room → worker → entry. The work of a flight's leader.
+
+The manager starts it through a flight, so it runs once at a time for a version; versions run side by side.
+Whatever ends it early (a failure, a cancellation) leaves nothing behind: no room, no hold, no model in a worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from hotset.catalog import VersionEntry
+from hotset.clock import Clock
+from hotset.errors import ErrorKind, HotsetError, LoadFailedError, OverloadedError, WorkerDiedError
+from hotset.events import EventBus, Fetched, FetchFailed, Loaded
+from hotset.keys import ModelKey
+from hotset.residency.fetch import Fetcher
+from hotset.residency.flight import Flight
+from hotset.residency.state import Phase
+from hotset.tiers.disk import DiskTier
+from hotset.tiers.ledger import Entry, Reservation, Weight
+from hotset.tiers.memory import MemoryTier
+from hotset.tiers.record import DiskRecord
+from hotset.workers.pool import Resident, WorkerPool
+
+Estimate: TypeAlias = Callable[[DiskRecord], int]
+"""What a version is expected to weigh in memory, in bytes, before it was ever measured."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Occupant:
+    """What stands behind an entry of the memory tier: which files, where they are loaded, how they came."""
+
+    version: VersionEntry
+    resident: Resident
+    tier: str
+    fetch_s: float
+    load_s: float
+
+
+MemoryEntry: TypeAlias = Entry[ModelKey, Occupant]
+
+
+class Arrival:
+    """Owned by the event loop; stateless between calls."""
+
+    def __init__(
+        self,
+        *,
+        disk: DiskTier,
+        memory: MemoryTier[Occupant],
+        fetcher: Fetcher,
+        pool: WorkerPool,
+        estimate: Estimate,
+        clock: Clock,
+        events: EventBus,
+        parallel_loads: int,
+        room_timeout_s: float,
+    ) -> None:
+        """``room_timeout_s`` is how long a load waits for leases to end before it gives up."""
+        self._disk = disk
+        self._memory = memory
+        self._fetcher = fetcher
+        self._pool = pool
+        self._estimate = estimate
+        self._clock = clock
+        self._events = events
+        self._load_slots = asyncio.Semaphore(parallel_loads)
+        self._room_timeout_s = room_timeout_s
+
+    async def bring(self, version: VersionEntry, flight: Flight[Any, Any]) -> MemoryEntry:
+        """Return the version's entry in memory, committed and not leased yet.
+
+        Raises:
+            StoreError, CapacityError, OverloadedError, LoadFailedError
+        """
+        self._disk.hold(version.fingerprint)
+        try:
+            fetch_s = await self._ensure_on_disk(version, flight)
+            return await self._into_memory(version, flight, fetch_s)
+        except BaseException:
+            self._disk.release(version.fingerprint)
+            raise
+
+    def expected_bytes(self, version: VersionEntry) -> int:
+        """Return what the version weighed in memory last time, else an estimate from its files, else their size."""
+        record = self._disk.lookup(version.fingerprint)
+        if record is None:
+            return version.bytes
+        return record.memory_bytes if record.memory_bytes is not None else self._estimate(record)
+
+    async def _ensure_on_disk(self, version: VersionEntry, flight: Flight[Any, Any]) -> float | None:
+        """Return the seconds that the fetch took, or None if the files were there."""
+        if self._disk.lookup(version.fingerprint) is not None:
+            return None
+        flight.phase = Phase.FETCHING
+        began_s = self._clock.monotonic()
+        try:
+            fetched = await self._fetcher.fetch(version)
+        except HotsetError as error:
+            took_s = self._clock.monotonic() - began_s
+            self._events.publish(FetchFailed(version.key, error.kind, str(error), took_s))
+            raise
+        self._events.publish(Fetched(version.key, fetched.bytes, fetched.objects, fetched.seconds))
+        return fetched.seconds
+
+    async def _into_memory(
+        self, version: VersionEntry, flight: Flight[Any, Any], fetch_s: float | None
+    ) -> MemoryEntry:
+        record = self._disk.lookup(version.fingerprint)
+        if record is None:
+            raise OverloadedError(f"{version.key} left the disk before it was loaded; try again")
+        expected = self.expected_bytes(version)
+        flight.phase = Phase.WAITING_FOR_ROOM
+        reservation = await self._reserve(version.key, Weight(bytes=expected))
+        try:
+            async with self._load_slots:
+                flight.phase = Phase.LOADING
+                began_s = self._clock.monotonic()
+                resident = await self._load(version, expected)
+                load_s = self._clock.monotonic() - began_s
+            return await self._commit(version, resident, reservation, fetch_s, load_s)
+        except BaseException:
+            self._memory.cancel(reservation)
+            raise
+
+    async def _load(self, version: VersionEntry, expected_bytes: int) -> Resident:
+        try:
+            path = str(self._disk.path(version.fingerprint))
+            return await self._pool.load(version.key, path, expected_bytes=expected_bytes)
+        except WorkerDiedError as error:
+            # Told apart from a death that hit a bystander: this load may have been what killed the worker.
+            raise LoadFailedError(f"the worker ended while it loaded {version.key}: {error}") from error
+
+    async def _commit(
+        self,
+        version: VersionEntry,
+        resident: Resident,
+        reservation: Reservation[ModelKey],
+        fetch_s: float | None,
+        load_s: float,
+    ) -> MemoryEntry:
+        reply = resident.reply
+        self._disk.remember(
+            version.fingerprint, memory_bytes=reply.bytes, runtime=reply.runtime, signature=reply.signature
+        )
+        try:
+            await self._resize(reservation, Weight(bytes=reply.bytes))
+        except BaseException:
+            await asyncio.shield(self._pool.unload(resident))
+            raise
+        if resident.worker not in self._pool.workers:
+            raise LoadFailedError(f"the worker ended just after it loaded {version.key}")
+        occupant = Occupant(
+            version=version,
+            resident=resident,
+            tier="disk" if fetch_s is None else "store",
+            fetch_s=fetch_s or 0.0,
+            load_s=load_s,
+        )
+        entry = self._memory.commit(reservation, occupant)
+        self._events.publish(Loaded(version.key, resident.worker.id, reply.runtime, reply.bytes, load_s))
+        return entry
+
+    async def _reserve(self, key: ModelKey, weight: Weight) -> Reservation[ModelKey]:
+        granted = asyncio.Event()
+        reservation = self._memory.reserve(key, weight, granted.set)
+        try:
+            await self._granted(reservation, granted)
+        except BaseException:
+            self._memory.cancel(reservation)
+            raise
+        return reservation
+
+    async def _resize(self, reservation: Reservation[ModelKey], weight: Weight) -> None:
+        granted = asyncio.Event()
+        reservation.on_granted = granted.set
+        self._memory.resize(reservation, weight)
+        if not reservation.is_granted:
+            await self._granted(reservation, granted)
+
+    async def _granted(self, reservation: Reservation[ModelKey], granted: asyncio.Event) -> None:
+        try:
+            async with asyncio.timeout(self._room_timeout_s):
+                await granted.wait()
+        except TimeoutError as error:
+            raise OverloadedError(
+                f"no room for {reservation.key}: it needs {reservation.weight.bytes} bytes and all that is in"
+                f" memory is in use; the capacity is {self._memory.capacity}",
+                kind=ErrorKind.NO_ROOM,
+            ) from error

@@ -1,0 +1,94 @@
+"""The way out of memory: worker → room given back → the files' place in the disk tier. The counterpart of ``arrival``.
+
+The memory tier decides who goes, the pump hands out whom it chose, and one task for each unloads it. Nothing is
+counted as free before the worker says that the memory came back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from hotset.clock import Clock
+from hotset.events import Cause, EventBus, Evicted, TierName
+from hotset.keys import Fingerprint, ModelKey
+from hotset.residency.arrival import MemoryEntry, Occupant
+from hotset.tiers.disk import DiskTier
+from hotset.tiers.memory import MemoryTier
+from hotset.workers.pool import WorkerPool
+
+
+class Departure:
+    """Owned by the event loop. ``close`` waits for the unloads under way."""
+
+    def __init__(
+        self,
+        *,
+        disk: DiskTier,
+        memory: MemoryTier[Occupant],
+        pool: WorkerPool,
+        clock: Clock,
+        events: EventBus,
+    ) -> None:
+        self._disk = disk
+        self._memory = memory
+        self._pool = pool
+        self._clock = clock
+        self._events = events
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._gone: dict[MemoryEntry, asyncio.Event] = {}
+        self._pump_is_due = False
+        memory.wake = self._pump_soon
+
+    async def unload(self, keys: Iterable[ModelKey], cause: Cause) -> None:
+        """Take versions out of memory; return when their memory was given back, after their leases end."""
+        leaving = {key for key in keys if self._memory.evict(key, cause)}
+        waits = [
+            self._gone.setdefault(entry, asyncio.Event())
+            for entry in self._memory.draining()
+            if entry.key in leaving
+        ]
+        for gone in waits:
+            await gone.wait()
+
+    async def close(self) -> None:
+        """Unload all that is in memory and unleased, and wait for it."""
+        for entry in self._memory.entries():
+            self._memory.evict(entry.key, Cause.EXPLICIT)
+        self._pump()
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _pump_soon(self) -> None:
+        if not self._pump_is_due:
+            self._pump_is_due = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._pump_is_due = False
+        for entry in self._memory.advance():
+            task = asyncio.create_task(self._unload(entry), name=f"unload {entry.key}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _unload(self, entry: MemoryEntry) -> None:
+        began_s = self._clock.monotonic()
+        occupant, cause = entry.value, entry.cause or Cause.EXPLICIT
+        try:
+            await self._pool.unload(occupant.resident)
+        finally:
+            self._memory.freed(entry)
+            self._leave_disk_behind(occupant.version.fingerprint, cause)
+            gone = self._gone.pop(entry, None)
+            if gone is not None:
+                gone.set()
+        took_s = self._clock.monotonic() - began_s
+        self._events.publish(Evicted(TierName.MEMORY, entry.key, cause, entry.weight.bytes, took_s))
+
+    def _leave_disk_behind(self, fingerprint: Fingerprint, cause: Cause) -> None:
+        self._disk.release(fingerprint)
+        if cause in {Cause.SUPERSEDED, Cause.DELETED}:
+            self._disk.demote(fingerprint)
+        else:
+            # In the order in which they leave memory, so that the two tiers agree on what is older.
+            self._disk.touch(fingerprint, self._clock.monotonic())

@@ -1,0 +1,70 @@
+"""Versions that could not be loaded: remembered with the reason until a retry is due, forgotten when files change.
+
+Held by the residency manager. Only versions of the catalog get in, so it is bounded by what the store holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hotset.errors import CapacityError, HotsetError, LoadFailedError
+from hotset.keys import Fingerprint, ModelKey
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The last failure of a version; ``count`` of them came one after the other."""
+
+    fingerprint: Fingerprint
+    error: HotsetError
+    count: int
+    retry_at_s: float
+
+
+def backoff_s(count: int, *, first_s: float, most_s: float) -> float:
+    """Return how long to wait after the ``count``-th failure in a row: doubled each time, up to ``most_s``."""
+    return min(most_s, first_s * 2.0 ** min(count - 1, 30))
+
+
+class Failures:
+    """Owned by the event loop."""
+
+    def __init__(self, *, first_s: float, most_s: float) -> None:
+        self._first_s = first_s
+        self._most_s = most_s
+        self._failures: dict[ModelKey, Failure] = {}
+
+    def __len__(self) -> int:
+        return len(self._failures)
+
+    def get(self, key: ModelKey, fingerprint: Fingerprint) -> Failure | None:
+        """Return the failure of these very files, or None."""
+        failure = self._failures.get(key)
+        return failure if failure is not None and failure.fingerprint == fingerprint else None
+
+    def note(self, key: ModelKey, fingerprint: Fingerprint, error: HotsetError, now_s: float) -> Failure:
+        previous = self.get(key, fingerprint)
+        count = previous.count + 1 if previous else 1
+        wait_s = backoff_s(count, first_s=self._first_s, most_s=self._most_s)
+        failure = Failure(fingerprint, error, count, now_s + wait_s)
+        self._failures[key] = failure
+        return failure
+
+    def forget(self, key: ModelKey) -> None:
+        self._failures.pop(key, None)
+
+    def refuse(self, key: ModelKey, fingerprint: Fingerprint, now_s: float) -> None:
+        """Return if a load may be tried.
+
+        Raises:
+            LoadFailedError, CapacityError: the remembered failure, with the time that is left until the retry.
+        """
+        failure = self.get(key, fingerprint)
+        if failure is None or failure.retry_at_s <= now_s:
+            return
+        kept: type[HotsetError] = (
+            CapacityError if isinstance(failure.error, CapacityError) else LoadFailedError
+        )
+        raise kept(
+            str(failure.error), kind=failure.error.kind, retry_after_s=failure.retry_at_s - now_s
+        ) from failure.error

@@ -1,0 +1,106 @@
+"""The residency as the data plane sees it: leases from the manager, statuses from the view, and the admin's verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hotset.catalog import ModelEntry, VersionEntry
+from hotset.errors import HotsetError
+from hotset.events import Cause
+from hotset.keys import LATEST, ModelKey, ModelRef
+from hotset.payload import Signature
+from hotset.residency.lease import ModelLease
+from hotset.residency.manager import Manager
+from hotset.residency.view import View
+from hotset.status import ModelMetadata, ModelPage, ModelStatus, Readiness, ServerStatus
+
+
+class Front:
+    """Owned by the event loop. Every ``deadline_s`` is absolute, on the clock's ``monotonic``."""
+
+    def __init__(self, manager: Manager, view: View, *, readiness: Callable[[], Readiness]) -> None:
+        self._manager = manager
+        self._view = view
+        self.readiness = readiness
+        self.lease_now = manager.lease_now  # bound here: the hot path has no call to spare
+
+    async def lease(self, ref: ModelRef, *, deadline_s: float) -> ModelLease:
+        return await self._manager.lease(ref, deadline_s=deadline_s)
+
+    async def model(self, name: str, *, deadline_s: float) -> ModelStatus:
+        await self._manager.resolve(ModelRef(name), deadline_s=deadline_s)
+        return self._status_of(name)
+
+    async def metadata(self, ref: ModelRef, *, deadline_s: float) -> ModelMetadata:
+        """Return what the version declares: as it was when last loaded, else it is loaded now."""
+        version = await self._manager.resolve(ref, deadline_s=deadline_s)
+        signature = await self._signature(ref, version, deadline_s)
+        versions = tuple(it.key.version for it in self._model(ref.name).versions)
+        return ModelMetadata(name=ref.name, versions=versions, signature=signature)
+
+    async def ready(self, ref: ModelRef, *, resident: bool, deadline_s: float) -> Readiness:
+        """Whether a request would be answered; with ``resident``, whether it is in memory now."""
+        version = await self._manager.resolve(ref, deadline_s=deadline_s)
+        if self._manager.memory.find(ref) is not None:
+            return Readiness(ready=True)
+        if resident:
+            return Readiness(ready=False, reason=f"{version.key} is not in memory")
+        failure = self._manager.failures.get(version.key, version.fingerprint)
+        if failure is not None:
+            return Readiness(ready=False, reason=str(failure.error))
+        return Readiness(ready=True)
+
+    async def load(self, ref: ModelRef, *, deadline_s: float) -> ModelStatus:
+        """Bring what the word means in the store into memory; return when it is there."""
+        version = await self._manager.resolve(ref, deadline_s=deadline_s)
+        await self._manager.ensure_loaded(version, deadline_s=deadline_s)
+        (await self._manager.lease(ref, deadline_s=deadline_s)).release()
+        return self._status_of(ref.name)
+
+    async def unload(self, ref: ModelRef, *, deadline_s: float) -> ModelStatus:
+        """Take the version (or, for ``latest``, every version) out of memory; return when it is out."""
+        await self._manager.resolve(ref, deadline_s=deadline_s)
+        await self._manager.unload(self._keys_in_memory(ref), Cause.EXPLICIT, deadline_s=deadline_s)
+        return self._status_of(ref.name)
+
+    async def pin(self, ref: ModelRef, *, deadline_s: float) -> ModelStatus:
+        """Load the version and keep it in memory until ``unpin``."""
+        lease = await self._manager.lease(ref, deadline_s=deadline_s)
+        self._manager.memory.pin(lease.key, pinned=True)
+        lease.release()
+        return self._status_of(ref.name)
+
+    async def unpin(self, ref: ModelRef, *, deadline_s: float) -> ModelStatus:
+        await self._manager.resolve(ref, deadline_s=deadline_s)
+        for key in self._keys_in_memory(ref):
+            self._manager.memory.pin(key, pinned=False)
+        return self._status_of(ref.name)
+
+    def models(self, *, prefix: str, limit: int, after: str) -> ModelPage:
+        return self._view.models(prefix=prefix, limit=limit, after=after)
+
+    def status(self) -> ServerStatus:
+        return self._view.server()
+
+    def _model(self, name: str) -> ModelEntry:
+        model = self._manager.catalog.model(name)
+        if model is None:
+            raise HotsetError(f"{name} was deleted from the store meanwhile")
+        return model
+
+    def _status_of(self, name: str) -> ModelStatus:
+        return self._view.model(self._model(name))
+
+    def _keys_in_memory(self, ref: ModelRef) -> list[ModelKey]:
+        keys = [entry.key for entry in self._manager.memory.entries_of(ref.name)]
+        return [key for key in keys if ref.version in {LATEST, key.version}]
+
+    async def _signature(self, ref: ModelRef, version: VersionEntry, deadline_s: float) -> Signature:
+        record = self._manager.disk.lookup(version.fingerprint)
+        if record is not None and record.signature is not None:
+            return record.signature
+        lease = await self._manager.lease(ref, deadline_s=deadline_s)
+        try:
+            return lease.signature
+        finally:
+            lease.release()

@@ -1,0 +1,313 @@
+"""The residency manager: what joins the catalog, the tiers, the store and the workers. The life of a request.
+
+A request names a model. What is in memory is leased at once. What is not is resolved in the catalog, joins the
+flight that brings it in, and is leased in the step in which the flight ends. The sync loop hands new snapshots to
+``apply``; the doors reach all of this through the data plane. Nothing here is slow: every decision is made in one
+step of the event loop, and fetching, loading and unloading are awaited outside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import insort
+from collections.abc import Iterable
+from functools import partial
+from typing import Final
+
+from hotset.catalog import Catalog, Diff, Snapshot, VersionEntry, diff
+from hotset.clock import Clock
+from hotset.errors import (
+    ErrorKind,
+    HotsetError,
+    InvalidInputError,
+    LoadFailedError,
+    LoadingError,
+    OverloadedError,
+    UnavailableError,
+)
+from hotset.events import Cause, EventBus, LoadFailed
+from hotset.keys import LATEST, Fingerprint, ModelKey, ModelRef
+from hotset.residency.arrival import Arrival, MemoryEntry, Occupant
+from hotset.residency.departure import Departure
+from hotset.residency.failures import Failures
+from hotset.residency.flight import Flight, Flights
+from hotset.residency.lease import ModelLease
+from hotset.residency.lookup import Lookup
+from hotset.residency.rollover import Rollover
+from hotset.residency.state import Phase
+from hotset.tiers.disk import DiskTier
+from hotset.tiers.memory import MemoryTier
+from hotset.workers.pool import WorkerPool
+
+
+class Manager:
+    """Owned by the event loop. ``close`` ends flights and unloads everything; leases must be released before."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        disk: DiskTier,
+        memory: MemoryTier[Occupant],
+        arrival: Arrival,
+        pool: WorkerPool,
+        lookup: Lookup | None,
+        failures: Failures,
+        clock: Clock,
+        events: EventBus,
+        is_static: bool = False,
+    ) -> None:
+        """``lookup`` None means that a name which is not in the catalog is not looked for in the store."""
+        self.catalog: Final = catalog
+        self.disk: Final = disk
+        self.memory: Final = memory
+        self.pool: Final = pool
+        self.failures: Final = failures
+        self.is_static: Final = is_static
+        self.names: list[str] = sorted(catalog.snapshot.models)
+        self.version_count = sum(len(model.versions) for model in catalog.snapshot.models.values())
+        self._arrival = arrival
+        self._lookup = lookup
+        self._has_snapshot = asyncio.Event()
+        self._clock = clock
+        self._events = events
+        self.flights: Final[Flights[ModelKey, MemoryEntry, ModelLease]] = Flights(
+            share=self._share, give_back=ModelLease.release
+        )
+        self.rollover: Final = Rollover(
+            catalog=catalog,
+            memory=memory,
+            failures=failures,
+            start_load=self.start_load,
+            clock=clock,
+            events=events,
+        )
+        self._departure = Departure(disk=disk, memory=memory, pool=pool, clock=clock, events=events)
+        pool.on_lost = self._worker_lost
+
+    # A request
+
+    def lease_now(self, ref: ModelRef) -> ModelLease | None:
+        """Lease what is in memory and note the use; None if it is not, or if only ``lease`` can tell."""
+        if self.is_static and ref.version != LATEST:
+            return None
+        lease = self.memory.lease(ref, self._clock.monotonic())
+        if lease is None:
+            return None
+        if self.rollover.is_outdated(ref.name):
+            self.rollover.load_newer(ref)
+        return ModelLease(lease, "memory", 0.0, 0.0)
+
+    async def lease(self, ref: ModelRef, *, deadline_s: float) -> ModelLease:
+        """Fetch and load as needed, then lease.
+
+        Raises:
+            HotsetError: with ``key`` set once the ref was resolved; ``LoadingError`` at the deadline, and then
+                the load goes on, so that the retry finds it.
+        """
+        version = await self.resolve(ref, deadline_s=deadline_s)
+        try:
+            try:
+                return await self._lease_version(ref, version, deadline_s)
+            except LoadFailedError:
+                older = self.rollover.fallback(ref, version)
+                if older is None:
+                    raise
+                version = older
+                return await self._lease_version(ref, version, deadline_s)
+        except HotsetError as error:
+            error.key = version.key
+            raise
+
+    async def _lease_version(self, ref: ModelRef, version: VersionEntry, deadline_s: float) -> ModelLease:
+        # A version that was loaded by its number may be what latest means by now.
+        self.rollover.follow(ref.name)
+        ready = self.lease_now(ref)
+        if ready is not None:
+            return ready
+        self.failures.refuse(version.key, version.fingerprint, self._clock.monotonic())
+        self.memory.touch(ref, self._clock.monotonic())
+        lease = await self._join(version, deadline_s)
+        self.memory.touch(ref, self._clock.monotonic())
+        return lease
+
+    async def ensure_loaded(self, version: VersionEntry, *, deadline_s: float) -> None:
+        """Return when these very files are in memory, also where older ones would answer meanwhile."""
+        if not self.rollover.holds(version):
+            self.failures.refuse(version.key, version.fingerprint, self._clock.monotonic())
+            (await self._join(version, deadline_s)).release()
+
+    def expected_bytes(self, version: VersionEntry) -> int:
+        """Return what the version weighed in memory last time, or an estimate."""
+        return self._arrival.expected_bytes(version)
+
+    async def _join(self, version: VersionEntry, deadline_s: float) -> ModelLease:
+        now_s = self._clock.monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, deadline_s - now_s)):
+                return await self.flights.join(version.key, partial(self._bring, version), now_s=now_s)
+        except TimeoutError as error:
+            raise self._too_late(version) from error
+
+    async def resolve(self, ref: ModelRef, *, deadline_s: float) -> VersionEntry:
+        """Return the version that a word means in the store now, which is looked for there if need be.
+
+        Raises:
+            NotFoundError, InvalidInputError (a version of a static model), StoreError, LoadingError
+        """
+        if self.is_static and ref.version != LATEST:
+            raise InvalidInputError(
+                f"model {ref.name!r} is in a static list and has no versions; ask without one, found: {ref.version}",
+                kind=ErrorKind.VERSION_NOT_ALLOWED,
+            )
+        version = self.rollover.offered(ref)
+        if version is None and self._lookup is not None:
+            await self._look_up(ref.name, deadline_s)
+            version = self.rollover.offered(ref)
+        if version is None and not self._has_snapshot.is_set():
+            raise LoadingError("the store was not listed yet; try again")
+        return version if version is not None else self.catalog.resolve(ref)
+
+    async def _look_up(self, name: str, deadline_s: float) -> None:
+        assert self._lookup is not None
+        try:
+            async with asyncio.timeout(max(0.0, deadline_s - self._clock.monotonic())):
+                found = await self._lookup.look(name)
+        except TimeoutError as error:
+            raise LoadingError(f"the store is still being asked for model {name!r}; try again") from error
+        if found is not None and found != self.catalog.model(name):
+            if self.catalog.model(name) is None:
+                insort(self.names, name)
+            self.catalog.add(found)
+            self.rollover.follow(name)
+
+    def _too_late(self, version: VersionEntry) -> UnavailableError:
+        flight = self.flights.get(version.key)
+        phase = flight.phase if flight is not None else Phase.LOADING
+        if phase == Phase.WAITING_FOR_ROOM:
+            return OverloadedError(
+                f"no room for {version.key}: all that is in memory is in use", kind=ErrorKind.NO_ROOM
+            )
+        return LoadingError(f"{version.key} is still {phase or Phase.LOADING}; it goes on, try again")
+
+    async def _bring(self, version: VersionEntry, flight: Flight[MemoryEntry, ModelLease]) -> MemoryEntry:
+        """The work of a flight: bring the version into memory, remember how that ended, let latest move."""
+        began_s = self._clock.monotonic()
+        try:
+            entry = await self._arrival.bring(version, flight)
+        except BaseException as error:
+            self._forget_words(version.key)
+            if isinstance(error, HotsetError):
+                self._note_failure(version, error, began_s)
+            raise
+        self.failures.forget(version.key)
+        self.rollover.follow(version.key.name)
+        self._forget_words(version.key)
+        if (
+            self.catalog.version(version.key) is None
+        ):  # deleted meanwhile: it answers those who wait, no one else
+            asyncio.get_running_loop().call_soon(self.memory.evict, version.key, Cause.DELETED)
+        return entry
+
+    def _share(self, _key: ModelKey, entry: MemoryEntry) -> ModelLease:
+        occupant = entry.value
+        lease = self.memory.lease_entry(entry)
+        return ModelLease(lease, occupant.tier, occupant.fetch_s, occupant.load_s)
+
+    def _note_failure(self, version: VersionEntry, error: HotsetError, began_s: float) -> None:
+        now_s = self._clock.monotonic()
+        retry_in_s = error.retry_after_s or 0.0
+        if not isinstance(error, UnavailableError):  # what passes by itself is not the version's fault
+            failure = self.failures.note(version.key, version.fingerprint, error, now_s)
+            retry_in_s = failure.retry_at_s - now_s
+        self._events.publish(LoadFailed(version.key, error.kind, str(error), retry_in_s, now_s - began_s))
+
+    def _forget_words(self, key: ModelKey) -> None:
+        self.memory.forget_unused(ModelRef(*key))
+        self.memory.forget_unused(ModelRef(key.name))
+
+    # The store moves on
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self.catalog.snapshot
+
+    async def apply(self, snapshot: Snapshot) -> None:
+        """Put a new snapshot in force; unload what is gone, load newer versions ahead where they are used."""
+        before = self.catalog.snapshot
+        self.catalog.apply(snapshot)
+        self._has_snapshot.set()
+        if self._lookup is not None:
+            self._lookup.forget()
+        changes, orphans, self.names = await asyncio.to_thread(_compare, before, snapshot)
+        self.version_count += len(changes.added) - len(changes.removed)
+        for key in (*changes.removed, *changes.changed):
+            self.failures.forget(key)
+        for key in changes.removed:
+            self.memory.evict(key, Cause.DELETED)
+        touched = {key.name for key in (*changes.removed, *changes.changed)}
+        for name in {*changes.latest_changed, *touched, *self.rollover.outdated}:
+            self.rollover.follow(name)
+            self.rollover.load_ahead(name)
+        for fingerprint in orphans:  # what is still in memory is deleted once it was unloaded
+            self.disk.evict(fingerprint, Cause.DELETED)
+
+    def start_load(self, version: VersionEntry) -> bool:
+        """Load in the background; False if it failed lately and is not due for a retry."""
+        now_s = self._clock.monotonic()
+        failure = self.failures.get(version.key, version.fingerprint)
+        if failure is not None and failure.retry_at_s > now_s:
+            return False
+        self.flights.start(version.key, partial(self._bring, version), now_s=now_s)
+        return True
+
+    def _means(self, ref: ModelRef) -> ModelKey | None:
+        entry = self.memory.find(ref)
+        return entry.key if entry is not None else None
+
+    # Leaving memory
+
+    async def unload(self, keys: Iterable[ModelKey], cause: Cause, *, deadline_s: float) -> None:
+        """Take versions out of memory; return when their memory was given back, after their leases end.
+
+        Raises:
+            LoadingError: they are still in use at the deadline; they leave all the same.
+        """
+        try:
+            async with asyncio.timeout(max(0.0, deadline_s - self._clock.monotonic())):
+                await self._departure.unload(keys, cause)
+        except TimeoutError as error:
+            raise LoadingError("still in use; it is unloaded as soon as its requests have ended") from error
+
+    def _worker_lost(self, worker: int, _reason: str) -> int:
+        """A worker died and its models with it: forget them, and bring them back by recency."""
+        lost = {entry.key for entry in self.memory.entries() if entry.value.resident.worker.id == worker}
+        words = [word for word in self.memory.by_recency() if self._means(word[0]) in lost]
+        for key in lost:
+            self.memory.evict(key, Cause.WORKER_DIED)
+        for ref, used_s in words:
+            self.memory.admit(ref, used_s)
+        for ref, _ in reversed(words):
+            version = self.rollover.offered(ref)
+            if version is not None:
+                self.start_load(version)
+        return len(lost)
+
+    async def close(self) -> None:
+        """End every flight, unload everything and wait for it."""
+        await self.flights.close()
+        if self._lookup is not None:
+            await self._lookup.close()
+        await self._departure.close()
+
+
+def _compare(before: Snapshot, now: Snapshot) -> tuple[Diff, frozenset[Fingerprint], list[str]]:
+    """Return what changed, the fingerprints that no version has any more, and all names. Runs in a thread."""
+    changes = diff(before, now)
+    keys = (*changes.removed, *changes.changed)
+    left = {before.resolve(ModelRef(*key)).fingerprint for key in keys}
+    if left:
+        left.difference_update(
+            version.fingerprint for model in now.models.values() for version in model.versions
+        )
+    return changes, frozenset(left), sorted(now.models)

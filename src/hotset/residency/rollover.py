@@ -1,0 +1,131 @@
+"""When the store has something newer than memory: what ``latest`` means, and what is loaded ahead.
+
+The manager asks it after every arrival, every lookup and every new snapshot. ``latest`` moves in one step, and only
+to a version that is in memory; until then the one that answered goes on answering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from hotset.catalog import Catalog, ModelEntry, VersionEntry
+from hotset.clock import Clock
+from hotset.events import Cause, EventBus, LatestMoved
+from hotset.keys import LATEST, ModelKey, ModelRef
+from hotset.residency.ahead import Step, next_step
+from hotset.residency.arrival import Occupant
+from hotset.residency.failures import Failures
+from hotset.tiers.ledger import Weight
+from hotset.tiers.memory import MemoryTier
+
+
+class Rollover:
+    """Owned by the event loop."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        memory: MemoryTier[Occupant],
+        failures: Failures,
+        start_load: Callable[[VersionEntry], object],
+        clock: Clock,
+        events: EventBus,
+    ) -> None:
+        """``start_load`` begins a load in the background, unless it failed lately."""
+        self._catalog = catalog
+        self._memory = memory
+        self._failures = failures
+        self._start_load = start_load
+        self._clock = clock
+        self._events = events
+        self._outdated: set[str] = set()
+
+    @property
+    def outdated(self) -> frozenset[str]:
+        """The models of which something in memory is not what the store has now."""
+        return frozenset(self._outdated)
+
+    def is_outdated(self, name: str) -> bool:
+        """Whether something of this model is answered by an older version or older files than the store has."""
+        return name in self._outdated
+
+    def holds(self, version: VersionEntry) -> bool:
+        """Whether these very files are in memory."""
+        entry = self._memory.find(ModelRef(*version.key))
+        return entry is not None and entry.value.version.fingerprint == version.fingerprint
+
+    def offered(self, ref: ModelRef) -> VersionEntry | None:
+        """Return what a word means in the catalog now, or None."""
+        model = self._catalog.model(ref.name)
+        if model is None:
+            return None
+        return self._newest(model) if ref.version == LATEST else model.version(ref.version)
+
+    def fallback(self, ref: ModelRef, failed: VersionEntry) -> VersionEntry | None:
+        """Return the older version that answers for ``latest`` where ``failed`` could not be loaded, or None."""
+        older = self.offered(ref) if ref.version == LATEST else None
+        return older if older is not None and older.key < failed.key else None
+
+    def follow(self, name: str) -> None:
+        """Let ``latest`` mean the newest version, if it is in memory, and note whether the store has a newer one."""
+        model = self._catalog.model(name)
+        if model is None:
+            self._outdated.discard(name)
+            return
+        newest = self._newest(model)
+        if self.holds(newest):
+            self._point_latest(newest.key)
+        if any(step is not Step.NOTHING for step, _ in self._steps(model)):
+            self._outdated.add(name)
+        else:
+            self._outdated.discard(name)
+
+    def load_ahead(self, name: str) -> None:
+        """Load what is newer in the store where the one in memory is used enough."""
+        model = self._catalog.model(name)
+        for step, wanted in list(self._steps(model)) if model is not None else ():
+            if step is Step.LOAD:
+                self._start_load(wanted)
+
+    def load_newer(self, ref: ModelRef) -> None:
+        """Somebody used a word of an outdated model: load what it means in the store."""
+        wanted = self.offered(ref)
+        if wanted is not None and not self.holds(wanted):
+            self._start_load(wanted)
+
+    def _newest(self, model: ModelEntry) -> VersionEntry:
+        """The newest version that did not fail lately, so that a bad one takes nothing down."""
+        now_s = self._clock.monotonic()
+        for version in reversed(model.versions):
+            failure = self._failures.get(version.key, version.fingerprint)
+            if failure is None or failure.retry_at_s <= now_s:
+                return version
+        return model.latest
+
+    def _point_latest(self, key: ModelKey) -> None:
+        previous = self._memory.serving_latest(key.name)
+        if previous == key:
+            return
+        self._memory.point_latest(key)
+        self._events.publish(LatestMoved(key.name, key.version, previous.version if previous else None))
+        if previous is not None and self._memory.entry_used_s(previous) is None:
+            self._memory.evict(previous, Cause.SUPERSEDED)
+
+    def _steps(self, model: ModelEntry) -> Iterator[tuple[Step, VersionEntry]]:
+        """For each word that is answered from memory: what the store's version of it calls for."""
+        oldest_used_s = self._memory.oldest_used_s()
+        for entry in self._memory.entries_of(model.name):
+            is_latest = self._memory.serving_latest(model.name) == entry.key
+            word = ModelRef(model.name) if is_latest else ModelRef(*entry.key)
+            wanted = model.latest if is_latest else model.version(entry.key.version)
+            if wanted is None:
+                continue
+            step = next_step(
+                serving=entry.value.version,
+                wanted=wanted,
+                used_s=self._memory.last_used_s(word),
+                oldest_used_s=oldest_used_s,
+                has_room=self._memory.has_room(Weight(bytes=entry.weight.bytes)),
+            )
+            yield step, wanted

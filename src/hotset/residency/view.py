@@ -1,0 +1,177 @@
+"""What the server shows of its models and of itself: read from the manager's parts at the moment it is asked for.
+
+Reads only. The front calls it for the status routes and the metrics page.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
+
+from hotset.catalog import ModelEntry, VersionEntry
+from hotset.clock import Clock
+from hotset.keys import ModelRef
+from hotset.residency.arrival import MemoryEntry
+from hotset.residency.failures import Failure
+from hotset.residency.manager import Manager
+from hotset.residency.state import Facts, Phase, State, state_of
+from hotset.status import (
+    CatalogStatus,
+    ModelPage,
+    ModelStatus,
+    Readiness,
+    RejectStatus,
+    ServerStatus,
+    SyncStatus,
+    TierStatus,
+    VersionState,
+    VersionStatus,
+)
+from hotset.tiers.ledger import LedgerStatistics
+
+EXAMPLES = 20
+
+_INDEX_STATES = {
+    State.LOADED: VersionState.READY,
+    State.FETCHING: VersionState.LOADING,
+    State.LOADING: VersionState.LOADING,
+    State.UNLOADING: VersionState.UNLOADING,
+}
+_REASONS = {
+    State.ON_STORE: "not in memory; the next request fetches and loads it",
+    State.ON_DISK: "not in memory; the next request loads it from disk",
+    State.FETCHING: "being fetched from the store",
+    State.LOADING: "being loaded",
+    State.UNLOADING: "being unloaded",
+}
+
+
+class View:
+    """Owned by the event loop."""
+
+    def __init__(
+        self,
+        manager: Manager,
+        *,
+        clock: Clock,
+        version: str,
+        store_url: str,
+        sync: Callable[[], SyncStatus],
+        readiness: Callable[[], Readiness],
+    ) -> None:
+        self._manager = manager
+        self._clock = clock
+        self._version = version
+        self._store_url = store_url
+        self._sync = sync
+        self._readiness = readiness
+        self._started_s = clock.monotonic()
+
+    def models(self, *, prefix: str, limit: int, after: str) -> ModelPage:
+        """Return at most ``limit`` models whose names start with ``prefix`` and sort behind ``after``."""
+        names = self._manager.names
+        start = max(bisect_left(names, prefix), bisect_right(names, after) if after else 0)
+        page: list[ModelStatus] = []
+        for name in names[start : start + limit + 1]:
+            model = self._manager.catalog.model(name)
+            if not name.startswith(prefix):
+                break
+            if len(page) == limit:
+                return ModelPage(tuple(page), next=page[-1].name)
+            if model is not None:
+                page.append(self.model(model))
+        return ModelPage(tuple(page))
+
+    def model(self, model: ModelEntry) -> ModelStatus:
+        memory = self._manager.memory
+        serving = memory.serving_latest(model.name)
+        return ModelStatus(
+            name=model.name,
+            latest=model.latest.key.version,
+            serving=serving.version if serving is not None else None,
+            last_used_s=self._age(memory.last_used_s(ModelRef(model.name))),
+            versions=tuple(self._version_status(version) for version in model.versions),
+        )
+
+    def server(self) -> ServerStatus:
+        return ServerStatus(
+            version=self._version,
+            uptime_s=self._clock.monotonic() - self._started_s,
+            readiness=self._readiness(),
+            catalog=self._catalog(),
+            sync=self._sync(),
+            tiers=tuple(self._tiers()),
+            workers=self._manager.pool.statuses(),
+        )
+
+    def _catalog(self) -> CatalogStatus:
+        snapshot = self._manager.catalog.snapshot
+        return CatalogStatus(
+            store=self._store_url,
+            models=len(snapshot.models),
+            versions=self._manager.version_count,
+            unsettled=len(snapshot.unsettled),
+            rejects=len(snapshot.rejects) + snapshot.rejects_left_out,
+            examples=tuple(RejectStatus(it.path, it.reason) for it in snapshot.rejects[:EXAMPLES]),
+        )
+
+    def _tiers(self) -> Iterator[TierStatus]:
+        memory = self._manager.memory.statistics()
+        pinned = sum(1 for entry in self._manager.memory.entries() if entry.pinned)
+        yield _tier("memory", memory.ledger, memory.leases, pinned, self._age(memory.oldest_used_s))
+        disk = self._manager.disk.statistics()
+        yield _tier("disk", disk.ledger, disk.ledger.held, 0, self._age(disk.oldest_used_s))
+
+    def _version_status(self, version: VersionEntry) -> VersionStatus:
+        manager, key = self._manager, version.key
+        entry = manager.memory.find(ModelRef(*key))
+        record = manager.disk.lookup(version.fingerprint)
+        failure = manager.failures.get(key, version.fingerprint)
+        state = state_of(self._facts(version, entry, on_disk=record is not None, failure=failure))
+        return VersionStatus(
+            name=key.name,
+            version=key.version,
+            state=_INDEX_STATES.get(state, VersionState.UNAVAILABLE),
+            tier="memory" if entry is not None else "disk" if record is not None else "store",
+            store_bytes=version.bytes,
+            disk_bytes=record.bytes if record is not None else 0,
+            memory_bytes=entry.weight.bytes if entry is not None else 0,
+            last_used_s=self._age(manager.memory.entry_used_s(key)),
+            leases=entry.holds if entry is not None else 0,
+            pinned=entry.pinned if entry is not None else False,
+            reason=str(failure.error) if failure is not None else _REASONS.get(state, ""),
+            failure=failure.error.kind if failure is not None else None,
+            retry_in_s=max(0.0, failure.retry_at_s - self._clock.monotonic()) if failure else None,
+        )
+
+    def _facts(
+        self, version: VersionEntry, entry: MemoryEntry | None, *, on_disk: bool, failure: Failure | None
+    ) -> Facts:
+        flight = self._manager.flights.get(version.key)
+        return Facts(
+            in_memory=entry is not None,
+            leaving_memory=any(it.key == version.key for it in self._manager.memory.draining()),
+            on_disk=on_disk,
+            phase=Phase(flight.phase or Phase.LOADING) if flight is not None else None,
+            failed=failure is not None,
+        )
+
+    def _age(self, used_s: float | None) -> float | None:
+        if used_s is None or used_s == float("-inf"):
+            return None
+        return max(0.0, self._clock.monotonic() - used_s)
+
+
+def _tier(
+    name: str, books: LedgerStatistics, leases: int, pinned: int, oldest_used_s: float | None
+) -> TierStatus:
+    return TierStatus(
+        tier=name,
+        models=books.usage.models,
+        bytes=books.usage.bytes,
+        capacity_models=books.capacity.models,
+        capacity_bytes=books.capacity.bytes,
+        leases=leases,
+        pinned=pinned,
+        oldest_used_s=oldest_used_s,
+    )

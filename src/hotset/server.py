@@ -1,0 +1,108 @@
+"""One hotset server: a replica behind uvicorn, and its signals.
+
+``hotset serve`` calls ``run``. On SIGTERM or SIGINT the replica is not ready at once, refuses new predictions, lets
+those inside end, unloads and exits with 0; a second signal does not wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+import uvloop
+
+from hotset import logs
+from hotset.config import Settings
+from hotset.errors import ConfigError
+from hotset.events import EventBus
+from hotset.replica import Replica
+from hotset.runtimes.predictor_source import check_predictor
+
+KEEP_ALIVE_S: Final = 75
+BACKLOG: Final = 2048
+
+logger = logging.getLogger(__name__)
+
+
+class _Listener(uvicorn.Server):
+    """uvicorn without its own signal handling, which would end the process with the signal and not with 0."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def run(settings: Settings, *, on_listening: Callable[[str], None] = lambda _url: None) -> None:
+    """Serve until SIGTERM or SIGINT; ``on_listening`` is told the address.
+
+    Raises:
+        ConfigError: a setting does not fit this machine, or the address is taken.
+        WorkerDiedError: a child did not start.
+    """
+    logs.configure(settings.log_level, settings.log_format, sys.stderr)
+    if settings.predictor is not None:
+        check_predictor(Path(settings.predictor))
+    with _bound(settings.host, settings.port) as listening:
+        uvloop.run(_serve(settings, listening, on_listening))
+
+
+async def _serve(settings: Settings, listening: socket.socket, on_listening: Callable[[str], None]) -> None:
+    events = EventBus()
+    events.subscribe(logs.log_event)
+    replica = Replica(settings, events=events)
+    await replica.start()
+    listener = _Listener(
+        uvicorn.Config(
+            replica.app,
+            http="httptools",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=int(settings.drain_timeout) or 1,
+            backlog=BACKLOG,
+        )
+    )
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if replica.dataplane.draining:
+            listener.force_exit = True
+        replica.drain()
+        listener.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    url = "http://{}:{}".format(*listening.getsockname()[:2])
+    logger.info("serving %s on %s", replica.store.url, url)
+    on_listening(url)
+    try:
+        await listener.serve(sockets=[listening])
+    finally:
+        await replica.stop()
+        logger.info("stopped")
+
+
+@contextmanager
+def _bound(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    with listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host, port))
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {host}:{port}: {error.strerror}; choose another port"
+            ) from error
+        yield listening
