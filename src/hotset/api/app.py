@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
 from hotset.api import native_routes, oip_routes, openapi
@@ -20,7 +22,7 @@ from hotset.api.native_routes import MetricsPage, NativeRoutes
 from hotset.api.oip_routes import OipRoutes
 from hotset.api.predictions import Predictions
 from hotset.api.reply import Receive, Scope, Send
-from hotset.api.routes import MODEL, Endpoint, NoSuchRoute, RouteTable, Surroundings
+from hotset.api.routes import MODEL, Endpoint, RouteTable, Surroundings, no_such_route
 
 DOORS: Final = (native_routes.DOOR, oip_routes.DOOR)
 
@@ -75,4 +77,9 @@ def _starlette(tables: tuple[RouteTable, ...], around: Surroundings) -> Starlett
         for route in table.routes
         if any(operation.handler for operation in route.operations)
     ]
-    return Starlette(routes=[*routes, StarletteRoute("/{rest:path}", NoSuchRoute())])
+    return Starlette(routes=routes, exception_handlers={404: _not_found})
+
+
+async def _not_found(request: Request, _error: Exception) -> Response:
+    reply = no_such_route(request.method, request.scope["path"])
+    return Response(reply.body, reply.status, media_type=reply.content_type.decode())

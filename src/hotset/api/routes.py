@@ -184,12 +184,11 @@ class Endpoint:
         return Exchange(ref, query, body, self._around.dataplane.deadline(headers.timeout_s))
 
 
-class NoSuchRoute:
-    """Answers every path that no route has. An object, because Starlette takes plain functions for views."""
-
-    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        error = HttpError(
-            f"no such route: {scope['method']} {scope['path'][:200]}; GET /openapi.json lists those there are",
+def no_such_route(method: str, path: str) -> Reply:
+    """Return the answer for a path that no route has."""
+    return error_reply(
+        HttpError(
+            f"no such route: {method} {path[:200]}; GET /openapi.json lists those there are",
             kind=HttpKind.ROUTE_NOT_FOUND,
         )
-        await send_reply(error_reply(error), send)
+    )

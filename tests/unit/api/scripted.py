@@ -123,7 +123,11 @@ class ScriptedResidency:
 
     def lease_now(self, ref: ModelRef) -> ScriptedLease | None:
         model = self.scripted.get(ref.name)
-        if model is None or not model.resident or (ref.version != LATEST and ref.version not in model.versions):
+        if (
+            model is None
+            or not model.resident
+            or (ref.version != LATEST and ref.version not in model.versions)
+        ):
             return None
         return ScriptedLease(self, *self.find(ref), "memory")
 

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from unit.api.scripted import until
 
 from hotset.api.body import BodyReader, ClientGoneError
 from hotset.api.errors import HttpError, HttpKind
+from unit.api.scripted import until
 
 
 def receiver(*messages: dict[str, Any]) -> Callable[[], Awaitable[Any]]:
@@ -37,7 +37,10 @@ def reader() -> BodyReader:
 
 async def test_a_body_in_one_part_and_in_many(reader: BodyReader) -> None:
     assert await reader.read(receiver(part(b"abc", more=False))) == b"abc"
-    assert await reader.read(receiver(part(b"ab", more=True), part(b"", more=True), part(b"c", more=False))) == b"abc"
+    assert (
+        await reader.read(receiver(part(b"ab", more=True), part(b"", more=True), part(b"c", more=False)))
+        == b"abc"
+    )
     assert await reader.read(receiver({"type": "http.request"})) == b""
 
 

@@ -5,7 +5,6 @@ from collections import deque
 from typing import Any
 
 import pytest
-from unit.api.scripted import Bench, ManualTime, ScriptedModel, until
 
 from hotset.api.dataplane import Answer
 from hotset.errors import (
@@ -19,6 +18,7 @@ from hotset.errors import (
     WorkerDiedError,
 )
 from hotset.keys import ModelKey, ModelRef
+from unit.api.scripted import Bench, ManualTime, ScriptedModel, until
 
 
 async def infer(bench: Bench, ref: ModelRef, **options: Any) -> Answer:

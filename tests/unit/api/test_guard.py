@@ -11,7 +11,9 @@ def test_this_machine_may(host: str) -> None:
     local_only({"client": (host, 1), "headers": []})
 
 
-@pytest.mark.parametrize("client", [("10.0.0.7", 1), ("::ffff:10.0.0.7", 1), ("testclient", 1), None, ("", 0)])
+@pytest.mark.parametrize(
+    "client", [("10.0.0.7", 1), ("::ffff:10.0.0.7", 1), ("testclient", 1), None, ("", 0)]
+)
 def test_others_may_not(client: tuple[str, int] | None) -> None:
     with pytest.raises(HotsetError, match="own machine") as caught:
         local_only({"client": client, "headers": []})

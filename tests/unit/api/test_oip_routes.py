@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import httpx
+import pytest
+
+from hotset.errors import LoadFailedError
+from hotset.keys import ModelRef
+from unit.api.scripted import Bench, ScriptedModel
+
+
+@pytest.mark.parametrize("path", ["/v2", "/v2/"])
+async def test_the_server_lists_only_what_it_has(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.get(path)
+    assert answer.json() == {"name": "hotset", "version": "1.2.3", "extensions": ["model_repository"]}
+
+
+async def test_health_has_status_and_body(bench: Bench, client: httpx.AsyncClient) -> None:
+    assert (await client.get("/v2/health/live")).json() == {"live": True}
+    assert (await client.get("/v2/health/ready")).json() == {"ready": True}
+    bench.dataplane.drain()
+    assert (await client.get("/v2/health/ready")).status_code == 503
+
+
+@pytest.mark.parametrize("path", ["/v2/models/paris", "/v2/models/paris/versions/2"])
+async def test_metadata_has_the_protocols_shape(client: httpx.AsyncClient, path: str) -> None:
+    assert (await client.get(path)).json() == {
+        "name": "paris",
+        "versions": ["1", "2", "7"],
+        "platform": "sklearn",
+        "inputs": [{"name": "input-0", "datatype": "FP64", "shape": [-1, 3]}],
+        "outputs": [{"name": "predict", "datatype": "FP64", "shape": [-1]}],
+    }
+
+
+async def test_ready_means_servable_and_resident_is_the_strict_question(client: httpx.AsyncClient) -> None:
+    loose = await client.get("/v2/models/oslo/ready")
+    strict = await client.get("/v2/models/oslo/ready", params={"resident": "true"})
+    wrong = await client.get("/v2/models/oslo/ready", params={"resident": "maybe"})
+
+    assert (loose.status_code, loose.json()) == (200, {"name": "oslo", "ready": True})
+    assert (strict.status_code, strict.json()["ready"]) == (503, False)
+    assert (wrong.status_code, wrong.json()["kind"]) == (400, "invalid_input")
+
+
+async def test_unknown_names_and_versions_are_said_in_the_words_that_clients_match(
+    client: httpx.AsyncClient,
+) -> None:
+    unknown = "Request for unknown model: 'atlantis' is not found"
+    assert (await client.get("/v2/models/atlantis")).json()["error"] == unknown
+    assert (await client.get("/v2/models/atlantis/ready")).json()["error"] == unknown
+    assert (await client.post("/v2/models/atlantis/infer")).json()["error"] == unknown
+    assert (await client.post("/v2/repository/models/atlantis/load")).json()["error"] == unknown
+    version = await client.post("/v2/models/paris/versions/9/infer")
+    assert version.json()["error"].endswith("version 9 is not found")
+
+
+async def test_a_failed_load_is_said_in_the_words_that_clients_match(
+    bench: Bench, client: httpx.AsyncClient
+) -> None:
+    bench.model("oslo").lease_steps = deque([LoadFailedError("the file is torn")])
+    answer = await client.post("/v2/models/oslo/infer")
+    assert answer.status_code == 500
+    assert answer.json() == {"error": "failed to load 'oslo', the file is torn", "kind": "load_failed"}
+
+
+@pytest.mark.parametrize("verb", ["load", "unload"])
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b'{"parameters": {}}', b'{"parameters": {"unload_dependents": false}}']
+)
+async def test_the_repository_verbs(bench: Bench, client: httpx.AsyncClient, verb: str, body: bytes) -> None:
+    answer = await client.post(f"/v2/repository/models/acme/rome/{verb}", content=body)
+    assert (answer.status_code, answer.json()) == (200, {"name": "acme/rome", verb: True})
+    assert bench.residency.verbs == [(verb, ModelRef("acme/rome"))]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"[]", 400),
+        (b"{", 400),
+        (b'{"parameters": 3}', 400),
+        (b'{"parameters": {"config": "{}"}}', 501),
+        (b'{"parameters": {"file:1/model.onnx": "x"}}', 501),
+    ],
+)
+async def test_a_load_that_brings_something_else_is_refused(
+    bench: Bench, client: httpx.AsyncClient, body: bytes, status: int
+) -> None:
+    answer = await client.post("/v2/repository/models/paris/load", content=body)
+    assert answer.status_code == status
+    assert not bench.residency.verbs
+
+
+async def test_repository_verbs_are_for_this_machine_only(bench: Bench) -> None:
+    transport = httpx.ASGITransport(app=bench.app, client=("10.0.0.7", 1234))
+    async with httpx.AsyncClient(transport=transport, base_url="http://hotset") as stranger:
+        assert (await stranger.post("/v2/repository/models/paris/unload")).status_code == 403
+        assert (await stranger.post("/v2/repository/index")).status_code == 200
+
+
+async def test_the_index_has_a_row_for_each_version(client: httpx.AsyncClient) -> None:
+    rows: list[dict[str, Any]] = (await client.post("/v2/repository/index")).json()
+    assert [(row["name"], row["version"]) for row in rows] == [
+        ("acme/rome", "3"),
+        ("oslo", "1"),
+        ("paris", "1"),
+        ("paris", "2"),
+        ("paris", "7"),
+    ]
+    assert rows[1] == {"name": "oslo", "version": "1", "state": "UNAVAILABLE", "reason": "not in memory"}
+
+
+async def test_the_index_can_be_narrowed_to_what_is_in_memory(client: httpx.AsyncClient) -> None:
+    rows = (await client.post("/v2/repository/index", content=b'{"ready": true}')).json()
+    assert {row["name"] for row in rows} == {"acme/rome", "paris"}
+    wrong = await client.post("/v2/repository/index", content=b'{"ready": 1}')
+    assert (wrong.status_code, wrong.json()["kind"]) == (400, "invalid_input")
+
+
+async def test_the_index_is_paged_by_a_link(bench: Bench, client: httpx.AsyncClient) -> None:
+    bench.residency.scripted = {f"city {number}": ScriptedModel([1]) for number in range(5)}
+    seen: list[str] = []
+    answer = await client.post("/v2/repository/index?limit=2&prefix=city")
+    while "next" in answer.links:
+        seen += [row["name"] for row in answer.json()]
+        answer = await client.post(answer.links["next"]["url"])
+    seen += [row["name"] for row in answer.json()]
+    assert seen == [f"city {number}" for number in range(5)]
+
+
+async def test_a_long_index_is_whole(bench: Bench, client: httpx.AsyncClient) -> None:
+    bench.residency.scripted = {f"city-{number:05}": ScriptedModel([1]) for number in range(2500)}
+    rows = (await client.post("/v2/repository/index")).json()
+    assert [row["name"] for row in rows] == sorted(bench.residency.scripted)
+    bench.residency.scripted = {}
+    assert (await client.post("/v2/repository/index")).json() == []
+
+
+@pytest.mark.parametrize(
+    "path", ["/v2/models/stats", "/v2/models/paris/stats", "/v2/models/paris/versions/1/config"]
+)
+async def test_what_is_not_implemented_says_so(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.get(path)
+    assert (answer.status_code, answer.json()["kind"]) == (501, "unsupported")
+    assert "GET /v2" in answer.json()["error"]
+
+
+async def test_an_escaped_slash_is_never_a_verb(bench: Bench, client: httpx.AsyncClient) -> None:
+    bench.residency.scripted["acme/ready"] = ScriptedModel([4])
+    assert (await client.get("/v2/models/acme%2Fready")).json()["versions"] == ["4"]
+    assert (await client.get("/v2/models/acme%2Fready/ready")).json()["ready"] is True
