@@ -304,7 +304,7 @@ class SyncLoop:
 
     async def _rest(self, delay_s: float | None) -> None:
         """Wait for the time to pass or for a trigger, whichever comes first."""
-        if delay_s is None:
+        if delay_s is None or self._wake.is_set():
             await self._wake.wait()
             return
         nap = asyncio.ensure_future(self._sleep(delay_s))
