@@ -136,19 +136,21 @@ def _with_flags(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _flag(name: str) -> Any:
-    kind, flag = kind_of(name), flag_of(name)
     shown = config_docs.show(name, TABLE[name].default)
     text = config_docs.help_of(name) + (f" Default: {shown}." if shown else "")
-    if kind is SWITCH:
-        switch = f"{flag}/--no-{flag.removeprefix('--')}"
-        return Annotated[
-            bool | None, typer.Option(switch, help=text, rich_help_panel=config_docs.group_of(name))
-        ]
-    metavar = "|".join(kind.schema.get("enum", ())) or re.split(r",| of | from | or ", kind.name)[0].upper()
+    panel = config_docs.group_of(name)
     return Annotated[
-        str | None,
-        typer.Option(flag, metavar=metavar, help=text, rich_help_panel=config_docs.group_of(name)),
+        str | None, typer.Option(flag_of(name), metavar=_metavar(name), help=text, rich_help_panel=panel)
     ]
+
+
+def _metavar(name: str) -> str:
+    """Return a short word for a setting's type: DURATION, NUMBER, console|json."""
+    kind = kind_of(name)
+    words = ("true", "false") if kind is SWITCH else kind.schema.get("enum", ())
+    if words:
+        return "|".join(words) if len(words) == 2 else "WORD"
+    return re.split(r",| of | from | or ", kind.name)[0].upper()
 
 
 app.command("serve")(_with_flags(serve))

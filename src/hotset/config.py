@@ -192,7 +192,7 @@ class Settings(BaseModel):
         Literal["debug", "info", "warning", "error"], choice("debug", "info", "warning", "error")
     ] = Field(
         "info",
-        description="The least important messages that are logged.",
+        description="The least important messages that are logged: `debug`, `info`, `warning` or `error`.",
         json_schema_extra=_WATCHING,
     )
     log_format: Annotated[Literal["console", "json"], choice("console", "json")] = Field(

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from hotset.config import TABLE, kind_of
 from hotset.config_sources import flag_of, variable_of
-from hotset.config_values import SWITCH, Preload
+from hotset.config_values import Preload
 
 _START: Final = """\
 <!-- Written by `make docs` from the table in src/hotset/config.py; change that and not this page. -->
@@ -124,5 +124,4 @@ def _tables() -> Iterator[str]:
 def _row(name: str) -> str:
     shown = show(name, TABLE[name].default)
     default = f"`{shown}`" if shown else "none"
-    flag = flag_of(name) + ("" if kind_of(name) is not SWITCH else f"`, `--no-{flag_of(name)[2:]}")
-    return f"| `{name}` | {kind_of(name).name} | {default} | `{variable_of(name)}` | `{flag}` | {help_of(name)} |\n"
+    return f"| `{name}` | {kind_of(name).name} | {default} | `{variable_of(name)}` | `{flag_of(name)}` | {help_of(name)} |\n"
