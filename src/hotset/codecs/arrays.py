@@ -155,7 +155,9 @@ def as_text(item: Any, name: str) -> str:
     if isinstance(item, str):
         return str(item)
     if not isinstance(item, bytes):
-        raise PredictFailedError(f"output {name!r} holds a {type(item).__name__}; expected numbers or text")
+        raise PredictFailedError(
+            f"output {name!r} holds values of type {type(item).__name__}; expected numbers or text"
+        )
     try:
         return item.decode("utf-8")
     except UnicodeDecodeError as error:

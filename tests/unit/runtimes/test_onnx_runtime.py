@@ -112,7 +112,7 @@ def test_what_the_framework_refuses_is_the_clients_input(tmp_path: Path) -> None
     node = helper.make_node("Gather", ["x", "at"], ["y"])
     inputs = [value("x", FLOAT, ["n", 2]), value("at", TensorProto.INT64, ["k"])]
     servable = load(tmp_path, [node], inputs, [value("y", FLOAT, None)])
-    with pytest.raises(InvalidInputError, match="the model refused the inputs: InvalidArgument: .*out of"):
+    with pytest.raises(InvalidInputError, match=r"the model refused the inputs: InvalidArgument: .*out of"):
         servable.infer(InferRequest({"x": ONES, "at": np.array([99])}))
 
 
@@ -121,7 +121,7 @@ def test_what_breaks_within_the_graph_is_not(tmp_path: Path) -> None:
     node = helper.make_node("MatMul", ["a", "b"], ["c"])
     inputs = [value("a", FLOAT, ["i", "j"]), value("b", FLOAT, ["k", "l"])]
     servable = load(tmp_path, [node], inputs, [value("c", FLOAT, None)])
-    with pytest.raises(PredictFailedError, match="Fail: .*MatMul dimension mismatch"):
+    with pytest.raises(PredictFailedError, match=r"Fail: .*MatMul dimension mismatch"):
         servable.infer(InferRequest({"a": ONES, "b": ONES}))
 
 
