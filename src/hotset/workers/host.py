@@ -19,6 +19,7 @@ from hotset.codecs.base import Codec
 from hotset.errors import ErrorKind, HotsetError, LoadFailedError, PredictFailedError, UnavailableError
 from hotset.payload import Encoded
 from hotset.runtimes.base import CallMeta, PayloadServable, Runtime, Servable, TensorServable
+from hotset.runtimes.gcpause import collector_pause
 from hotset.runtimes.reason import load_failure, reason_of
 from hotset.workers.base import LoadReply, LoadSpec, PredictCall
 from hotset.workers.heap import HeapMeter, trim_heap
@@ -114,7 +115,9 @@ class Host:
         modules = len(sys.modules)
         mark = self._meter.begin()
         try:
-            servable = runtime.load(path, files)
+            # The collector would walk the growing model again and again, and predictions would wait for it.
+            with collector_pause:
+                servable = runtime.load(path, files)
         finally:
             grown = self._meter.end(mark)
         if len(sys.modules) != modules:
