@@ -84,11 +84,11 @@ class Evicted:
 
 @dataclass(frozen=True, slots=True)
 class LatestMoved:
-    """From now on ``latest`` of this model is answered by ``version``."""
+    """From now on ``latest`` of this model is answered by ``version``, and no more by ``previous``."""
 
     name: str
     version: int
-    previous: int | None
+    previous: int
 
 
 @dataclass(frozen=True, slots=True)

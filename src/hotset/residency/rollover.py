@@ -108,8 +108,10 @@ class Rollover:
         if previous == key:
             return
         self._memory.point_latest(key)
-        self._events.publish(LatestMoved(key.name, key.version, previous.version if previous else None))
-        if previous is not None and self._memory.entry_used_s(previous) is None:
+        if previous is None:
+            return
+        self._events.publish(LatestMoved(key.name, key.version, previous.version))
+        if self._memory.entry_used_s(previous) is None:
             self._memory.evict(previous, Cause.SUPERSEDED)
 
     def _steps(self, model: ModelEntry) -> Iterator[tuple[Step, VersionEntry]]:

@@ -177,6 +177,7 @@ class Ledger(Generic[K, V]):
         self._refuse_larger_than_capacity(key, weight)
         reservation = Reservation(key, weight, on_granted)
         self._reservations[reservation] = None
+        self._wake()
         return reservation
 
     def resize(self, reservation: Reservation[K], weight: Weight) -> None:
