@@ -1,0 +1,239 @@
+"""Fakes that hotset ships, for its own tests and for those of embedders: a clock, a store and a worker under control.
+
+No fake sleeps or reads the system's clock. What it should wait for is a gate that the test opens; what it should
+fail with is an error that the test puts there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from hotset.errors import LoadFailedError, UnavailableError, WorkerDiedError
+from hotset.payload import Encoded, Signature
+from hotset.store import ObjectChangedError, ObjectMeta
+from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall
+
+
+class ManualClock:
+    """A clock that moves when it is told to."""
+
+    def __init__(self, now_s: float = 1000.0) -> None:
+        self.now_s = now_s
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def wall(self) -> float:
+        return self.now_s
+
+    def advance(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+class Gate:
+    """A place to hold callers up. Open at first; ``close`` it, wait until ``arrived``, then ``open`` it."""
+
+    def __init__(self) -> None:
+        self._open = asyncio.Event()
+        self._open.set()
+        self._arrivals = asyncio.Semaphore(0)
+
+    async def pass_through(self) -> None:
+        if not self._open.is_set():
+            self._arrivals.release()
+        await self._open.wait()
+
+    async def arrived(self) -> None:
+        """Return when one more caller waits at the closed gate."""
+        await self._arrivals.acquire()
+
+    def close(self) -> None:
+        self._open.clear()
+
+    def open(self) -> None:
+        self._open.set()
+
+
+@dataclass(slots=True)
+class _Object:
+    data: bytes
+    etag: str
+    modified_s: float
+
+
+class FakeStore:
+    """An object store in memory. ``gate`` holds listings and downloads up; ``fault`` fails them; ``counts`` counts."""
+
+    def __init__(self, *, page_size: int = 1000) -> None:
+        self.objects: Final[dict[str, _Object]] = {}
+        self.counts: Final[Counter[str]] = Counter()
+        self.downloads: Final[Counter[str]] = Counter()
+        self.list_gate: Final = Gate()
+        self.download_gate: Final = Gate()
+        self.list_fault: Exception | None = None
+        self.download_fault: Exception | None = None
+        self._page_size = page_size
+        self._writes = 0
+
+    @property
+    def url(self) -> str:
+        return "fake://store"
+
+    def put(self, path: str, data: bytes = b"x", *, modified_s: float = 0.0) -> None:
+        """Write an object; each write gives it another etag."""
+        self._writes += 1
+        self.objects[path] = _Object(data, f"etag-{self._writes}", modified_s)
+
+    def delete(self, prefix: str) -> None:
+        """Delete every object below a prefix."""
+        for path in [path for path in self.objects if path.startswith(prefix)]:
+            del self.objects[path]
+
+    async def list(self, prefix: str = "") -> AsyncIterator[Sequence[ObjectMeta]]:
+        self.counts["list"] += 1
+        await self.list_gate.pass_through()
+        if self.list_fault is not None:
+            raise self.list_fault
+        found = [self._meta(path) for path in sorted(self.objects) if path.startswith(prefix)]
+        for start in range(0, len(found), self._page_size):
+            yield found[start : start + self._page_size]
+
+    async def read(self, path: str, *, limit_bytes: int = 1 << 20) -> bytes | None:
+        self.counts["read"] += 1
+        found = self.objects.get(path)
+        return None if found is None else found.data[:limit_bytes]
+
+    async def download(self, object_: ObjectMeta, target: Path) -> None:
+        self.counts["download"] += 1
+        self.downloads[object_.path] += 1
+        await self.download_gate.pass_through()
+        if self.download_fault is not None:
+            raise self.download_fault
+        found = self.objects.get(object_.path)
+        if found is None or found.etag != object_.etag:
+            raise ObjectChangedError(f"not the object that was listed any more: {object_.path}")
+        with target.open("xb") as file:
+            file.write(found.data)
+
+    def _meta(self, path: str) -> ObjectMeta:
+        found = self.objects[path]
+        return ObjectMeta(path, len(found.data), found.etag, found.modified_s)
+
+
+@dataclass(slots=True)
+class WorkerScript:
+    """What fake workers do: shared by all of a pool, so that a replaced worker follows it too."""
+
+    gates: dict[str, Gate] = field(default_factory=dict)
+    unload_gate: Gate = field(default_factory=Gate)
+    load_faults: dict[str, Exception] = field(default_factory=dict)
+    weights: dict[str, int] = field(default_factory=dict)
+    loads: Counter[str] = field(default_factory=Counter)
+    live: dict[int, LoadSpec] = field(default_factory=dict)
+    most_live: int = 0
+    used_after_unload: list[int] = field(default_factory=list)
+
+    def gate(self, name: str) -> Gate:
+        """Return the gate at which loads of this model wait."""
+        return self.gates.setdefault(name, Gate())
+
+
+class FakeWorker:
+    """A worker on the event loop. Its answer to anything is ``name@version|file contents`` of the model asked."""
+
+    def __init__(self, number: int, on_death: DeathHandler, script: WorkerScript) -> None:
+        self._number = number
+        self._on_death = on_death
+        self._script = script
+        self._contents: dict[int, str] = {}
+        self._dead: str | None = None
+        self._died = asyncio.Event()
+
+    @property
+    def id(self) -> int:
+        return self._number
+
+    @property
+    def pid(self) -> int | None:
+        return None
+
+    @property
+    def queued(self) -> int:
+        return 0
+
+    async def start(self) -> None:
+        self._check_alive()
+
+    async def load(self, spec: LoadSpec) -> LoadReply:
+        self._script.loads[f"{spec.name}@{spec.version}"] += 1
+        await self._unless_dead(self._script.gate(spec.name).pass_through())
+        fault = self._script.load_faults.get(spec.name)
+        if fault is not None:
+            raise fault
+        files = [path for path in sorted(Path(spec.path).rglob("*")) if path.is_file()]
+        if not files:
+            raise LoadFailedError(f"no files in {spec.path}")
+        self._contents[spec.handle] = "|".join(path.read_text() for path in files)
+        self._script.live[spec.handle] = spec
+        self._script.most_live = max(self._script.most_live, len(self._script.live))
+        return LoadReply("fake", self._script.weights.get(spec.name, 100), Signature("fake"))
+
+    async def unload(self, handle: int) -> None:
+        await self._unless_dead(self._script.unload_gate.pass_through())
+        self._contents.pop(handle, None)
+        self._script.live.pop(handle, None)
+
+    def predict(self, call: PredictCall) -> Awaitable[Encoded]:
+        return self._answer(call)
+
+    async def close(self) -> None:
+        self._forget()
+
+    def die(self, reason: str = "killed by the test") -> None:
+        """End as a child does that was killed."""
+        self._dead = reason
+        self._forget()
+        self._died.set()
+        self._on_death(reason)
+
+    async def _answer(self, call: PredictCall) -> Encoded:
+        self._check_alive()
+        contents = self._contents.get(call.handle)
+        if contents is None:
+            self._script.used_after_unload.append(call.handle)
+            raise UnavailableError(f"no such handle: {call.handle}")
+        await asyncio.sleep(0)
+        spec = self._script.live[call.handle]
+        return Encoded(f"{spec.name}@{spec.version}|{contents}".encode())
+
+    async def _unless_dead(self, work: Awaitable[None]) -> None:
+        self._check_alive()
+        task = asyncio.ensure_future(work)
+        died = asyncio.ensure_future(self._died.wait())
+        try:
+            await asyncio.wait({task, died}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            task.cancel()
+            died.cancel()
+        self._check_alive()
+
+    def _check_alive(self) -> None:
+        if self._dead is not None:
+            raise WorkerDiedError(self._dead)
+
+    def _forget(self) -> None:
+        for handle in self._contents:
+            self._script.live.pop(handle, None)
+        self._contents.clear()
+
+
+def versions(store: FakeStore, tree: Mapping[str, Sequence[int]]) -> None:
+    """Put models into a store: name → version numbers, each with one file that says which it is."""
+    for name, numbers in tree.items():
+        for number in numbers:
+            store.put(f"{name}/{number}/model.txt", f"{name}-{number}".encode())
