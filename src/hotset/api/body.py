@@ -1,7 +1,8 @@
 """Reading a request's body within two limits, bytes and time. Every HTTP door uses it.
 
-The time limit has to cost next to nothing, because almost every body is already there when it is asked for: a
-timer of its own for each request took a fifth of the whole hot path. So all bodies being read share one timer.
+The time limit has to cost next to nothing, because almost every body is already there when it is asked for. A
+timer of its own for each request (``asyncio.timeout``) was measured at 7 µs, more than half of all the rest that
+the API layer does for a prediction. So all bodies being read share one timer.
 """
 
 from __future__ import annotations

@@ -205,10 +205,11 @@ class DataPlane:
 
     def deadline(self, timeout_s: float | None = None) -> float:
         """Return the deadline of a request that starts now: ours, or the client's own if that is sooner."""
+        return self._clock.monotonic() + self._limit_s(timeout_s)
+
+    def _limit_s(self, timeout_s: float | None) -> float:
         limit_s = self._request_timeout_s
-        if timeout_s is not None and timeout_s < limit_s:
-            limit_s = timeout_s
-        return self._clock.monotonic() + limit_s
+        return limit_s if timeout_s is None or timeout_s > limit_s else timeout_s
 
     def check_open(self) -> None:
         """Raise if a prediction that came now would be refused; doors ask before they read a body.
@@ -244,7 +245,7 @@ class DataPlane:
         """
         started_s = self._clock.monotonic()
         observer = self.observer(protocol)
-        deadline_s = self.deadline(timeout_s)
+        deadline_s = started_s + self._limit_s(timeout_s)
         call = _Call(ref, codec, body, content_type, query_string, headers, codec_headers, deadline_s)
         try:
             answer = await self._admitted(call)

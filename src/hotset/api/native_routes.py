@@ -11,24 +11,17 @@ from typing import Any, Final, TypeAlias
 from hotset.api.dataplane import DataPlane
 from hotset.api.predictions import Door
 from hotset.api.reply import Reply, json_reply
-from hotset.api.routes import Exchange, Handler, Operation, Parameter, Route, RouteTable
+from hotset.api.routes import MAX_PAGE, PAGING, Exchange, Handler, Operation, Route, RouteTable, ready_reply
 from hotset.errors import ErrorKind, NotFoundError
 from hotset.keys import LATEST, ModelRef
 from hotset.status import ModelStatus
 
 DOOR: Final = Door(protocol="hotset", codec="native", prefix=b"/models/", suffix=b"/predict")
 
-MAX_PAGE: Final = 1000
 DEFAULT_PAGE: Final = 100
 
 MetricsPage: TypeAlias = Callable[[], tuple[bytes, str]]
 """Gives the metrics page and its content type."""
-
-PAGING: Final = (
-    Parameter("prefix", "string", "Only models whose names start with this."),
-    Parameter("limit", "integer", f"At most so many models, 1 to {MAX_PAGE}."),
-    Parameter("after", "string", "Only models whose names sort behind this one."),
-)
 
 
 class NativeRoutes:
@@ -125,7 +118,7 @@ class NativeRoutes:
         return json_reply({"live": True})
 
     async def _ready(self, _exchange: Exchange) -> Reply:
-        return ready_reply(self._dataplane)
+        return ready_reply(self._dataplane.readiness())
 
     async def _status(self, _exchange: Exchange) -> Reply:
         dataplane = self._dataplane
@@ -165,11 +158,3 @@ def _only(model: ModelStatus, ref: ModelRef) -> ModelStatus:
             kind=ErrorKind.VERSION_NOT_FOUND,
         )
     return ModelStatus(model.name, model.latest, model.serving, model.last_used_s, versions)
-
-
-def ready_reply(dataplane: DataPlane) -> Reply:
-    """Return the health answer that load balancers and both protocols' clients understand."""
-    readiness = dataplane.readiness()
-    if readiness.ready:
-        return json_reply({"ready": True})
-    return json_reply({"ready": False, "reason": readiness.reason}, status=503)

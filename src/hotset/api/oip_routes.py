@@ -14,10 +14,19 @@ from urllib.parse import urlencode
 import msgspec
 
 from hotset.api.dataplane import DataPlane
-from hotset.api.native_routes import MAX_PAGE, PAGING, ready_reply
 from hotset.api.predictions import Door
 from hotset.api.reply import JSON, Reply, json_reply, to_json
-from hotset.api.routes import Exchange, Handler, Operation, Parameter, Route, RouteTable
+from hotset.api.routes import (
+    MAX_PAGE,
+    PAGING,
+    Exchange,
+    Handler,
+    Operation,
+    Parameter,
+    Route,
+    RouteTable,
+    ready_reply,
+)
 from hotset.errors import ErrorKind, HotsetError, InvalidInputError, UnsupportedError
 from hotset.keys import ModelRef
 from hotset.payload import TensorSpec
@@ -132,7 +141,7 @@ class OipRoutes:
         return json_reply({"live": True})
 
     async def _ready(self, _exchange: Exchange) -> Reply:
-        return ready_reply(self._dataplane)
+        return ready_reply(self._dataplane.readiness())
 
     async def _model(self, exchange: Exchange) -> Reply:
         metadata = await self._residency.metadata(exchange.ref, deadline_s=exchange.deadline_s)

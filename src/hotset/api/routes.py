@@ -19,11 +19,13 @@ from hotset.api.errors import HttpError, HttpKind, error_reply
 from hotset.api.guard import Guard
 from hotset.api.headers import read_headers
 from hotset.api.predictions import Explain, own_words
-from hotset.api.reply import Receive, Reply, Scope, Send, send_reply
+from hotset.api.reply import Receive, Reply, Scope, Send, json_reply, send_reply
 from hotset.errors import HotsetError, InvalidInputError
 from hotset.keys import ModelRef
+from hotset.status import Readiness
 
 MODEL: Final = "{model}"
+MAX_PAGE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,14 @@ class Parameter:
     name: str
     type: str
     help: str
+
+
+PAGING: Final = (
+    Parameter("prefix", "string", "Only models whose names start with this."),
+    Parameter("limit", "integer", f"At most so many models, 1 to {MAX_PAGE}."),
+    Parameter("after", "string", "Only models whose names sort behind this one."),
+)
+"""The parameters of every route that lists models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,3 +202,10 @@ def no_such_route(method: str, path: str) -> Reply:
             kind=HttpKind.ROUTE_NOT_FOUND,
         )
     )
+
+
+def ready_reply(readiness: Readiness) -> Reply:
+    """Return the health answer that load balancers and the clients of every protocol understand."""
+    if readiness.ready:
+        return json_reply({"ready": True})
+    return json_reply({"ready": False, "reason": readiness.reason}, status=503)
