@@ -12,6 +12,7 @@ import pytest
 
 from hotset.api.errors import HTTP_STATUS, STATUS
 from hotset.api.headers import TIMEOUT_HEADER
+from hotset.config import Settings
 from unit.api.scripted import Bench
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
@@ -74,6 +75,7 @@ async def test_an_example_is_answered(line: str) -> None:
             method, body = "POST", words.pop(0)
         elif word != "-s":
             url = word
+    assert httpx.URL(url).port == Settings.model_fields["port"].default
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=Bench().app)) as client:
         answer = await client.request(method, url, content=body)
     assert answer.status_code == 200, answer.text
