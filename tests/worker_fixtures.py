@@ -165,3 +165,10 @@ def open_files_kept() -> Any:
     yield
     after = {file.name for file in Path("/proc/self/fd").iterdir()}
     assert len(after) <= len(before), f"leaked file descriptors: {sorted(after - before)}"
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait, with a limit, for what no event tells of."""
+    async with asyncio.timeout(LIMIT_S):
+        while not condition():
+            await asyncio.sleep(0.005)

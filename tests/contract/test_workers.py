@@ -22,7 +22,7 @@ from hotset.errors import (
     WorkerDiedError,
 )
 from hotset.workers.base import Worker
-from worker_fixtures import LIMIT_S, Bench, call, open_files_kept
+from worker_fixtures import LIMIT_S, Bench, call, open_files_kept, until
 
 
 @pytest.fixture
@@ -33,12 +33,6 @@ def bench(tmp_path: Path) -> Bench:
 @pytest.fixture(params=["thread", "process"])
 def make_worker(request: pytest.FixtureRequest, bench: Bench) -> Callable[..., Worker]:
     return bench.thread_worker if request.param == "thread" else bench.process_worker
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(LIMIT_S):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_a_model_is_loaded_asked_and_unloaded(bench: Bench, make_worker: Callable[..., Worker]) -> None:

@@ -86,7 +86,10 @@ class ProcessWorker:
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = self._loop.create_future()
-        self._process = process = ChildProcess(self._options.command, self._options.environment)
+        try:
+            self._process = process = ChildProcess(self._options.command, self._options.environment)
+        except OSError as error:
+            raise WorkerDiedError(f"the system could not start a child process: {error}") from error
         self._control = Channel(process.control, decode=wire.decode_control_reply, on_message=self._on_reply)
         self._data = Channel(process.data, decode=wire.decode_data_reply, on_message=self._on_answer)
         try:
