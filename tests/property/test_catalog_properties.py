@@ -97,6 +97,16 @@ def test_the_order_of_objects_and_pages_does_not_matter(objects, layout, random,
 
 
 @unhurried
+@given(PAGES, PAGES, LAYOUTS)
+def test_the_listing_before_saves_work_and_changes_nothing(before, objects, layout):
+    last = read(before, layout)
+    for now in (objects, before + objects, before):
+        reader = ListingReader(layout, last=last)
+        reader.feed(now)
+        assert reader.finish() == read(now, layout)
+
+
+@unhurried
 @given(PAGES, LAYOUTS)
 def test_neighbours_never_change_a_good_model(objects, layout):
     good = [

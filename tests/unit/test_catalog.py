@@ -205,6 +205,26 @@ def test_an_object_listed_twice_counts_once_and_the_newest_counts():
     assert read(old, new).models == read(new, old).models == read(new).models
 
 
+def test_a_model_that_did_not_change_is_the_same_object_in_the_next_listing():
+    marked = [an_object("a/1/m"), an_object("a/1/_SUCCESS")]
+    last = read(*marked, "b/1/m", "c/1/m", "c/1/x\\y", "c/2/m")
+    reader = ListingReader(Layout(), last=last)
+    reader.feed(
+        [
+            *marked,
+            an_object("b/1/m", etag="new"),
+            an_object("c/1/m"),
+            an_object("c/1/x\\y"),
+            an_object("c/2/m"),
+        ]
+    )
+    listing = reader.finish()
+    assert listing.models["a"] is last.models["a"]
+    assert listing.complete == {ModelKey("a", 1)}
+    assert listing.models["b"] != last.models["b"]
+    assert rejected(listing) == ["c/1/"]
+
+
 def test_names_of_two_parts():
     listing = read("acme/paris/1/m", "acme/rome/m", "acme/x", "m", "_a/b/1/m", "c/_b/1/m", layout=Layout(2))
     assert offered(listing) == {"acme/paris": {1: "acme/paris/1/"}, "acme/rome": {1: "acme/rome/"}}

@@ -8,7 +8,7 @@ each object goes away with the reader.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -32,7 +32,8 @@ MAX_REJECTS: Final = 1000
 class Listing:
     """What one pass over the store showed. ``complete``: versions with a success marker newer than all else.
 
-    ``rejects`` are the first ``MAX_REJECTS`` by path; ``rejects_left_out`` counts the others.
+    ``rejects`` are the first ``MAX_REJECTS`` by path; ``rejects_left_out`` counts the others. ``digests``: a number
+    for the objects of each faultless model, by which the next reader in this process knows that they are the same.
     """
 
     models: Mapping[str, ModelEntry]
@@ -40,6 +41,7 @@ class Listing:
     rejects: tuple[Reject, ...]
     rejects_left_out: int
     objects: int
+    digests: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
 
 def _is_hidden(part: str) -> bool:
@@ -55,17 +57,17 @@ class _Rejects:
 
     def __init__(self) -> None:
         self._kept: list[Reject] = []
-        self._count = 0
+        self.count = 0
 
     def add(self, path: str, reason: str) -> None:
-        self._count += 1
+        self.count += 1
         self._kept.append(Reject(_printable(path), reason))
         if len(self._kept) >= 2 * MAX_REJECTS:
             self._trim()
 
     def take(self) -> tuple[tuple[Reject, ...], int]:
         self._trim()
-        return tuple(self._kept), self._count - len(self._kept)
+        return tuple(self._kept), self.count - len(self._kept)
 
     def _trim(self) -> None:
         self._kept.sort(key=lambda reject: (reject.path, reject.reason))
@@ -91,8 +93,10 @@ class ListingReader:
     Owned by one caller at a time, of any thread. ``feed`` any number of times, then ``finish`` once.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, *, last: Listing | None = None) -> None:
+        """``last``: what a reader of the same layout made of the pass before; it only saves work."""
         self._layout = layout
+        self._last = last
         self._models: dict[str, list[ObjectMeta]] = {}
         self._rejects = _Rejects()
         self._objects = 0
@@ -118,15 +122,35 @@ class ListingReader:
     def finish(self) -> Listing:
         """Return what the pages showed, models in order of name."""
         models: dict[str, ModelEntry] = {}
+        digests: dict[str, int] = {}
         complete: set[ModelKey] = set()
         for name in sorted(self._models.keys() | self._layout.names):
             objects = self._models.pop(name, [])
-            if self._is_offered(name):
-                versions = tuple(self._read_versions(name, objects, complete))
-                if versions:
-                    models[name] = ModelEntry(name, versions)
+            digest = hash(frozenset(objects))
+            faults = self._rejects.count
+            model = self._as_before(name, digest, complete) or self._read_model(name, objects, complete)
+            if model is not None:
+                models[name] = model
+                if self._rejects.count == faults:
+                    digests[name] = digest
         rejects, left_out = self._rejects.take()
-        return Listing(models, frozenset(complete), rejects, left_out, self._objects)
+        return Listing(models, frozenset(complete), rejects, left_out, self._objects, digests)
+
+    def _as_before(self, name: str, digest: int, complete: set[ModelKey]) -> ModelEntry | None:
+        """Return the model of the last listing if its objects are the same: most are, at almost every pass."""
+        if self._last is None or self._last.digests.get(name) != digest:
+            return None
+        model = self._last.models[name]
+        complete.update(entry.key for entry in model.versions if entry.key in self._last.complete)
+        return model
+
+    def _read_model(
+        self, name: str, objects: Sequence[ObjectMeta], complete: set[ModelKey]
+    ) -> ModelEntry | None:
+        if not self._is_offered(name):
+            return None
+        versions = tuple(self._read_versions(name, objects, complete))
+        return ModelEntry(name, versions) if versions else None
 
     def _end_of_name(self, path: str) -> int:
         """Return the index of the slash after the name, or -1 if there is none."""

@@ -67,7 +67,7 @@ def settle(
     sightings: dict[ModelKey, Sighting] = {}
     for name, listed in listing.models.items():
         known = previous.models.get(name)
-        if known == listed:
+        if known is listed or known == listed:
             models[name] = known  # the same object: two snapshots share what they have in common
             continue
         model = _settled_model(listed, known, this, sightings)
@@ -94,6 +94,8 @@ def _settled_model(
         sightings[entry.key] = sighting
         if old is not None:
             versions.append(old)
+    if tuple(versions) == listed.versions:
+        return listed
     if versions:
         return ModelEntry(listed.name, tuple(versions))
     return known if known is not None and _is_unversioned(known) else None

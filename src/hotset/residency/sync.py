@@ -127,6 +127,7 @@ class SyncLoop:
         self._random = random
         self._file = _file(state_path, store, layout)
         self._written: Snapshot | None = None
+        self._listing: Listing | None = None
         self._settling = Settling()
         self._doubted = False
         self._passing = asyncio.Lock()
@@ -188,6 +189,7 @@ class SyncLoop:
         reader = await self._read_pages()
         took_s = self._clock.monotonic() - started_s
         listing = await asyncio.to_thread(reader.finish)
+        self._listing = listing
         previous = self._target.snapshot
         self._doubt(listing, previous)
 
@@ -214,7 +216,7 @@ class SyncLoop:
 
     async def _read_pages(self) -> ListingReader:
         """Feed on the loop, in parts of about a millisecond: a thread would hold the interpreter for longer."""
-        reader = ListingReader(self._layout)
+        reader = ListingReader(self._layout, last=self._listing)
         pages = self._store.list()
         try:
             while (page := await self._next(pages)) is not None:
