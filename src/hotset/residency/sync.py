@@ -143,6 +143,11 @@ class SyncLoop:
         age_s = None if self._last_success_s is None else self._clock.monotonic() - self._last_success_s
         return SyncStatus(self._store.url, self._passes, self._failures, self._last_error, age_s)
 
+    @property
+    def settling(self) -> Settling:
+        """What the last pass knows of unsettled versions; a lookup settles what it finds by the same memory."""
+        return self._settling
+
     def trigger(self) -> None:
         """Ask for a pass now; one that is running is followed by another."""
         self._wake.set()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hotset.catalog import Catalog, Layout, ModelEntry, Snapshot
+from hotset.catalog import Catalog, Layout, ListingReader, ModelEntry, Snapshot, settle
 from hotset.errors import StoreError
 from hotset.events import Event, EventBus, Synced, SyncFailed
 from hotset.keys import ModelKey, ModelRef
@@ -336,6 +336,17 @@ async def test_a_model_that_a_lookup_found_while_the_listing_ran_is_kept(rig):
     assert rig.events[-1].removed == 0
     await sync.pass_once()
     assert rig.names == {"a"}
+
+
+async def test_a_lookup_settles_by_what_the_last_pass_knows(rig):
+    sync = rig.loop(settle_time_s=10.0)
+    await sync.pass_once()
+    reader = ListingReader(Layout())
+    reader.feed([ObjectMeta("a/1/m", 5, "e", 1.0)])  # an old time, but it was not there a moment ago
+    snapshot, _ = settle(
+        reader.finish(), sync.settling, Snapshot(), now_s=1001.0, wall_s=1001.0, settle_time_s=10.0
+    )
+    assert snapshot.unsettled == (ModelKey("a", 1),)
 
 
 # The loop
