@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hotset.errors import ConfigError, LoadFailedError
+from hotset.workers.base import LoadSpec
+from hotset.workers.kit import STANDARD_KIT, kit_builder
+from hotset.workers.standard import standard_kit
+
+
+def spec(runtime: str | None = None) -> LoadSpec:
+    return LoadSpec(1, "paris", 1, "/x", runtime)
+
+
+def test_the_standard_kit_is_found_by_its_name() -> None:
+    assert kit_builder(STANDARD_KIT) is standard_kit
+
+
+@pytest.mark.parametrize("name", ["", "nowhere", "nowhere:f", "hotset.workers.standard", "os:nothing", ":f"])
+def test_a_name_that_leads_nowhere_is_a_matter_of_configuration(name: str) -> None:
+    with pytest.raises(ConfigError, match="module:function"):
+        kit_builder(name)
+
+
+def test_runtimes_are_detected_or_named() -> None:
+    runtimes = standard_kit(None, {}).runtimes
+    assert runtimes.runtime_for(spec(), ["model.onnx"]).name == "onnxruntime"
+    assert runtimes.runtime_for(spec("sklearn"), ["model.bin"]).name == "sklearn"
+    with pytest.raises(LoadFailedError, match="none"):
+        runtimes.runtime_for(spec("none"), ["model.onnx"])
+    with pytest.raises(LoadFailedError):
+        runtimes.runtime_for(spec(), ["README"])
+
+
+def test_with_a_predictor_every_model_is_its(tmp_path: Path) -> None:
+    file = tmp_path / "predictor.py"
+    file.write_text(
+        "class Predictor:\n    def load_model(self, disk_path): ...\n    def predict(self, payload): ...\n"
+    )
+    runtimes = standard_kit(str(file), {}).runtimes
+    assert runtimes.runtime_for(spec(), ["model.onnx"]).name == "predictor"
+
+
+def test_codecs_are_the_registrys() -> None:
+    assert standard_kit(None, {}).codecs("native").name == "native"
