@@ -16,11 +16,11 @@ from typing import Final
 from hotset import __version__
 from hotset.api.app import App
 from hotset.api.dataplane import DataPlane
-from hotset.catalog import Catalog, Layout, ListingReader, ModelEntry, Settling, Snapshot, settle
+from hotset.catalog import Catalog, Layout, ListingReader, ModelEntry, Snapshot, settle
 from hotset.clock import Clock, SystemClock
 from hotset.config import Settings
 from hotset.config_values import CacheSize
-from hotset.errors import InvalidInputError
+from hotset.errors import InvalidInputError, LoadFailedError
 from hotset.events import Cause, EventBus, Evicted, Recovered, Synced, TierName
 from hotset.keys import parse_name
 from hotset.metrics import Metrics, Statistics
@@ -43,7 +43,7 @@ from hotset.tiers.memory import MemoryTier
 from hotset.tiers.record import DiskRecord
 from hotset.workers.base import DeathHandler, Worker
 from hotset.workers.kit import Kit
-from hotset.workers.pool import WorkerPool
+from hotset.workers.pool import MakeWorker, WorkerPool
 from hotset.workers.process import ProcessOptions, ProcessWorker
 from hotset.workers.standard import standard_kit
 from hotset.workers.thread import ThreadWorker
@@ -64,8 +64,9 @@ class Replica:
         clock: Clock | None = None,
         events: EventBus | None = None,
         store: ObjectStore | None = None,
+        make_worker: MakeWorker | None = None,
     ) -> None:
-        """``store`` None: the one that the settings name.
+        """``store`` and ``make_worker`` None: those that the settings name.
 
         Raises:
             ConfigError: a store or a directory does not fit.
@@ -88,7 +89,7 @@ class Replica:
         )
         self.memory: Final[MemoryTier[Occupant]] = MemoryTier(_memory_capacity(settings))
         self.pool: Final = WorkerPool(
-            partial(_make_worker, settings),
+            make_worker if make_worker is not None else partial(_make_worker, settings),
             count=max(1, settings.processes_per_replica),
             clock=self.clock,
             events=self.events,
@@ -268,16 +269,18 @@ class Replica:
             parse_name(name, depth=self.layout.name_depth)
         except InvalidInputError:
             return None
+        now_s, wall_s = self.clock.monotonic(), self.clock.wall()
         reader = ListingReader(self.layout)
         async for page in self.store.list(f"{name}/"):
             reader.feed(page)
         snapshot, _ = settle(
             reader.finish(),
-            Settling(),
+            self.sync.settling,
             Snapshot(),
-            now_s=self.clock.monotonic(),
-            wall_s=self.clock.wall(),
+            now_s=now_s,
+            wall_s=wall_s,
             settle_time_s=self.settings.settle_time,
+            took_s=self.clock.monotonic() - now_s,
         )
         return snapshot.models.get(name)
 
@@ -324,8 +327,11 @@ def _disk_capacity(settings: Settings, directory: Path) -> Capacity:
 
 
 def _estimate(record: DiskRecord) -> int:
-    runtime = runtimes.detect([file.path for file in record.files])
-    return max(LEAST_ESTIMATE_BYTES, int(record.bytes * runtime.size_factor))
+    try:
+        factor = runtimes.detect([file.path for file in record.files]).size_factor
+    except LoadFailedError:
+        factor = 1.0  # the worker will say so, in the words of whatever it loads with
+    return max(LEAST_ESTIMATE_BYTES, int(record.bytes * factor))
 
 
 def _estimate_with_predictor(record: DiskRecord) -> int:

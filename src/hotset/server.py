@@ -28,6 +28,8 @@ from hotset.runtimes.predictor_source import check_predictor
 
 KEEP_ALIVE_S: Final = 75
 BACKLOG: Final = 2048
+SWITCH_INTERVAL_S: Final = 0.0005
+"""Threads beside the event loop (a pass over a large listing) let go of the interpreter this soon."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ def run(settings: Settings, *, on_listening: Callable[[str], None] = lambda _url
         ConfigError: a setting does not fit this machine, or the address is taken.
         WorkerDiedError: a child did not start.
     """
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     logs.configure(settings.log_level, settings.log_format, sys.stderr)
     if settings.predictor is not None:
         check_predictor(Path(settings.predictor))
@@ -64,6 +67,8 @@ async def _serve(settings: Settings, listening: socket.socket, on_listening: Cal
             replica.app,
             http="httptools",
             lifespan="off",
+            ws="none",
+            proxy_headers=False,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -96,7 +101,7 @@ async def _serve(settings: Settings, listening: socket.socket, on_listening: Cal
 @contextmanager
 def _bound(host: str, port: int) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     with listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

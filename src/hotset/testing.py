@@ -171,20 +171,17 @@ class FakeWorker:
 
     async def load(self, spec: LoadSpec) -> LoadReply:
         self._script.loads[f"{spec.name}@{spec.version}"] += 1
-        await self._unless_dead(self._script.gate(spec.name).pass_through())
+        await self._unless_dead(self._script.gate(spec.name))
         fault = self._script.load_faults.get(spec.name)
         if fault is not None:
             raise fault
-        files = [path for path in sorted(Path(spec.path).rglob("*")) if path.is_file()]
-        if not files:
-            raise LoadFailedError(f"no files in {spec.path}")
-        self._contents[spec.handle] = "|".join(path.read_text() for path in files)
+        self._contents[spec.handle] = _contents_of(Path(spec.path))
         self._script.live[spec.handle] = spec
         self._script.most_live = max(self._script.most_live, len(self._script.live))
         return LoadReply("fake", self._script.weights.get(spec.name, 100), Signature("fake"))
 
     async def unload(self, handle: int) -> None:
-        await self._unless_dead(self._script.unload_gate.pass_through())
+        await self._unless_dead(self._script.unload_gate)
         self._contents.pop(handle, None)
         self._script.live.pop(handle, None)
 
@@ -211,9 +208,9 @@ class FakeWorker:
         spec = self._script.live[call.handle]
         return Encoded(f"{spec.name}@{spec.version}|{contents}".encode())
 
-    async def _unless_dead(self, work: Awaitable[None]) -> None:
+    async def _unless_dead(self, gate: Gate) -> None:
         self._check_alive()
-        task = asyncio.ensure_future(work)
+        task = asyncio.ensure_future(gate.pass_through())
         died = asyncio.ensure_future(self._died.wait())
         try:
             await asyncio.wait({task, died}, return_when=asyncio.FIRST_COMPLETED)
@@ -230,6 +227,13 @@ class FakeWorker:
         for handle in self._contents:
             self._script.live.pop(handle, None)
         self._contents.clear()
+
+
+def _contents_of(path: Path) -> str:
+    files = [file for file in sorted(path.rglob("*")) if file.is_file()]
+    if not files:
+        raise LoadFailedError(f"no files in {path}")
+    return "|".join(file.read_text() for file in files)
 
 
 def versions(store: FakeStore, tree: Mapping[str, Sequence[int]]) -> None:

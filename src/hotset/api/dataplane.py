@@ -129,7 +129,10 @@ class Residency(Protocol):
 class RequestObserver(Protocol):
     """Counts the requests of one protocol. Must not raise."""
 
-    def ok(self, seconds: float, tier: str) -> None: ...
+    def ok(self, seconds: float, tier: str, model: str | None = None) -> None:
+        """``model`` is a resolved name, so one that the catalog has."""
+        ...
+
 
     def failed(self, kind: ErrorKind, seconds: float) -> None: ...
 
@@ -255,7 +258,7 @@ class DataPlane:
         except Exception:
             observer.failed(ErrorKind.INTERNAL, self._clock.monotonic() - started_s)
             raise
-        observer.ok(self._clock.monotonic() - started_s, answer.tier)
+        observer.ok(self._clock.monotonic() - started_s, answer.tier, answer.key.name)
         return answer
 
     async def _admitted(self, call: _Call) -> Answer:

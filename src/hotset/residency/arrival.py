@@ -187,7 +187,7 @@ class Arrival:
                 await granted.wait()
         except TimeoutError as error:
             raise OverloadedError(
-                f"no room for {reservation.key}: it needs {reservation.weight.bytes} bytes and all that is in"
-                f" memory is in use; the capacity is {self._memory.capacity}",
+                f"no room for {reservation.key}: it needs {reservation.weight.bytes} bytes, and all that is in"
+                f" memory is in use; expected room within {self._room_timeout_s:g} s",
                 kind=ErrorKind.NO_ROOM,
             ) from error

@@ -51,13 +51,18 @@ class Departure:
         for gone in waits:
             await gone.wait()
 
+    async def quiet(self) -> None:
+        """Return when nothing is being unloaded."""
+        self._pump()
+        while self._tasks:
+            await asyncio.wait(tuple(self._tasks))
+            self._pump()
+
     async def close(self) -> None:
         """Unload all that is in memory and unleased, and wait for it."""
         for entry in self._memory.entries():
             self._memory.evict(entry.key, Cause.EXPLICIT)
-        self._pump()
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.quiet()
 
     def _pump_soon(self) -> None:
         if not self._pump_is_due:

@@ -50,6 +50,10 @@ class Flights(Generic[K, T, S]):
     def get(self, key: K) -> Flight[T, S] | None:
         return self._flights.get(key)
 
+    def flights(self) -> tuple[Flight[T, S], ...]:
+        """Return all that are in the air."""
+        return tuple(self._flights.values())
+
     def start(self, key: K, work: Callable[[Flight[T, S]], Awaitable[T]], *, now_s: float) -> Flight[T, S]:
         """Return the flight of ``key``; if there is none, ``work`` starts as its leader, with nobody waiting."""
         flight = self._flights.get(key)

@@ -279,6 +279,10 @@ class Manager:
         except TimeoutError as error:
             raise LoadingError("still in use; it is unloaded as soon as its requests have ended") from error
 
+    async def quiet(self) -> None:
+        """Return when nothing is being unloaded."""
+        await self._departure.quiet()
+
     def _worker_lost(self, worker: int, _reason: str) -> int:
         """A worker died and its models with it: forget them, and bring them back by recency."""
         lost = {entry.key for entry in self.memory.entries() if entry.value.resident.worker.id == worker}

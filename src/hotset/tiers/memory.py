@@ -80,7 +80,9 @@ class MemoryTier(Generic[V]):
         self.wake = wake
         self._recency: Eviction[ModelRef] = eviction if eviction is not None else LRU()
         self._ledger: Ledger[ModelKey, V] = Ledger(
-            capacity, order=self._keys_by_recency, wake=lambda: self.wake()
+            capacity,
+            order=self._keys_by_recency,
+            wake=lambda: self.wake(),  # noqa: PLW0108 - the owner sets `wake` later
         )
         self._latest: dict[str, ModelKey] = {}
         self._versions: dict[str, set[ModelKey]] = {}

@@ -20,7 +20,7 @@ from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall, 
 from hotset.workers.placement import WorkerLoad, place
 
 MakeWorker = Callable[[int, DeathHandler], Worker]
-"""(worker id, what to call when it dies) → a worker that is not started."""
+"""(worker id, what to call when it dies) → a worker that is not started. A replacement gets the id of the dead."""
 
 RESTART_FIRST_S = 0.05
 RESTART_MOST_S = 10.0
@@ -73,8 +73,7 @@ class WorkerPool:
         self._events = events
         self.on_lost = on_lost
         self._sleep = sleep
-        self._slots = [_Slot(number) for number in range(max(1, count))]
-        self._ids = itertools.count(1)
+        self._slots = [_Slot(number) for number in range(1, max(1, count) + 1)]
         self._handles = itertools.count(1)
         self._restarts: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
@@ -183,8 +182,7 @@ class WorkerPool:
 
     async def _start(self, slot: _Slot) -> None:
         began_s = self._clock.monotonic()
-        number = next(self._ids)
-        worker = self._make(number, lambda reason: self._died(slot, number, reason))
+        worker: Worker = self._make(slot.number, lambda reason: self._died(slot, worker, reason))
         try:
             await worker.start()
         except BaseException:
@@ -195,18 +193,17 @@ class WorkerPool:
         self._changed.set()
         self._events.publish(WorkerStarted(worker.id, worker.pid, slot.started_s - began_s))
 
-    def _died(self, slot: _Slot, number: int, reason: str) -> None:
-        worker = slot.worker
-        if worker is None or worker.id != number or self._closing:
+    def _died(self, slot: _Slot, worker: Worker, reason: str) -> None:
+        if slot.worker is not worker or self._closing:
             return  # it died while it started or stopped: whoever started or stopped it is told
         slot.worker = None
         slot.restarts += 1
         slot.bytes = slot.models = 0
         steady = self._clock.monotonic() - slot.started_s >= STEADY_S
         slot.deaths_in_a_row = 0 if steady else slot.deaths_in_a_row + 1
-        lost = self.on_lost(number, reason)
-        self._events.publish(WorkerDied(number, worker.pid, reason, lost))
-        task = asyncio.create_task(self._replace(slot, worker), name=f"replace worker {number}")
+        lost = self.on_lost(worker.id, reason)
+        self._events.publish(WorkerDied(worker.id, worker.pid, reason, lost))
+        task = asyncio.create_task(self._replace(slot, worker), name=f"replace worker {worker.id}")
         self._restarts.add(task)
         task.add_done_callback(self._restarts.discard)
 

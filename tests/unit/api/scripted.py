@@ -211,7 +211,7 @@ class RecordingObserver:
         self.good: list[tuple[float, str]] = []
         self.bad: list[ErrorKind] = []
 
-    def ok(self, seconds: float, tier: str) -> None:
+    def ok(self, seconds: float, tier: str, model: str | None = None) -> None:
         self.good.append((seconds, tier))
 
     def failed(self, kind: ErrorKind, seconds: float) -> None:

@@ -1,0 +1,131 @@
+"""A whole replica on fakes: the real tiers, manager, fetch and sync; store, worker and clock under the test's control."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from hotset.config import load_settings
+from hotset.events import Event, EventBus
+from hotset.keys import parse_ref
+from hotset.replica import Replica
+from hotset.residency.lease import ModelLease
+from hotset.testing import FakeStore, FakeWorker, ManualClock, WorkerScript
+from hotset.workers.base import DeathHandler
+
+
+class Bench:
+    """``ask`` is what a client does: lease, predict, release."""
+
+    def __init__(self, path: Path, store: FakeStore | None = None, **settings: Any) -> None:
+        self.store = store or FakeStore()
+        self.clock = ManualClock()
+        self.script = WorkerScript()
+        self.workers: list[FakeWorker] = []
+        self.seen: list[Event] = []
+        events = EventBus()
+        events.subscribe(self.seen.append)
+        given = {
+            "model_dir": "unused",
+            "disk_path": str(path),
+            "settle_time": 0,
+            "sync_interval": 0,
+            **settings,
+        }
+        if "models" in given:
+            given.pop("model_dir")
+        self.replica = Replica(
+            load_settings(None, {}, given),
+            clock=self.clock,
+            events=events,
+            store=self.store,
+            make_worker=self._make_worker,
+        )
+        self.manager = self.replica.manager
+        self.memory = self.replica.memory
+        self.disk = self.replica.disk
+
+    def _make_worker(self, number: int, on_death: DeathHandler) -> FakeWorker:
+        worker = FakeWorker(number, on_death, self.script)
+        self.workers.append(worker)
+        return worker
+
+    async def start(self, *, sync: bool = True) -> None:
+        await self.disk.recover()
+        await self.replica.pool.start()
+        if sync:
+            await self.replica.sync.pass_once()
+
+    async def sync(self) -> None:
+        await self.replica.sync.pass_once()
+
+    async def lease(self, name: str, version: str | None = None, timeout_s: float = 5.0) -> ModelLease:
+        ref = parse_ref(name, version)
+        ready = self.manager.lease_now(ref)
+        if ready is not None:
+            return ready
+        return await self.manager.lease(ref, deadline_s=self.clock.now_s + timeout_s)
+
+    async def ask(self, name: str, version: str | None = None, timeout_s: float = 5.0) -> str:
+        self.clock.advance(0.001)
+        lease = await self.lease(name, version, timeout_s)
+        try:
+            answer = await lease.predict(
+                codec="", body=b"", content_type="", query_string="", headers=(), deadline_s=float("inf")
+            )
+        finally:
+            lease.release()
+        return answer.body.decode()
+
+    async def settled(self) -> None:
+        """Return when no flight is in the air and nothing is being unloaded or deleted."""
+        while True:
+            flights = [flight.task for flight in self.manager.flights.flights() if flight.task]
+            for task in flights:
+                await _quietly(task)
+            await self.manager.quiet()
+            await self.disk.settled()
+            if not len(self.manager.flights) and not self.memory.draining():
+                return
+
+    def in_memory(self) -> set[str]:
+        return {str(entry.key) for entry in self.memory.entries()}
+
+    def on_disk(self) -> set[str]:
+        return {str(record.key) for record in self.disk.records()}
+
+    def check(self) -> None:
+        self.memory.check_invariants()
+        self.disk.check_invariants()
+        assert not self.script.used_after_unload
+        limit = self.memory.capacity.models
+        assert limit is None or self.script.most_live <= limit, "more models lived in workers than fit"
+
+    async def stop(self) -> None:
+        self.check()
+        await self.replica.stop()
+        assert not self.script.live
+        assert self.memory.usage == (0, 0, 0)
+        self.memory.check_invariants()
+
+
+async def _quietly(task: Any) -> None:
+    try:
+        await task
+    except Exception:
+        return  # the flight's own failure: its waiters and the events have it
+
+
+@asynccontextmanager
+async def bench(
+    path: Path, store: FakeStore | None = None, *, sync: bool = True, **settings: Any
+) -> AsyncIterator[Bench]:
+    it = Bench(path, store, **settings)
+    await it.start(sync=sync)
+    try:
+        yield it
+        it.check()
+    finally:
+        await it.stop()
