@@ -16,6 +16,8 @@ from hotset.errors import InvalidInputError
 
 LATEST: Final = "latest"
 MAX_NAME_BYTES: Final = 512
+MAX_PART_BYTES: Final = 255
+"""The longest name of a file or directory that Linux takes."""
 MAX_VERSION: Final = 2**63 - 1
 
 Fingerprint = NewType("Fingerprint", str)
@@ -49,7 +51,8 @@ def parse_name(text: str, *, depth: int | None = None) -> str:
     """Return ``text`` if it is a model's name, else raise ``InvalidInputError``.
 
     A name has one part or several joined by ``/`` (exactly ``depth`` of them where given). No part is empty,
-    ``.`` or ``..``, starts with ``.`` or ``_``, or holds a backslash or a character that is not printable.
+    ``.`` or ``..``, starts with ``.`` or ``_``, is longer than a directory's name may be, or holds a backslash or a
+    character that is not printable.
     """
     if not text:
         raise InvalidInputError("a model's name is empty; expected for example: paris")
@@ -76,6 +79,8 @@ def _problem_with_part(part: str) -> str | None:
         return "a backslash"
     if not part.isprintable():
         return "a control or unprintable character"
+    if len(part.encode()) > MAX_PART_BYTES:
+        return f"a part longer than {MAX_PART_BYTES} bytes"
     return None
 
 
@@ -111,5 +116,6 @@ def fingerprint(objects: Iterable[tuple[str, int, str]]) -> Fingerprint:
     """Return the digest of a version's objects, each ``(relative path, size in bytes, etag)``, in any order."""
     digest = hashlib.blake2b(digest_size=16)
     for path, size, etag in sorted(objects):
-        digest.update(f"{path}\0{size}\0{etag}\n".encode("utf-8", "surrogatepass"))
+        # With their lengths, so that no character in a path can make one object look like two.
+        digest.update(f"{len(path)}:{path}{size}:{len(etag)}:{etag}".encode("utf-8", "surrogatepass"))
     return Fingerprint(digest.hexdigest())

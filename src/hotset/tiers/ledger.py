@@ -129,7 +129,7 @@ class Ledger(Generic[K, V]):
         self.entries: dict[K, Entry[K, V]] = {}
         self._order = order
         self._wake = wake
-        self._draining: set[Entry[K, V]] = set()
+        self._draining: dict[Entry[K, V], None] = {}  # in the order in which they were evicted
         self._reservations: dict[Reservation[K], None] = {}
         self._resident = NOTHING
         self._leaving = NOTHING
@@ -222,7 +222,10 @@ class Ledger(Generic[K, V]):
         return entry
 
     def advance(self) -> list[Entry[K, V]]:
-        """Promise and grant what is possible; return the entries to be given back now, each handed out once."""
+        """Promise and grant what is possible; return the entries to be given back now, each handed out once.
+
+        They come in the order in which they were evicted. ``on_granted`` must not raise.
+        """
         self._shrink_to_capacity()
         for reservation in [r for r in self._reservations if r.promised != r.weight]:
             self._promise(reservation)
@@ -242,7 +245,7 @@ class Ledger(Generic[K, V]):
         if entry is None:
             return None
         entry.cause = cause
-        self._draining.add(entry)
+        self._draining[entry] = None
         self._resident = self._resident.minus(entry.weight)
         self._leaving = self._leaving.plus(entry.weight)
         self._wake()
@@ -252,7 +255,7 @@ class Ledger(Generic[K, V]):
         """The room of an entry that was handed out has come back."""
         if not entry.handed_out or entry not in self._draining:
             raise RuntimeError(f"freed twice, or before it was handed out: {entry.key!s}")
-        self._draining.remove(entry)
+        del self._draining[entry]
         self._leaving = self._leaving.minus(entry.weight)
         self._wake()
 

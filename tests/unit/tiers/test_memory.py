@@ -1,0 +1,401 @@
+"""The memory tier: leases, what ``latest`` means, and whose time counts for whom."""
+
+from __future__ import annotations
+
+import pytest
+
+from hotset.events import Cause
+from hotset.keys import ModelKey, ModelRef
+from hotset.tiers.eviction import LRU
+from hotset.tiers.ledger import NOTHING, Capacity, Entry, Weight
+from hotset.tiers.memory import MemoryTier
+
+PARIS1, PARIS2, ROME1, OSLO1 = (
+    ModelKey("paris", 1),
+    ModelKey("paris", 2),
+    ModelKey("rome", 1),
+    ModelKey("oslo", 1),
+)
+PARIS = ModelRef("paris")
+
+
+class Tier:
+    """A memory tier with the steps that tests take all the time."""
+
+    def __init__(self, places: int | None = None) -> None:
+        self.lru: LRU[ModelRef] = LRU()
+        self.woken = 0
+        self.tier: MemoryTier[str] = MemoryTier(Capacity(models=places), wake=self.wake, eviction=self.lru)
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    def load(self, key: ModelKey, *, latest: bool = False) -> Entry[ModelKey, str]:
+        reservation = self.tier.reserve(key, Weight(bytes=10), lambda: None)
+        for entry in self.tier.advance():
+            self.tier.freed(entry)
+        self.tier.advance()
+        entry = self.tier.commit(reservation, str(key))
+        if latest:
+            self.tier.point_latest(key)
+        self.tier.check_invariants()
+        return entry
+
+    def use(self, word: ModelRef | ModelKey, now_s: float) -> None:
+        lease = self.tier.lease(ModelRef(*word), now_s)
+        assert lease is not None
+        lease.release()
+        self.tier.check_invariants()
+
+    def victims(self, count: int = 1) -> list[ModelKey]:
+        """Who would go for ``count`` more places, in order, without letting them go."""
+        return list(self.tier._keys_by_recency())[:count]
+
+    def nothing_is_left(self) -> None:
+        tier = self.tier
+        assert tier.usage == NOTHING
+        assert not tier._versions
+        assert not tier._latest
+        assert not tier._unasked
+        assert not list(self.lru.victims())
+        assert tier.entries() == tier.draining() == ()
+
+
+@pytest.fixture
+def tier() -> Tier:
+    return Tier()
+
+
+# Leases
+
+
+def test_a_lease_is_the_right_to_use_until_released(tier: Tier):
+    tier.load(PARIS1)
+    lease = tier.tier.lease(ModelRef("paris", 1), 1.0)
+    assert lease is not None
+    assert (lease.key, lease.value, lease.is_released) == (PARIS1, "paris@1", False)
+    assert tier.tier.statistics().leases == 1
+    lease.release()
+    assert lease.is_released
+    assert tier.tier.statistics().leases == 0
+    with pytest.raises(RuntimeError, match="lease released twice: paris@1"):
+        lease.release()
+    assert tier.tier.statistics().leases == 0
+
+
+def test_a_lease_is_a_context_manager_and_ends_with_an_exception_too(tier: Tier):
+    tier.load(PARIS1)
+    lease = tier.tier.lease(ModelRef("paris", 1), 1.0)
+    assert lease is not None
+    with pytest.raises(ValueError, match="predict"), lease as value:
+        assert value == "paris@1"
+        raise ValueError("predict")
+    assert lease.is_released
+
+
+def test_what_is_not_in_memory_is_not_leased_and_leaves_no_trace(tier: Tier):
+    assert tier.tier.lease(PARIS, 1.0) is None
+    assert tier.tier.lease(ModelRef("paris", 7), 1.0) is None
+    assert tier.tier.find(ModelRef("paris", "a label")) is None
+    tier.nothing_is_left()
+
+
+def test_what_is_evicted_under_a_lease_is_handed_out_after_it(tier: Tier):
+    entry = tier.load(PARIS1)
+    lease = tier.tier.lease_entry(entry)
+    assert tier.tier.evict(PARIS1, Cause.EXPLICIT)
+    assert tier.tier.find(ModelRef("paris", 1)) is None
+    assert tier.tier.lease(ModelRef("paris", 1), 1.0) is None
+    assert tier.tier.advance() == []
+    assert lease.value == "paris@1"
+    assert tier.tier.draining() == (entry,)
+    lease.release()
+    assert tier.tier.advance() == [entry]
+    assert tier.tier.usage == Weight(1, 10, 0)
+    tier.tier.freed(entry)
+    tier.nothing_is_left()
+
+
+def test_an_entry_that_left_is_not_leased(tier: Tier):
+    old = tier.load(PARIS1)
+    tier.load(PARIS1)
+    with pytest.raises(RuntimeError, match="not in memory any more: paris@1"):
+        tier.tier.lease_entry(old)
+    assert tier.tier.statistics().leases == 0
+
+
+def test_evicting_what_is_not_there(tier: Tier):
+    assert not tier.tier.evict(PARIS1, Cause.EXPLICIT)
+
+
+# Whose time counts for whom
+
+
+def test_the_least_recently_used_goes_first():
+    tier = Tier(places=2)
+    tier.load(PARIS1)
+    tier.load(ROME1)
+    tier.use(PARIS1, 1.0)
+    tier.use(ROME1, 2.0)
+    tier.use(PARIS1, 3.0)
+    tier.load(OSLO1)
+    assert {entry.key for entry in tier.tier.entries()} == {PARIS1, OSLO1}
+
+
+def test_what_nobody_asked_for_goes_before_all_others(tier: Tier):
+    for key in (PARIS1, ROME1, OSLO1):
+        tier.load(key)
+    tier.use(PARIS1, 1.0)
+    assert tier.victims(3) == [ROME1, OSLO1, PARIS1]
+    assert tier.tier.oldest_used_s() == float("-inf")
+
+
+def test_latest_and_the_number_are_two_words_and_the_younger_one_counts(tier: Tier):
+    tier.load(PARIS2, latest=True)
+    tier.load(ROME1)
+    tier.use(PARIS2, 1.0)
+    tier.use(ROME1, 2.0)
+    assert tier.victims() == [PARIS2]
+    tier.use(PARIS, 3.0)
+    assert tier.victims() == [ROME1]
+    assert tier.tier.entry_used_s(PARIS2) == 3.0
+    tier.use(ROME1, 4.0)
+    tier.use(PARIS2, 5.0)
+    assert tier.victims() == [ROME1]
+    assert tier.tier.last_used_s(PARIS) == 3.0
+    assert tier.tier.last_used_s(ModelRef("paris", 2)) == 5.0
+
+
+def test_when_latest_moves_on_the_old_version_keeps_what_was_asked_by_number(tier: Tier):
+    tier.load(PARIS1, latest=True)
+    tier.load(ROME1)
+    tier.use(PARIS1, 1.0)
+    tier.use(ROME1, 2.0)
+    tier.use(PARIS, 3.0)
+    tier.load(PARIS2)
+    assert tier.tier.serving_latest("paris") == PARIS1
+    assert tier.tier.point_latest(PARIS2) == PARIS1
+    assert tier.tier.entry_used_s(PARIS1) == 1.0
+    assert tier.tier.entry_used_s(PARIS2) == 3.0
+    assert tier.victims(3) == [PARIS1, ROME1, PARIS2]
+
+
+def test_when_latest_moves_on_a_version_never_asked_by_number_goes_first(tier: Tier):
+    tier.load(ROME1)
+    tier.use(ROME1, 1.0)
+    tier.load(PARIS1, latest=True)
+    tier.use(PARIS, 2.0)
+    tier.load(PARIS2, latest=True)
+    assert tier.tier.entry_used_s(PARIS1) is None
+    assert tier.victims(3) == [PARIS1, ROME1, PARIS2]
+    tier.tier.check_invariants()
+
+
+def test_latest_moves_back(tier: Tier):
+    tier.load(PARIS1, latest=True)
+    tier.use(PARIS, 1.0)
+    tier.load(PARIS2, latest=True)
+    assert tier.tier.point_latest(PARIS1) == PARIS2
+    assert tier.tier.entry_used_s(PARIS1) == 1.0
+    assert tier.victims(2) == [PARIS2, PARIS1]
+
+
+def test_latest_cannot_mean_what_is_not_in_memory(tier: Tier):
+    with pytest.raises(RuntimeError, match="latest cannot mean what is not in memory: paris@1"):
+        tier.tier.point_latest(PARIS1)
+
+
+def test_two_words_used_at_the_same_time_are_one_victim():
+    """It would have counted twice, and room that was never there would have been promised."""
+    tier = Tier(places=3)
+    tier.load(PARIS1, latest=True)
+    tier.load(ROME1)
+    tier.load(OSLO1)
+    for word in (ModelRef("paris", 1), PARIS, ModelRef("rome", 1), ModelRef("oslo", 1)):
+        tier.use(word, 1.0)
+    assert tier.victims(9) == [PARIS1, ROME1, OSLO1]
+    reservations = [
+        tier.tier.reserve(ModelKey("bern", version), Weight(bytes=10), lambda: None) for version in (1, 2)
+    ]
+    for entry in tier.tier.advance():
+        tier.tier.freed(entry)
+    tier.tier.advance()
+    assert all(reservation.is_granted for reservation in reservations)
+    assert [entry.key for entry in tier.tier.entries()] == [OSLO1]
+
+
+def test_evicting_the_version_that_latest_means_keeps_its_time_for_the_next(tier: Tier):
+    tier.load(PARIS1)
+    tier.load(PARIS2, latest=True)
+    tier.use(PARIS, 5.0)
+    tier.tier.evict(PARIS2, Cause.DELETED)
+    assert tier.tier.serving_latest("paris") is None
+    assert tier.tier.find(PARIS) is None
+    tier.tier.point_latest(PARIS1)
+    assert tier.tier.entry_used_s(PARIS1) == 5.0
+    tier.tier.check_invariants()
+
+
+def test_a_word_used_while_it_is_loaded_counts_at_once(tier: Tier):
+    tier.load(ROME1)
+    tier.use(ROME1, 1.0)
+    tier.tier.touch(ModelRef("paris", 1), 2.0)
+    tier.load(PARIS1)
+    assert tier.victims(2) == [ROME1, PARIS1]
+
+
+def test_touching_what_nobody_asked_for_makes_it_asked_for(tier: Tier):
+    tier.load(PARIS1, latest=True)
+    tier.load(ROME1)
+    assert tier.victims(2) == [PARIS1, ROME1]
+    tier.tier.touch(PARIS, 1.0)
+    assert tier.victims(2) == [ROME1, PARIS1]
+    tier.tier.check_invariants()
+
+
+def test_a_lease_that_outlives_its_entry_does_not_take_the_word_of_the_next_one_along(tier: Tier):
+    """Evicted under a lease, asked for again, and only then released: the new load keeps its time."""
+    lease = tier.tier.lease_entry(tier.load(PARIS1))
+    tier.tier.evict(PARIS1, Cause.WORKER_DIED)
+    tier.tier.touch(ModelRef("paris", 1), 7.0)
+    tier.tier.touch(PARIS, 8.0)
+    lease.release()
+    (entry,) = tier.tier.advance()
+    tier.tier.freed(entry)
+    tier.load(PARIS1, latest=True)
+    assert tier.tier.last_used_s(ModelRef("paris", 1)) == 7.0
+    assert tier.tier.entry_used_s(PARIS1) == 8.0
+
+
+def test_replaced_in_place_it_keeps_its_words(tier: Tier):
+    old = tier.load(PARIS1, latest=True)
+    tier.use(PARIS, 4.0)
+    new = tier.load(PARIS1)
+    assert tier.tier.find(PARIS) is new is not old
+    assert tier.tier.entry_used_s(PARIS1) == 4.0
+    (gone,) = tier.tier.advance()
+    assert gone is old
+    tier.tier.freed(old)
+    tier.tier.check_invariants()
+    assert tier.tier.serving_latest("paris") == PARIS1
+
+
+def test_a_load_that_failed_leaves_no_word_behind(tier: Tier):
+    for word in (PARIS, ModelRef("paris", 1)):
+        tier.tier.touch(word, 1.0)
+        tier.tier.forget_unused(word)
+    tier.nothing_is_left()
+
+
+def test_a_word_that_means_something_is_not_forgotten(tier: Tier):
+    tier.load(PARIS1)
+    tier.use(PARIS1, 1.0)
+    tier.tier.forget_unused(ModelRef("paris", 1))
+    assert tier.tier.entry_used_s(PARIS1) == 1.0
+
+
+# After a restart
+
+
+def test_words_are_restored_with_their_times(tier: Tier):
+    before = Tier()
+    for key in (PARIS1, PARIS2, ROME1):
+        before.load(key)
+    before.tier.point_latest(PARIS2)
+    for word, now_s in ((ModelRef("rome", 1), 1.0), (ModelRef("paris", 1), 2.0), (PARIS, 3.0)):
+        before.use(word, now_s)
+    words = before.tier.by_recency()
+    assert words == [(ModelRef("rome", 1), 1.0), (ModelRef("paris", 1), 2.0), (PARIS, 3.0)]
+    for ref, used_s in words:
+        tier.tier.admit(ref, used_s)
+    for key in (PARIS2, PARIS1, ROME1):
+        tier.load(key)
+    tier.tier.point_latest(PARIS2)
+    assert tier.victims(3) == [ROME1, PARIS1, PARIS2]
+    assert tier.tier.by_recency() == words
+
+
+def test_words_that_mean_nothing_now_are_not_kept_for_a_restart(tier: Tier):
+    tier.tier.touch(PARIS, 1.0)
+    assert tier.tier.by_recency() == []
+
+
+# Room, pins, figures
+
+
+def test_the_oldest_time_is_that_of_who_would_go_first(tier: Tier):
+    assert tier.tier.oldest_used_s() is None
+    tier.load(PARIS1)
+    tier.load(ROME1)
+    tier.use(PARIS1, 3.0)
+    tier.use(ROME1, 5.0)
+    assert tier.tier.oldest_used_s() == 3.0
+    with tier.tier.lease_entry(tier.tier.entries()[0]):
+        assert tier.tier.statistics().oldest_used_s == 3.0  # leased or not
+    tier.use(PARIS1, 6.0)
+    assert tier.tier.oldest_used_s() == 5.0
+
+
+def test_a_pinned_version_is_no_victim():
+    tier = Tier(places=1)
+    tier.load(PARIS1)
+    assert tier.tier.pin(PARIS1, pinned=True)
+    assert not tier.tier.pin(ROME1, pinned=True)
+    reservation = tier.tier.reserve(ROME1, Weight(), lambda: None)
+    assert tier.tier.advance() == []
+    tier.woken = 0
+    tier.tier.pin(PARIS1, pinned=False)
+    assert tier.woken == 1
+    (victim,) = tier.tier.advance()
+    tier.tier.freed(victim)
+    tier.tier.advance()
+    assert reservation.is_granted
+    tier.tier.cancel(reservation)
+    tier.nothing_is_left()
+
+
+def test_entries_of_one_model_ascend(tier: Tier):
+    for version in (3, 1, 2):
+        tier.load(ModelKey("paris", version))
+    tier.load(ROME1)
+    assert [entry.key.version for entry in tier.tier.entries_of("paris")] == [1, 2, 3]
+    assert tier.tier.entries_of("oslo") == ()
+
+
+def test_room_and_capacity_are_those_of_the_ledger():
+    tier = Tier(places=2)
+    assert tier.tier.capacity == Capacity(models=2)
+    tier.load(PARIS1)
+    assert tier.tier.has_room(Weight())
+    reservation = tier.tier.reserve(ROME1, Weight(bytes=5), lambda: None)
+    tier.tier.advance()
+    tier.tier.resize(reservation, Weight(bytes=7))
+    tier.tier.advance()
+    assert tier.tier.usage == Weight(2, 17, 0)
+    assert not tier.tier.has_room(Weight())
+    statistics = tier.tier.statistics().ledger
+    assert (statistics.entries, statistics.reservations) == (1, 1)
+
+
+def test_nothing_is_left_of_two_thousand_models():
+    """Promise 9: state does not grow with the names that were ever asked for."""
+    small = Tier(places=3)
+    for number in range(2_000):
+        key = ModelKey(f"city-{number}", number % 3)
+        small.load(key, latest=number % 2 == 0)
+        small.use(key, float(number))
+    assert len(small.lru) == 3
+    assert len(small.tier._versions) == 3
+    assert len(small.tier._latest) <= 3
+    for entry in small.tier.entries():
+        small.tier.evict(entry.key, Cause.EXPLICIT)
+    for entry in small.tier.advance():
+        small.tier.freed(entry)
+    small.nothing_is_left()
+
+
+def test_a_broken_book_is_noticed(tier: Tier):
+    """``check_invariants`` is what all the other tests rely on, so it must be able to fail."""
+    tier.load(PARIS1).holds += 1
+    with pytest.raises(AssertionError):
+        tier.tier.check_invariants()
