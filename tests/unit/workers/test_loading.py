@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hotset.errors import WorkerDiedError
+from hotset.workers.base import LoadReply
+from hotset.workers.host import Host
+from hotset.workers.loading import LoadThreads
+from worker_fakes import FakePayloadServable, echo, fake_kit, raw_call, spec
+
+LIMIT_S = 30.0
+
+
+def all_ended(threads: LoadThreads) -> bool:
+    for thread in (*threads._loaders, threads._unloader):
+        thread.join(LIMIT_S)
+    return not any(thread.is_alive() for thread in (*threads._loaders, threads._unloader))
+
+
+@contextmanager
+def running(host: Host, **options: Any) -> Iterator[LoadThreads]:
+    threads = LoadThreads(host, parallel_loads=2, **options)
+    threads.start()
+    try:
+        yield threads
+    finally:
+        assert threads.close(LIMIT_S)
+
+
+def test_unloads_that_wait_share_one_collection(tmp_path: Path) -> None:
+    collecting, go_on = threading.Event(), threading.Event()
+    collections: list[int] = []
+
+    def collect() -> None:
+        collections.append(1)
+        collecting.set()
+        assert go_on.wait(LIMIT_S)
+
+    host = Host(fake_kit(lambda _: FakePayloadServable(echo)), collect=collect, trim=lambda: None)
+    for handle in range(50):
+        host.load(spec(tmp_path, handle))
+    with running(host) as threads:
+        done: queue.SimpleQueue[int] = queue.SimpleQueue()
+        threads.unload(0, lambda: done.put(0))
+        assert collecting.wait(LIMIT_S)
+        for handle in range(1, 50):
+            threads.unload(handle, lambda handle=handle: done.put(handle))
+        assert done.empty()
+        go_on.set()
+        assert [done.get(timeout=LIMIT_S) for _ in range(50)] == list(range(50))
+    assert len(collections) == 2
+
+
+def test_an_unknown_handle_costs_no_collection() -> None:
+    collections: list[int] = []
+    host = Host(fake_kit(lambda _: FakePayloadServable(echo)), collect=lambda: collections.append(1))
+    with running(host) as threads:
+        done = threading.Event()
+        threads.unload(9, done.set)
+        assert done.wait(LIMIT_S)
+    assert not collections
+
+
+def test_busy_is_told_of_the_first_load_and_the_last(tmp_path: Path) -> None:
+    inside = threading.Barrier(3)
+    told: list[bool] = []
+
+    def make(_: Path) -> FakePayloadServable:
+        inside.wait(LIMIT_S)
+        return FakePayloadServable(echo)
+
+    replies: queue.SimpleQueue[object] = queue.SimpleQueue()
+    with running(Host(fake_kit(make)), busy=told.append) as threads:
+        threads.load(spec(tmp_path, 1), replies.put)
+        threads.load(spec(tmp_path, 2), replies.put)
+        inside.wait(LIMIT_S)
+        assert all(isinstance(replies.get(timeout=LIMIT_S), LoadReply) for _ in range(2))
+    assert told == [True, False]
+
+
+def test_close_refuses_queued_loads_and_unloads_what_is_there(tmp_path: Path) -> None:
+    inside, go_on = threading.Barrier(3), threading.Event()
+    made: list[FakePayloadServable] = []
+
+    def make(_: Path) -> FakePayloadServable:
+        made.append(FakePayloadServable(echo))
+        inside.wait(LIMIT_S)
+        assert go_on.wait(LIMIT_S)
+        return made[-1]
+
+    host = Host(fake_kit(make))
+    replies: queue.SimpleQueue[object] = queue.SimpleQueue()
+    threads = LoadThreads(host, parallel_loads=2)
+    threads.start()
+    for handle in range(3):
+        threads.load(spec(tmp_path, handle), replies.put)
+    inside.wait(LIMIT_S)
+    closing = threading.Thread(target=threads.close, args=(LIMIT_S,))
+    closing.start()
+    while not threads._closing:
+        pass
+    go_on.set()
+    closing.join(LIMIT_S)
+    assert not closing.is_alive()
+    kinds = sorted(type(replies.get(timeout=LIMIT_S)).__name__ for _ in range(3))
+    assert kinds == [LoadReply.__name__, LoadReply.__name__, WorkerDiedError.__name__]
+    assert len(made) == 2
+    assert host.handles() == []
+    assert sorted(servable.closed for servable in made) in ([0, 2], [1, 1])
+
+
+def test_close_gives_up_on_a_prediction_that_goes_on(tmp_path: Path) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+
+    def reply(payload: bytes, _: object) -> bytes:
+        inside.set()
+        assert go_on.wait(LIMIT_S)
+        return payload
+
+    host = Host(fake_kit(lambda _: FakePayloadServable(reply)))
+    host.load(spec(tmp_path))
+    predicting = threading.Thread(target=host.predict, args=(raw_call(),))
+    predicting.start()
+    assert inside.wait(LIMIT_S)
+    threads = LoadThreads(host, parallel_loads=1)
+    threads.start()
+    assert not threads.close(0.05)  # the model stays with its prediction
+    go_on.set()
+    assert all_ended(threads)
+    predicting.join(LIMIT_S)
+    assert not predicting.is_alive()
