@@ -16,7 +16,7 @@ from typing import Final
 from hotset import __version__
 from hotset.api.app import App
 from hotset.api.dataplane import DataPlane
-from hotset.catalog import Catalog, Layout, ListingReader, ModelEntry, Snapshot, settle
+from hotset.catalog import Catalog, Layout, ListingReader, ModelEntry, settle
 from hotset.clock import Clock, SystemClock
 from hotset.config import Settings
 from hotset.config_values import CacheSize
@@ -276,7 +276,7 @@ class Replica:
         snapshot, _ = settle(
             reader.finish(),
             self.sync.settling,
-            Snapshot(),
+            self.manager.snapshot,
             now_s=now_s,
             wall_s=wall_s,
             settle_time_s=self.settings.settle_time,
