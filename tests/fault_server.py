@@ -27,7 +27,12 @@ def response(status: str, body: bytes = b"", *, length: int | None = None, **hea
     """Return an HTTP answer; ``length`` is what it announces, if that is to be a lie."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    return "\r\n".join([*lines, "Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT", "", ""]).encode() + body
+    return (
+        "\r\n".join(
+            [*lines, "Connection: close", "Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT", "", ""]
+        ).encode()
+        + body
+    )
 
 
 def answers(data: bytes) -> Fault:

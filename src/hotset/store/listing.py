@@ -37,18 +37,14 @@ class BadKey:
     """A key that obstore cannot represent, relative to the store's root.
 
     Keys come in order: ``parent`` is the last good folder above it, and ``beyond`` is a good path behind it with
-    nothing but bad keys between the two.
+    nothing but bad keys between the two. ``hides_siblings`` tells whether names worth serving may sort before it in
+    its own folder, which cannot be listed; before ``//`` and ``..`` there are none.
     """
 
     key: str
     parent: str
-    segment: str
     beyond: str
-
-    @property
-    def hides_siblings(self) -> bool:
-        """Whether names worth serving may sort before it in its own folder. Before ``//`` and ``..`` there are none."""
-        return self.segment not in {"", ".", ".."}
+    hides_siblings: bool
 
 
 def parse_bad_key(message: str, *, root: str) -> BadKey | None:
@@ -69,7 +65,7 @@ def parse_bad_key(message: str, *, root: str) -> BadKey | None:
         behind = segment + _NEXT_TO_SLASH
         if control is not None:
             behind = segment[:control] + (" " if segment[control] < " " else "\x80")
-        return BadKey(key=key, parent=parent, segment=segment, beyond=parent + behind)
+        return BadKey(key=key, parent=parent, beyond=parent + behind, hides_siblings=bool(control))
     return None
 
 
@@ -77,9 +73,11 @@ def _first_control(segment: str) -> int | None:
     return next((at for at, letter in enumerate(segment) if letter < " " or letter == "\x7f"), None)
 
 
-class _BadKeyFound(Exception):
-    def __init__(self, bad: BadKey) -> None:
-        super().__init__(bad.key)
+class _BadKeyError(StoreError):
+    """A page is lost because of ``bad``. Raised to a caller of ours only where there is no way around it."""
+
+    def __init__(self, bad: BadKey, *, url: str) -> None:
+        super().__init__(f"{url} cannot be listed because of a key; remove the object: {bad.key!r}")
         self.bad = bad
 
 
@@ -110,15 +108,15 @@ class Listing:
                     yield page
                     after = page[-1].path
                 return
-            except _BadKeyFound as found:
+            except _BadKeyError as found:
                 bad = found.bad
             if bad.beyond <= after:
-                raise self._gave_up(bad)
+                raise _BadKeyError(bad, url=self._url)
             async for page in self._before(bad, after):
                 yield page
             yield await self._at(bad)
             after = bad.beyond
-        raise self._gave_up(bad)
+        raise _BadKeyError(bad, url=self._url)
 
     async def _before(self, bad: BadKey, after: str) -> AsyncIterator[Sequence[ObjectMeta]]:
         """List what lies between ``after`` and the bad key, from the folders above it."""
@@ -129,7 +127,7 @@ class Listing:
                 level = await obstore.list_with_delimiter_async(self._store, folder or None)
             except InvalidPathError as error:
                 if folder != bad.parent or bad.hides_siblings:
-                    raise self._gave_up(bad) from error
+                    raise _BadKeyError(bad, url=self._url) from error
                 return
             except OBSTORE_ERRORS as error:
                 raise store_error(error, url=self._url, doing=_DOING) from error
@@ -138,8 +136,8 @@ class Listing:
             for name in level["common_prefixes"]:
                 below = name + "/"
                 if after < name + _NEXT_TO_SLASH and below < bad.key and not bad.key.startswith(below):
-                    async for page in self._flat(below, ""):
-                        yield [object_ for object_ in page if object_.path > after]
+                    async for page in self._flat(below, after if after.startswith(below) else ""):
+                        yield page
 
     async def _at(self, bad: BadKey) -> Sequence[ObjectMeta]:
         """Return the bad key itself, and the object at ``beyond``, which a listing that starts there leaves out."""
@@ -165,12 +163,9 @@ class Listing:
             bad = parse_bad_key(str(error), root=self._root)
             if bad is None:
                 raise store_error(error, url=self._url, doing=_DOING) from error
-            raise _BadKeyFound(bad) from error
+            raise _BadKeyError(bad, url=self._url) from error
         except OBSTORE_ERRORS as error:
             raise store_error(error, url=self._url, doing=_DOING) from error
-
-    def _gave_up(self, bad: BadKey) -> StoreError:
-        return StoreError(f"{self._url} cannot be listed because of a key; remove the object: {bad.key!r}")
 
 
 def without_markers(
