@@ -129,8 +129,7 @@ class LocalStore:
 
     def _open(self, path: str) -> int:
         """Open a regular file of the store; anything else at its path counts as no such file."""
-        real = self._real(path)
-        if not _is_plain(path) or not self._contains(real):
+        if not _is_plain(path) or not self._contains(real := self._real(path)):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         source = os.open(real, _READ)
         if not stat.S_ISREG(os.fstat(source).st_mode):
