@@ -82,6 +82,11 @@ class HeapMeter:
         self._growth: dict[int, float] = {}
         self._last = 0
 
+    @property
+    def is_measuring(self) -> bool:
+        """Whether a load is being measured now."""
+        return bool(self._growth)
+
     def begin(self) -> int:
         """Start measuring; the number returned is what ``end`` wants."""
         with self._lock:

@@ -6,7 +6,6 @@ starts no threads, knows no wire and no deadline, and never decides what to load
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import sys
@@ -22,8 +21,9 @@ from hotset.runtimes.base import CallMeta, PayloadServable, Runtime, Servable, T
 from hotset.runtimes.gcpause import collector_pause
 from hotset.runtimes.reason import load_failure, reason_of
 from hotset.workers.base import LoadReply, LoadSpec, PredictCall
-from hotset.workers.heap import HeapMeter, trim_heap
+from hotset.workers.heap import HeapMeter, heap_in_use
 from hotset.workers.kit import Kit
+from hotset.workers.reclaim import Reclaimer, set_aside
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -34,11 +34,12 @@ LEAST_WEIGHT: Final = 4096
 class Held:
     """One loaded model and the predictions that use it now. Made and changed by the host alone, under its lock."""
 
-    __slots__ = ("idle", "name", "pace_s", "payload", "tensors", "users", "version")
+    __slots__ = ("idle", "name", "pace_s", "payload", "tensors", "users", "version", "weight")
 
-    def __init__(self, spec: LoadSpec, servable: Servable) -> None:
+    def __init__(self, spec: LoadSpec, servable: Servable, weight: int) -> None:
         self.name = spec.name
         self.version = spec.version
+        self.weight = weight
         takes_tensors = hasattr(servable, "infer")
         self.tensors: TensorServable | None = cast("TensorServable", servable) if takes_tensors else None
         self.payload: PayloadServable | None = None if takes_tensors else cast("PayloadServable", servable)
@@ -62,13 +63,11 @@ class Host:
         kit: Kit,
         *,
         meter: HeapMeter | None = None,
-        collect: Callable[[], object] = gc.collect,
-        trim: Callable[[], None] = trim_heap,
+        reclaimer: Reclaimer | None = None,
     ) -> None:
         self._kit = kit
         self._meter = meter or HeapMeter()
-        self._collect = collect
-        self._trim = trim
+        self._reclaimer = reclaimer or Reclaimer()
         self._lock = threading.Lock()
         self._held: dict[int, Held] = {}
 
@@ -107,7 +106,7 @@ class Host:
             _logger.exception("load of %s@%d raised", spec.name, spec.version)
             raise load_failure("the load raised", error) from error
         with self._lock:
-            self._held[spec.handle] = Held(spec, servable)
+            self._held[spec.handle] = Held(spec, servable, weight)
         return reply
 
     def _measured_load(self, runtime: Runtime, spec: LoadSpec, files: Sequence[str]) -> tuple[Servable, int]:
@@ -122,6 +121,7 @@ class Host:
             grown = self._meter.end(mark)
         if len(sys.modules) != modules:
             # The first load of a framework imports it, and a model is not charged for that: better the estimate.
+            set_aside()
             grown = min(grown, round(_bytes_of(path, files) * runtime.size_factor))
         return servable, max(grown, LEAST_WEIGHT)
 
@@ -183,15 +183,23 @@ class Host:
         held.tensors = held.payload = None
         if servable is None:
             return
+        in_use = heap_in_use()
         try:
             servable.close()
         except (Exception, SystemExit):
             _logger.exception("unload of %s raised; its memory is given back all the same", held)
+        del servable
+        came_back = None if self._meter.is_measuring else in_use - heap_in_use()
+        self._reclaimer.released(held.weight, came_back=came_back)
 
-    def reclaim(self) -> None:
-        """Collect cycles, and give free memory back to the system."""
-        self._collect()
-        self._trim()
+    @property
+    def owes(self) -> bool:
+        """Whether released memory is to be reclaimed once it is quiet."""
+        return self._reclaimer.owes
+
+    def reclaim(self, *, quiet: bool) -> None:
+        """Collect cycles and give free memory back to the system, as far as that is worth its cost now."""
+        self._reclaimer.reclaim(quiet=quiet)
 
 
 def _answer(held: Held, call: PredictCall, codec: Codec) -> Encoded:

@@ -1,8 +1,7 @@
 """The threads that load and unload, in a child or a thread worker: never a predict thread, never the one that asks.
 
 Loads run in a few threads side by side. Unloads have a thread of their own, so that memory comes back while loads
-go on, and all that wait are released before one collection and one trim of the heap: a run of many small unloads
-costs a few collections, and not one each.
+go on. Dropping a model is quick; collecting and trimming the heap is not, and ``reclaim`` decides when it is due.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from hotset.errors import HotsetError, WorkerDiedError
 from hotset.runtimes.reason import load_failure
 from hotset.workers.base import LoadReply, LoadSpec
 from hotset.workers.host import Held, Host
+from hotset.workers.reclaim import QUIET_S
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -123,7 +123,11 @@ class LoadThreads:
         self._prepare()
         going_on = True
         while going_on:
-            orders = [self._idle.get()]
+            try:
+                orders = [self._idle.get(timeout=QUIET_S if self._host.owes else None)]
+            except queue.Empty:
+                self._host.reclaim(quiet=True)
+                continue
             while not self._idle.empty():
                 orders.append(self._idle.get())
             going_on = None not in orders
@@ -134,6 +138,6 @@ class LoadThreads:
         for one in held:
             self._host.release(one)
         if held:
-            self._host.reclaim()
+            self._host.reclaim(quiet=False)
         for _, done in orders:
             done()

@@ -11,6 +11,7 @@ from hotset.errors import WorkerDiedError
 from hotset.workers.base import LoadReply
 from hotset.workers.host import Host
 from hotset.workers.loading import LoadThreads
+from hotset.workers.reclaim import LITTLE_BYTES, Reclaimer
 from worker_fakes import FakePayloadServable, echo, fake_kit, raw_call, spec
 
 LIMIT_S = 30.0
@@ -32,38 +33,29 @@ def running(host: Host, **options: Any) -> Iterator[LoadThreads]:
         assert threads.close(LIMIT_S)
 
 
-def test_unloads_that_wait_share_one_collection(tmp_path: Path) -> None:
-    collecting, go_on = threading.Event(), threading.Event()
-    collections: list[int] = []
-
-    def collect() -> None:
-        collections.append(1)
-        collecting.set()
-        assert go_on.wait(LIMIT_S)
-
-    host = Host(fake_kit(lambda _: FakePayloadServable(echo)), collect=collect, trim=lambda: None)
-    for handle in range(50):
+def test_what_is_owed_is_paid_once_it_is_quiet(tmp_path: Path) -> None:
+    trimmed = threading.Event()
+    reclaimer = Reclaimer(collect=lambda: None, trim=trimmed.set)
+    host = Host(fake_kit(lambda _: FakePayloadServable(echo)), reclaimer=reclaimer)
+    for handle in range(300):
         host.load(spec(tmp_path, handle))
+    reclaimer.released(LITTLE_BYTES, came_back=None)
     with running(host) as threads:
         done: queue.SimpleQueue[int] = queue.SimpleQueue()
-        threads.unload(0, lambda: done.put(0))
-        assert collecting.wait(LIMIT_S)
-        for handle in range(1, 50):
+        for handle in range(300):
             threads.unload(handle, lambda handle=handle: done.put(handle))
-        assert done.empty()
-        go_on.set()
-        assert [done.get(timeout=LIMIT_S) for _ in range(50)] == list(range(50))
-    assert len(collections) == 2
+        assert [done.get(timeout=LIMIT_S) for _ in range(300)] == list(range(300))
+        assert trimmed.wait(LIMIT_S)
+    assert not host.owes
 
 
-def test_an_unknown_handle_costs_no_collection() -> None:
-    collections: list[int] = []
-    host = Host(fake_kit(lambda _: FakePayloadServable(echo)), collect=lambda: collections.append(1))
+def test_an_unknown_handle_owes_nothing() -> None:
+    host = Host(fake_kit(lambda _: FakePayloadServable(echo)))
     with running(host) as threads:
         done = threading.Event()
         threads.unload(9, done.set)
         assert done.wait(LIMIT_S)
-    assert not collections
+        assert not host.owes
 
 
 def test_busy_is_told_of_the_first_load_and_the_last(tmp_path: Path) -> None:

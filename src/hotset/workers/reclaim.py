@@ -1,0 +1,75 @@
+"""When unloaded models' memory is collected and given back to the system. Used by the host, from its unload thread.
+
+Dropping a model's references frees nearly all of it at once, for the next load in this process to use. What is
+left is expensive and stops every prediction meanwhile: a full collection walks every object of the process (0.2 s
+with scikit-learn imported), a trim of the heap takes the allocator's locks. So both wait until they are worth it:
+until much is owed, until nothing was unloaded for a moment, or, for a collection, until many models have gone.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import Final
+
+from hotset.workers.heap import trim_heap
+
+MUCH_BYTES: Final = 32 << 20
+LITTLE_BYTES: Final = 1 << 20
+MANY_MODELS: Final = 512
+QUIET_S: Final = 0.5
+"""So long after the last unload, what is owed is paid whatever it is."""
+
+
+def collect_all() -> None:
+    """Collect every cycle, also among what was set aside, and set aside what is left."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
+def set_aside() -> None:
+    """Keep what was just imported out of all collections but our own; it stays for good. Costs next to nothing."""
+    gc.freeze()
+
+
+class Reclaimer:
+    """Owned by the unload thread. For each model ``released``; then ``reclaim``, and again once it was quiet."""
+
+    def __init__(
+        self, *, collect: Callable[[], object] = collect_all, trim: Callable[[], None] = trim_heap
+    ) -> None:
+        self._collect = collect
+        self._trim = trim
+        self._missing = 0
+        self._freed = 0
+        self._models = 0
+        self._owes = False
+
+    @property
+    def owes(self) -> bool:
+        """Whether there is anything to do once it is quiet."""
+        return self._owes
+
+    def released(self, weight: int, *, came_back: int | None) -> None:
+        """Note a model whose references were dropped; ``came_back`` is None if nobody could tell."""
+        self._owes = True
+        self._models += 1
+        back = weight if came_back is None else max(0, min(weight, came_back))
+        self._missing += weight - back
+        self._freed += weight
+
+    def reclaim(self, *, quiet: bool) -> None:
+        """Do what is worth its cost now."""
+        if (
+            self._missing >= MUCH_BYTES
+            or self._models >= MANY_MODELS
+            or (quiet and self._missing >= LITTLE_BYTES)
+        ):
+            self._collect()
+            self._models = self._missing = 0
+        if self._freed >= MUCH_BYTES or (quiet and self._freed >= LITTLE_BYTES):
+            self._trim()
+            self._freed = 0
+        if quiet:
+            self._owes = False

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import gc
+import weakref
+
+from hotset.workers.reclaim import LITTLE_BYTES, MANY_MODELS, MUCH_BYTES, Reclaimer, collect_all, set_aside
+
+
+class Counted:
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.reclaimer = Reclaimer(
+            collect=lambda: self.done.append("collect"), trim=lambda: self.done.append("trim")
+        )
+
+
+def test_small_models_that_came_back_cost_nothing_until_it_is_quiet() -> None:
+    it = Counted()
+    for _ in range(10):
+        it.reclaimer.released(LITTLE_BYTES // 2, came_back=LITTLE_BYTES // 2)
+        it.reclaimer.reclaim(quiet=False)
+    assert it.done == []
+    assert it.reclaimer.owes
+    it.reclaimer.reclaim(quiet=True)
+    assert it.done == ["trim"]
+    assert not it.reclaimer.owes
+
+
+def test_much_freed_is_trimmed_at_once() -> None:
+    it = Counted()
+    it.reclaimer.released(MUCH_BYTES, came_back=MUCH_BYTES)
+    it.reclaimer.reclaim(quiet=False)
+    assert it.done == ["trim"]
+
+
+def test_a_large_model_that_did_not_come_back_is_collected_at_once() -> None:
+    it = Counted()
+    it.reclaimer.released(MUCH_BYTES, came_back=0)
+    it.reclaimer.reclaim(quiet=False)
+    assert it.done == ["collect", "trim"]
+
+
+def test_many_small_models_are_collected_in_the_end_even_if_it_is_never_quiet() -> None:
+    it = Counted()
+    for _ in range(MANY_MODELS):
+        it.reclaimer.released(4096, came_back=None)
+        it.reclaimer.reclaim(quiet=False)
+    assert it.done == ["collect"]
+
+
+def test_growth_beside_a_release_is_no_debt_below_zero() -> None:
+    it = Counted()
+    it.reclaimer.released(MUCH_BYTES // 2, came_back=10 * MUCH_BYTES)
+    it.reclaimer.released(MUCH_BYTES // 2 - 1, came_back=-5)
+    it.reclaimer.reclaim(quiet=False)
+    assert "collect" not in it.done
+
+
+class Node:
+    pass
+
+
+def test_a_cycle_that_was_set_aside_is_collected_all_the_same() -> None:
+    node, other = Node(), Node()
+    node.other, other.other = other, node  # type: ignore[attr-defined]
+    watch = weakref.ref(node)
+    set_aside()
+    del node, other
+    gc.collect()
+    assert watch() is not None, "set aside: not looked at"
+    collect_all()
+    assert watch() is None
+    gc.unfreeze()
