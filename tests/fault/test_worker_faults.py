@@ -112,13 +112,15 @@ async def test_answers_that_were_written_before_the_end_still_count(bench: Bench
 
 
 async def test_a_child_that_is_stopped_does_not_answer_pings_and_is_killed(bench: Bench) -> None:
-    worker = bench.process_worker(ping_interval_s=0.05, ping_timeout_s=0.3)
+    worker = bench.process_worker(ping_interval_s=0.5, ping_timeout_s=2.0)
     async with bench.running(worker):
         spec = bench.spec()
         await worker.load(spec)
-        os.kill(pid_of(worker), signal.SIGSTOP)
+        child = psutil.Process(pid_of(worker))
+        child.send_signal(signal.SIGSTOP)
+        await until(lambda: child.status() == psutil.STATUS_STOPPED)
         waiting = worker.predict(call(spec.handle))
-        assert await died(bench) == "did not answer pings for 0.3 s and was killed"
+        assert await died(bench) == "did not answer pings for 2 s and was killed"
         with pytest.raises(WorkerDiedError, match="pings"):
             await waiting
         assert not psutil.pid_exists(pid_of(worker))
