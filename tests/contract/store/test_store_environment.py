@@ -65,5 +65,5 @@ async def test_a_wrong_secret_is_said_plainly(bucket: str, variables: pytest.Mon
 
 
 async def test_anonymous_access_does_not_sign(bucket: str, variables: pytest.MonkeyPatch) -> None:
-    with pytest.raises(StoreError, match="HTTP 40[0-9]"):
+    with pytest.raises(StoreError, match="refused to list: HTTP 40"):
         await listed(open_store(bucket, anonymous=True))
