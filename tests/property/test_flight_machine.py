@@ -116,6 +116,20 @@ class FlightMachine(RuleBasedStateMachine):
         self.loop.call_soon(self.loop.stop)
         self.loop.run_forever()
 
+    @rule(key=keys, fails=st.booleans(), steps=st.integers(0, 2), data=st.data())
+    def end_and_cancel_one_a_few_steps_later(
+        self, key: str, fails: bool, steps: int, data: st.DataObject
+    ) -> None:
+        """Where the races are: around the step in which the shares are handed over."""
+        self.join(key, 2)
+        self.settle()
+        for work in [work for work in self.works if work.running and work.key == key]:
+            self.finish(work, fails)
+        for _ in range(steps):
+            self.step()
+        if any(not caller.task.done() for caller in self.callers):
+            self.cancel_a_caller(data)
+
     @rule()
     def settle(self) -> None:
         for _ in range(10):
@@ -124,7 +138,9 @@ class FlightMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(work.running for work in self.works))
     @rule(data=st.data(), fails=st.booleans())
     def end(self, data: st.DataObject, fails: bool) -> None:
-        work = data.draw(st.sampled_from([work for work in self.works if work.running]))
+        self.finish(data.draw(st.sampled_from([work for work in self.works if work.running])), fails)
+
+    def finish(self, work: Work, fails: bool) -> None:
         if not work.ending.done():
             if fails:
                 work.ending.set_exception(BrokenWorkError())

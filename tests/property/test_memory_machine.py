@@ -16,9 +16,9 @@ from hotset.tiers.ledger import NOTHING, Capacity, Entry, Reservation, Weight
 from hotset.tiers.memory import Lease, MemoryTier
 
 NEVER = -math.inf
-names = st.sampled_from(["paris", "rome", "oslo"])
-keys = st.builds(ModelKey, names, st.integers(1, 3))
-words = st.one_of(st.just(LATEST), st.integers(1, 3))
+names = st.sampled_from(["paris", "rome"])
+keys = st.builds(ModelKey, names, st.integers(1, 2))
+words = st.one_of(st.just(LATEST), st.integers(1, 2))
 refs = st.builds(ModelRef, names, words)
 causes = st.sampled_from([Cause.EXPLICIT, Cause.DELETED, Cause.SUPERSEDED])
 
@@ -85,6 +85,17 @@ class MemoryMachine(RuleBasedStateMachine):
         if not any(reservation.key == key for reservation in self.loading):  # one flight for a key
             self.loading[self.tier.reserve(key, Weight(bytes=weight), lambda: None)] = None
 
+    @rule(key=keys, weight=st.integers(0, 3))
+    def load(self, key: ModelKey, weight: int) -> None:
+        """The straight way, in one go, as far as there is room."""
+        self.reserve(key, weight)
+        self.advance()
+        while self.handed:
+            self.tier.freed(self.handed.pop())
+        self.advance()
+        for reservation in [r for r in self.loading if r.key == key and r.is_granted]:
+            self.enter(reservation)
+
     @rule(ref=refs)
     def touch(self, ref: ModelRef) -> None:
         self.tier.touch(ref, self.now_s)
@@ -104,7 +115,9 @@ class MemoryMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(r.is_granted for r in self.loading))
     @rule(data=st.data())
     def commit(self, data: st.DataObject) -> None:
-        reservation = data.draw(st.sampled_from([r for r in self.loading if r.is_granted]))
+        self.enter(data.draw(st.sampled_from([r for r in self.loading if r.is_granted])))
+
+    def enter(self, reservation: Reservation[ModelKey]) -> None:
         del self.loading[reservation]
         self.value += 1
         entry = self.tier.commit(reservation, self.value)
@@ -208,7 +221,7 @@ class MemoryMachine(RuleBasedStateMachine):
     @invariant()
     def it_holds_what_the_model_holds(self) -> None:
         assert {entry.key for entry in self.tier.entries()} == self.model.inside
-        for name in ("paris", "rome", "oslo"):
+        for name in ("paris", "rome"):
             assert self.tier.serving_latest(name) == self.model.latest.get(name)
             of_name = [entry.key for entry in self.tier.entries_of(name)]
             assert of_name == sorted(key for key in self.model.inside if key.name == name)

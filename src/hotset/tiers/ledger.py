@@ -210,6 +210,8 @@ class Ledger(Generic[K, V]):
         replaced = self.evict(reservation.key, Cause.SUPERSEDED)
         entry = self.adopt(reservation.key, value, reservation.weight)
         entry.pinned = replaced is not None and replaced.pinned
+        if self._reservations:
+            self._wake()  # what was room spoken for is now an entry, which may go for those who wait
         return entry
 
     def adopt(self, key: K, value: V, weight: Weight) -> Entry[K, V]:

@@ -88,8 +88,8 @@ async def test_many_callers_one_work_and_a_share_for_each(flights: Flights[str, 
     await steps()
     assert "paris" in flights
     assert len(flights) == 1
-    flight = flights.get("paris")
-    assert flight is not None
+    (flight,) = flights.flights()
+    assert flights.get("paris") is flight
     assert (flight.started_s, flight.phase, len(flight.waiters)) == (1.0, "working", 50)
     work.result.set_result(7)
     answers = await asyncio.gather(*callers)
@@ -242,6 +242,22 @@ async def test_close_in_the_step_in_which_a_flight_starts(flights: Flights[str, 
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(caller, 1)
     assert work.started == 0
+
+
+async def test_a_cancelled_flight_does_not_end_the_one_that_came_after_it(flights: Flights[str, int, str]):
+    """Its task is told that it ended one step later; by then the key may have a new flight."""
+    first, second = Work(), Work()
+    callers = [joiner(flights, first)]
+    await steps()
+    first.result.set_result(1)
+    await asyncio.sleep(0)  # it has landed
+    assert "paris" not in flights
+    callers.append(joiner(flights, second))
+    flights.start("paris", second, now_s=2.0)
+    await steps()
+    assert "paris" in flights
+    second.result.set_result(2)
+    assert await asyncio.gather(*callers) == ["paris=1#0", "paris=2#1"]
 
 
 async def test_close_with_nothing_in_the_air(flights: Flights[str, int, str]):

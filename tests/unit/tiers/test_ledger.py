@@ -113,7 +113,9 @@ def test_room_is_granted_only_when_it_is_physically_there(hundred: Books):
     assert victim.cause is Cause.CAPACITY
     assert not reservation.is_granted
     assert hundred.ledger.usage == of(80)
+    hundred.woken = 0
     hundred.ledger.freed(victim)
+    assert hundred.woken == 1
     assert hundred.advance() == []
     assert reservation.is_granted
     assert hundred.ledger.usage == of(50)
@@ -203,6 +205,38 @@ def test_a_pin_belongs_to_the_key(hundred: Books):
     hundred.ledger.pin("paris", pinned=True)
     hundred.enter("paris", of(20))
     assert hundred.ledger.entries["paris"].pinned
+
+
+def test_what_drains_is_not_counted_twice_when_the_next_one_needs_room(hundred: Books):
+    """Room that is already on its way back is enough: nobody else has to go for it."""
+    hundred.enter("paris", of(50))
+    hundred.enter("rome", of(50))
+    hundred.ledger.evict("paris", Cause.EXPLICIT)
+    hundred.reserve("oslo", of(50))
+    assert hundred.advance() == ["paris"]
+    assert list(hundred.ledger.entries) == ["rome"]
+
+
+def test_what_grew_is_promised_again_before_anybody_else_is(hundred: Books):
+    hundred.enter("old", of(40))
+    grown = hundred.reserve("grown", of(30))
+    hundred.advance()
+    hundred.ledger.resize(grown, of(70))
+    assert hundred.ledger.commitment == Weight(2, 70, 0)
+    assert hundred.advance() == ["old"]
+    assert hundred.ledger.commitment == of(70)
+
+
+def test_a_commit_wakes_who_waits_for_the_room(hundred: Books):
+    """Room spoken for cannot be taken; an entry that nobody holds can."""
+    first, second = hundred.reserve("paris", of(100)), hundred.reserve("rome", of(100))
+    hundred.advance()
+    hundred.order.append("paris")
+    hundred.woken = 0
+    hundred.ledger.commit(first, "model")
+    assert hundred.woken == 1
+    hundred.settle()
+    assert second.is_granted
 
 
 def test_waiting_behind_one_that_cannot_be_had_yet(hundred: Books):

@@ -253,8 +253,13 @@ def test_touching_what_nobody_asked_for_makes_it_asked_for(tier: Tier):
     tier.tier.check_invariants()
 
 
-def test_a_lease_that_outlives_its_entry_does_not_take_the_word_of_the_next_one_along(tier: Tier):
+@pytest.mark.parametrize("others", [[], [PARIS2]])
+def test_a_lease_that_outlives_its_entry_does_not_take_the_word_of_the_next_one_along(
+    tier: Tier, others: list[ModelKey]
+):
     """Evicted under a lease, asked for again, and only then released: the new load keeps its time."""
+    for key in others:
+        tier.load(key)
     lease = tier.tier.lease_entry(tier.load(PARIS1))
     tier.tier.evict(PARIS1, Cause.WORKER_DIED)
     tier.tier.touch(ModelRef("paris", 1), 7.0)
@@ -284,6 +289,19 @@ def test_a_load_that_failed_leaves_no_word_behind(tier: Tier):
     for word in (PARIS, ModelRef("paris", 1)):
         tier.tier.touch(word, 1.0)
         tier.tier.forget_unused(word)
+    tier.nothing_is_left()
+
+
+def test_latest_is_forgotten_with_the_last_version(tier: Tier):
+    tier.load(PARIS1, latest=True)
+    tier.load(PARIS2)
+    tier.use(PARIS, 1.0)
+    tier.tier.evict(PARIS1, Cause.DELETED)
+    assert tier.tier.last_used_s(PARIS) == 1.0
+    tier.tier.evict(PARIS2, Cause.DELETED)
+    assert tier.tier.last_used_s(PARIS) is None
+    for entry in tier.tier.advance():
+        tier.tier.freed(entry)
     tier.nothing_is_left()
 
 
