@@ -1,0 +1,139 @@
+"""The server that the demo asks: ``hotset serve`` in a process of its own, ended with the demo by its process id."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from hotset.config_sources import ENVIRONMENT_PREFIX
+
+USUAL_PORT: Final = 8500
+START_LIMIT_S: Final = 60.0
+END_LIMIT_S: Final = 15.0
+_POLL_S: Final = 0.05
+
+
+class ServerFailedError(Exception):
+    """The server did not start, or ended by itself; the message holds the last lines of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Resident memory in bytes: of the server itself, and of the processes that hold the models."""
+
+    server: int
+    models: int
+
+
+class Served:
+    """A server that answers. Made by ``serving``."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+        self.process = process
+        self.port = port
+        self.log = log
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def check_alive(self) -> None:
+        """Raise ``ServerFailedError`` if the server ended."""
+        status = self.process.poll()
+        if status is not None:
+            last = "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:])
+            raise ServerFailedError(
+                f"the server ended by itself with status {status}; its last words:\n{last}"
+            )
+
+    def footprint(self) -> Footprint:
+        process = psutil.Process(self.process.pid)
+        children = process.children(recursive=True)
+        return Footprint(process.memory_info().rss, sum(child.memory_info().rss for child in children))
+
+
+@contextmanager
+def serving(flags: Sequence[str], *, log: Path, port: int | None = None) -> Iterator[Served]:
+    """Start ``hotset serve`` with ``flags``, yield it once it is ready, and end it, whatever happens.
+
+    Raises:
+        ServerFailedError: it did not become ready within ``START_LIMIT_S``.
+    """
+    port = port or _free_port()
+    command = [sys.executable, "-m", "hotset", "serve", "--port", str(port), *flags]
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)
+    }
+    with log.open("wb") as output:
+        # A session of its own, so that Ctrl-C reaches the demo alone, which then ends the server in order.
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,
+        )
+    try:
+        served = Served(process, port, log)
+        _wait_ready(served)
+        yield served
+    finally:
+        _end(process)
+
+
+def _wait_ready(served: Served) -> None:
+    limit_s = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < limit_s:
+        served.check_alive()
+        if _is_ready(served.port):
+            return
+        time.sleep(_POLL_S)
+    raise ServerFailedError(f"the server was not ready within {START_LIMIT_S:g} s; its log: {served.log}")
+
+
+def _is_ready(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2.0)
+    try:
+        connection.request("GET", "/health/ready")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ask the server to end, and wait; past the limit, or at a second Ctrl-C, it is killed by its own id."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(END_LIMIT_S)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        process.kill()
+        process.wait()
+
+
+def _free_port() -> int:
+    """Return the usual port if nobody has it, else any that is free."""
+    for port in (USUAL_PORT, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise ServerFailedError("no port is free on 127.0.0.1")
