@@ -23,7 +23,7 @@ from hotset.tiers.ledger import Capacity
 from hotset.tiers.stage import Stage
 
 T = TypeVar("T")
-numbers = st.integers(0, 5)
+numbers = st.integers(0, 4)
 causes = st.sampled_from([Cause.DELETED, Cause.SUPERSEDED, Cause.EXPLICIT])
 
 
@@ -74,14 +74,17 @@ class Model:
 
 
 class DiskMachine(RuleBasedStateMachine):
-    @initialize(places=st.integers(1, 4), bytes_=st.integers(6, 14))
-    def start(self, places: int, bytes_: int) -> None:
+    @initialize(
+        places=st.integers(1, 5), bytes_=st.integers(6, 20), first=st.lists(numbers, min_size=2, unique=True)
+    )
+    def start(self, places: int, bytes_: int, first: list[int]) -> None:
         self.loop = asyncio.new_event_loop()
         self.path = Path(tempfile.mkdtemp())
         self.model = Model(places, bytes_)
         self.staged: list[Staged] = []
         self.now_s = 0.0
         self.reopen()
+        self.put(first)
 
     def reopen(self) -> None:
         capacity = Capacity(self.model.places, self.model.bytes)
@@ -92,11 +95,14 @@ class DiskMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "loop"):
-            for staged in list(self.staged):
-                self.leave(staged)
-            self.loop.run_until_complete(self.tier.close())
+            self.end()
             self.loop.close()
             shutil.rmtree(self.path)
+
+    def end(self) -> None:
+        for staged in list(self.staged):
+            self.leave(staged)
+        self.loop.run_until_complete(self.tier.close())
 
     def on_loop(self, call: Callable[[], T]) -> T:
         async def calls() -> T:
@@ -130,6 +136,7 @@ class DiskMachine(RuleBasedStateMachine):
         for victim in victims:
             self.model.remove(victim)
         self.model.staged.append(number)
+        self.loop.run_until_complete(self.tier.settled())  # room may be there before the last victim is gone
         assert {fingerprint for fingerprint, _ in self.opened.evicted} == {fp(victim) for victim in victims}
 
     async def waits_in_vain(self, number: int) -> None:
@@ -151,10 +158,23 @@ class DiskMachine(RuleBasedStateMachine):
             targets[name].write_bytes(data)
         self.staged.append(Staged(number, context, stage))
 
+    @rule(several=st.lists(numbers, min_size=1, max_size=5))
+    def put_several(self, several: list[int]) -> None:
+        self.put(several)
+
+    def put(self, several: list[int]) -> None:
+        for number in several:
+            before = len(self.staged)
+            self.stage(number)
+            if len(self.staged) > before:
+                self.publish_staged(self.staged[-1])
+
     @precondition(lambda self: self.staged)
     @rule(data=st.data())
     def publish(self, data: st.DataObject) -> None:
-        staged = data.draw(st.sampled_from(self.staged))
+        self.publish_staged(data.draw(st.sampled_from(self.staged)))
+
+    def publish_staged(self, staged: Staged) -> None:
         files = content(staged.number, size_of(staged.number))
         sizes = {name: len(data) for name, data in files.items()}
         self.loop.run_until_complete(staged.stage.publish(sizes))
@@ -169,8 +189,14 @@ class DiskMachine(RuleBasedStateMachine):
 
     # Using
 
-    @rule(number=numbers)
-    def hold(self, number: int) -> None:
+    def pick(self, data: st.DataObject) -> int:
+        """Rather one that is on disk."""
+        return data.draw(st.sampled_from([*sorted(self.model.order), *range(5)]))
+
+    @precondition(lambda self: sum(self.model.holds.values()) < 4)
+    @rule(data=st.data())
+    def hold(self, data: st.DataObject) -> None:
+        number = self.pick(data)
         self.tier.hold(fp(number))
         self.model.holds[number] = self.model.holds.get(number, 0) + 1
         self.model.doomed.discard(number)
@@ -186,22 +212,25 @@ class DiskMachine(RuleBasedStateMachine):
             if number in self.model.doomed:
                 self.model.remove(number)
 
-    @rule(number=numbers)
-    def touch(self, number: int) -> None:
+    @rule(data=st.data())
+    def touch(self, data: st.DataObject) -> None:
+        number = self.pick(data)
         self.tier.touch(fp(number), self.now_s)
         if number in self.model.order:
             self.model.use(number, self.now_s)
 
-    @rule(number=numbers)
-    def demote(self, number: int) -> None:
+    @rule(data=st.data())
+    def demote(self, data: st.DataObject) -> None:
+        number = self.pick(data)
         self.tier.demote(fp(number))
         if number in self.model.order:
             self.model.use(number, -math.inf)
 
     # Going
 
-    @rule(number=numbers, cause=causes)
-    def evict(self, number: int, cause: Cause) -> None:
+    @rule(data=st.data(), cause=causes)
+    def evict(self, data: st.DataObject, cause: Cause) -> None:
+        number = self.pick(data)
         was_there = self.on_loop(lambda: self.tier.evict(fp(number), cause))
         assert was_there == (number in self.model.order)
         if number in self.model.order:
@@ -210,7 +239,7 @@ class DiskMachine(RuleBasedStateMachine):
             else:
                 self.model.remove(number)
 
-    @rule(bytes_=st.integers(0, 10))
+    @rule(bytes_=st.integers(0, 5))
     def make_room(self, bytes_: int) -> None:
         expected = 0
         for number in sorted(self.model.order, key=self.model.order.__getitem__):
@@ -228,19 +257,19 @@ class DiskMachine(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        for staged in list(self.staged):
-            self.leave(staged)
-        self.loop.run_until_complete(self.tier.close())
+        self.end()
         self.forget_holds()
         self.reopen()
 
     @rule()
     def crash(self) -> None:
-        """Without a save the order is that of the files; which versions are there is the same as ever."""
+        """What a dying process leaves: stages half done, no save. The order is that of the files, at worst."""
         self.loop.run_until_complete(self.tier.settled())
-        self.opened.crash()
-        self.staged.clear()
-        self.model.staged.clear()
+        copy = Path(tempfile.mkdtemp())
+        shutil.copytree(self.path, copy, dirs_exist_ok=True)
+        self.end()
+        shutil.rmtree(self.path)
+        self.path = copy
         self.forget_holds()
         self.reopen()
         by_fingerprint = {fp(number): number for number in self.model.order}
@@ -273,7 +302,7 @@ class DiskMachine(RuleBasedStateMachine):
 
 
 DiskMachine.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=80,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

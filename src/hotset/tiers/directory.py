@@ -172,8 +172,8 @@ class DiskDirectory:
             try:
                 path.rename(trash)
             except FileNotFoundError:
-                if not trash.exists():
-                    return
+                if os.path.lexists(path):
+                    raise  # `staging` is away; if the path were, it would be done already
             path = trash
         _delete(path)
 

@@ -1,0 +1,335 @@
+"""What can happen to the disk tier: killed, cancelled, its files damaged, its directory shared or full."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from diskkit import CancelledAt, Opened, content, fp, in_objects, in_staging, key, put
+from hotset.errors import ConfigError
+from hotset.events import Cause
+from hotset.tiers.directory import DiskDirectory
+from hotset.tiers.ledger import Capacity
+from hotset.tiers.record import DiskRecord
+
+TESTS = Path(__file__).parent.parent
+
+
+def start_child(path: Path, *, fsync: bool) -> subprocess.Popen[bytes]:
+    child = subprocess.Popen(
+        [sys.executable, str(TESTS / "fault/disk_child.py"), str(path), str(int(fsync))],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+    )
+    assert child.stdout is not None
+    assert child.stdout.read(6) == b"ready\n"
+    return child
+
+
+def kill(child: subprocess.Popen[bytes]) -> None:
+    assert child.stdout is not None
+    child.kill()
+    child.wait()
+    child.stdout.close()
+
+
+def assert_whole(opened: Opened, record: DiskRecord) -> None:
+    number = next(number for number in range(40) if fp(number) == record.fingerprint)
+    for name, data in content(number, number * 500).items():
+        assert (opened.tier.path(record.fingerprint) / name).read_bytes() == data
+
+
+@pytest.mark.slow
+async def test_killed_at_any_moment_only_whole_versions_are_adopted(tmp_path: Path) -> None:
+    seed = random.randrange(1 << 30)
+    print(f"seed {seed}")
+    choose = random.Random(seed)
+    adopted = removed = 0
+    for turn in range(30):
+        child = start_child(tmp_path, fsync=turn % 3 == 0)
+        try:
+            assert child.stdout is not None
+            assert child.stdout.read(choose.randrange(1, 40))
+            await asyncio.sleep(choose.uniform(0, 0.02))  # the fault itself, and no guess: any moment will do
+        finally:
+            kill(child)
+        async with Opened(tmp_path, Capacity(models=12)) as opened:
+            adopted += opened.report.adopted
+            removed += opened.report.removed
+            assert opened.report.evicted == 0
+            assert in_staging(tmp_path) == set()
+            assert in_objects(tmp_path) == {record.fingerprint for record in opened.tier.records()}
+            for record in opened.tier.records():
+                assert_whole(opened, record)
+            assert (await opened.tier.check()).is_clean
+    print(f"adopted {adopted}, removed {removed}")
+    assert adopted > 30
+    assert removed > 0
+
+
+def test_a_second_process_is_told_who_has_the_directory(tmp_path: Path) -> None:
+    child = start_child(tmp_path, fsync=False)
+    try:
+        with pytest.raises(ConfigError, match=f"held by pid {child.pid}"):
+            DiskDirectory(tmp_path).take()
+    finally:
+        kill(child)
+    directory = DiskDirectory(tmp_path)
+    directory.take()
+    directory.give_back()
+
+
+def shorten(path: Path) -> None:
+    os.truncate(path / "files/model", 1)
+
+
+def lose_a_file(path: Path) -> None:
+    (path / "files/part/weights").unlink()
+
+
+def lose_the_record(path: Path) -> None:
+    (path / "record").unlink()
+
+
+def tear_the_record(path: Path) -> None:
+    os.truncate(path / "record", 20)
+
+
+def scribble_on_the_record(path: Path) -> None:
+    (path / "record").write_bytes(b"\xff\x00not a record")
+
+
+def lie_in_the_record(path: Path) -> None:
+    data = (path / "record").read_bytes()
+    (path / "record").write_bytes(data.replace(b'"bytes":10', b'"bytes":11'))
+
+
+def point_out_of_the_directory(path: Path) -> None:
+    data = (path / "record").read_bytes()
+    (path / "record").write_bytes(data.replace(b'"model"', b'"../model"'))
+
+
+def come_from_the_future(path: Path) -> None:
+    data = (path / "record").read_bytes()
+    (path / "record").write_bytes(data.replace(b'"format":1', b'"format":2'))
+
+
+def swap_a_file_for_a_link(path: Path) -> None:
+    (path / "files/model").unlink()
+    (path / "files/model").symlink_to("/etc/hostname")
+
+
+def be_renamed(path: Path) -> None:
+    path.rename(path.with_name(fp(99)))
+
+
+def be_a_file(path: Path) -> None:
+    path.rename(path.parent / "away")
+    (path.parent / "away/record").unlink()
+    path.write_text("a file")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        shorten,
+        lose_a_file,
+        lose_the_record,
+        tear_the_record,
+        scribble_on_the_record,
+        lie_in_the_record,
+        point_out_of_the_directory,
+        come_from_the_future,
+        swap_a_file_for_a_link,
+        be_renamed,
+        be_a_file,
+    ],
+)
+async def test_what_was_damaged_is_not_adopted_and_its_neighbours_are(tmp_path: Path, damage: object) -> None:
+    async with Opened(tmp_path) as opened:
+        await put(opened.tier, 1)
+        await put(opened.tier, 2)
+    assert callable(damage)
+    damage(tmp_path / "objects" / fp(1))
+    async with Opened(tmp_path) as opened:
+        assert opened.report.adopted == 1
+        assert opened.report.removed >= 1
+        assert in_objects(tmp_path) == {fp(2)}
+        assert in_staging(tmp_path) == set()
+        await put(opened.tier, 1)
+
+
+async def test_strangers_and_leftovers_are_swept_at_start(tmp_path: Path) -> None:
+    async with Opened(tmp_path) as opened:
+        await put(opened.tier, 1)
+    (tmp_path / "objects/stranger").mkdir()
+    (tmp_path / "objects/file").write_text("")
+    (tmp_path / "objects/link").symlink_to("/etc")
+    (tmp_path / "staging/half/files").mkdir(parents=True)
+    (tmp_path / "staging/stranger").write_text("in the way of the one from objects")
+    (tmp_path / "objects" / fp(1) / "files/extra").write_text("made by a model")
+    (tmp_path / "objects" / fp(1) / "record.new").write_text("torn")
+    async with Opened(tmp_path) as opened:
+        assert (opened.report.adopted, opened.report.removed) == (1, 5)
+        assert (await opened.tier.check()).is_clean
+        assert {entry.name for entry in (tmp_path / "objects" / fp(1)).iterdir()} == {"record", "files"}
+    assert Path("/etc/hostname").parent.is_dir()
+
+
+@pytest.mark.parametrize("recency", [b"", b"[", b'{"a":1}', b'[["unknown",3.5],["x",null]]'])
+async def test_a_lost_order_loses_no_version(tmp_path: Path, recency: bytes) -> None:
+    async with Opened(tmp_path) as opened:
+        await put(opened.tier, 1)
+        await put(opened.tier, 2)
+    (tmp_path / "recency").write_bytes(recency)
+    async with Opened(tmp_path) as opened:
+        assert [record.fingerprint for record in opened.tier.records()] == [fp(1), fp(2)]
+
+
+async def test_of_two_whole_copies_one_is_adopted(tmp_path: Path) -> None:
+    async with Opened(tmp_path) as opened:
+        await put(opened.tier, 1)
+    first = tmp_path / "objects" / fp(1)
+    subprocess.run(["cp", "-r", str(first), f"{first}.1"], check=True)
+    async with Opened(tmp_path) as opened:
+        assert (opened.report.adopted, opened.report.removed) == (1, 1)
+        assert [path.name for path in (tmp_path / "objects").iterdir()] == [fp(1)]
+
+
+async def test_check_names_what_differs_and_fixes_it(tmp_path: Path) -> None:
+    async with Opened(tmp_path) as opened:
+        for number in (1, 2, 3):
+            await put(opened.tier, number)
+        shorten(tmp_path / "objects" / fp(1))
+        lose_a_file(tmp_path / "objects" / fp(2))
+        (tmp_path / "objects" / fp(3) / "files/extra").write_text("")
+        (tmp_path / "objects/stranger").mkdir()
+        (tmp_path / "staging/stray").write_text("")
+        for fix in (False, True):
+            report = await opened.tier.check(fix=fix)
+            assert {(it.fingerprint, it.missing, it.changed) for it in report.corrupt} == {
+                (fp(1), (), ("model",)),
+                (fp(2), ("part/weights",), ()),
+            }
+            assert report.extra == (opened.tier.path(fp(3)) / "extra",)
+            assert report.strays == (tmp_path / "objects/stranger", tmp_path / "staging/stray")
+        assert (await opened.tier.check()).is_clean
+        assert sorted(opened.evicted) == sorted([(fp(1), Cause.CORRUPT), (fp(2), Cause.CORRUPT)])
+        assert in_objects(tmp_path) == {fp(3)}
+
+
+async def test_check_leaves_a_stage_and_a_models_own_files_alone(tmp_path: Path) -> None:
+    async with Opened(tmp_path) as opened:
+        await put(opened.tier, 1)
+        opened.tier.hold(fp(1))
+        own = opened.tier.path(fp(1)) / "cache"
+        own.write_text("a model's own")
+        async with opened.tier.stage(fp(2), key=key(2), bytes=0) as stage:
+            report = await opened.tier.check(fix=True)
+            assert (report.corrupt, report.extra, report.strays) == ((), (own,), ())
+            await stage.publish({})
+        assert own.exists()
+        opened.tier.release(fp(1))
+
+
+async def test_corrupt_while_held_is_not_given_out_and_a_new_copy_takes_its_holds(tmp_path: Path) -> None:
+    async with Opened(tmp_path, Capacity(models=1)) as opened:
+        await put(opened.tier, 1)
+        opened.tier.hold(fp(1))
+        shorten(tmp_path / "objects" / fp(1))
+        await opened.tier.check(fix=True)
+        assert opened.tier.lookup(fp(1)) is None
+        opened.tier.hold(fp(1))
+        assert opened.tier.lookup(fp(1)) is None
+        record = await put(opened.tier, 1)
+        assert opened.tier.lookup(fp(1)) == record
+        assert opened.tier.statistics().ledger.held == 1
+        assert (await opened.tier.check()).is_clean
+        opened.tier.release(fp(1))
+        opened.tier.release(fp(1))
+
+
+@pytest.mark.parametrize("fsync", [False, True])
+async def test_cancelled_anywhere_a_stage_leaves_nothing(tmp_path: Path, fsync: bool) -> None:
+    async with Opened(tmp_path, Capacity(bytes=20), fsync=fsync) as opened:
+        for at in range(100):
+            await put(opened.tier, 1, 20)
+            finished = await CancelledAt(put(opened.tier, 2, 20), at).run()
+            await opened.tier.settled()
+            opened.tier.check_invariants()
+            assert in_staging(tmp_path) == set()
+            assert in_objects(tmp_path) == {record.fingerprint for record in opened.tier.records()}
+            assert opened.tier.statistics().ledger.reservations == 0
+            assert (await opened.tier.check()).is_clean
+            if finished:
+                break
+            opened.tier.evict(fp(2), Cause.EXPLICIT)
+        assert finished
+        assert at >= 4
+        assert opened.tier.lookup(fp(2)) is not None
+
+
+async def test_cancelled_while_it_publishes_a_version_is_whole_or_gone(tmp_path: Path) -> None:
+    """However late the thread gets to the rename."""
+    async with Opened(tmp_path, fsync=True) as opened:
+        for turn in range(20):
+            task = asyncio.create_task(put(opened.tier, turn, 1000))
+            for _ in range(turn):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+        await opened.tier.settled()
+        assert (await opened.tier.check()).is_clean
+        assert in_staging(tmp_path) == set()
+
+
+async def test_what_cannot_be_deleted_still_counts_until_it_can(tmp_path: Path) -> None:
+    async with Opened(tmp_path, Capacity(models=2)) as opened:
+        await put(opened.tier, 1)
+        (tmp_path / "staging").rename(tmp_path / "no-staging")  # a rename into it fails
+        opened.tier.evict(fp(1), Cause.EXPLICIT)
+        await opened.tier.settled()
+        statistics = opened.tier.statistics()
+        assert (statistics.undeleted, statistics.ledger.usage.models) == (1, 1)
+        assert opened.evicted == []
+        (tmp_path / "no-staging").rename(tmp_path / "staging")
+        await opened.tier.save()
+        await opened.tier.settled()
+        assert opened.tier.statistics().undeleted == 0
+        assert opened.tier.usage.models == 0
+        assert opened.evicted == [(fp(1), Cause.EXPLICIT)]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one MiB."""
+    path = tmp_path / "small"
+    path.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", str(path)], check=True)
+
+
+async def test_a_full_disk_leaves_no_half_version(small_disk: Path) -> None:
+    async with Opened(small_disk) as opened:
+        await put(opened.tier, 1, 600_000)
+        with pytest.raises(OSError, match="No space left"):
+            await put(opened.tier, 2, 600_000)
+        assert in_objects(small_disk) == {fp(1)}
+        assert in_staging(small_disk) == set()
+        assert await opened.tier.make_room(600_000) == 600_000
+        await put(opened.tier, 2, 600_000)
+        assert (await opened.tier.check()).is_clean
