@@ -7,6 +7,7 @@ command is exit code 2.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import os
@@ -35,7 +36,7 @@ from hotset.client import DEFAULT_URL, Client, Prediction, to_json
 from hotset.config import TABLE, Settings, kind_of, load_settings
 from hotset.config_sources import flag_of
 from hotset.config_values import SWITCH, WrongValueError, duration, read_ref
-from hotset.errors import HotsetError, InvalidInputError
+from hotset.errors import ConfigError, HotsetError, InvalidInputError
 from hotset.keys import ModelRef, parse_ref
 from hotset.status import ModelPage, ModelStatus
 
@@ -296,9 +297,14 @@ def version() -> None:
 def check(
     file: Annotated[Path | None, typer.Argument(envvar="HOTSET_CONFIG", help="The settings' file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every setting, for programs.")] = False,
+    store: Annotated[
+        bool, typer.Option("--store", help="List the store too, and say what does not fit.")
+    ] = False,
 ) -> None:
     """Say what is wrong with the settings in a file and in the environment; start nothing."""
     settings = load_settings(file, os.environ, {})
+    if store:
+        _check_store(settings)
     values = _shown(settings)
     if as_json:
         typer.echo(json.dumps(values, indent=2))
@@ -308,6 +314,19 @@ def check(
     }
     typer.echo(f"{'the environment' if file is None else file}: good")
     _tables().print(settings_table(changed))
+
+
+def _check_store(settings: Settings) -> None:
+    # Late, as in `serve`: the commands that only ask a server should not wait for what opens stores.
+    from hotset.models import explain_misfit, layout_of, look
+
+    listing = asyncio.run(look(settings))
+    versions = sum(len(model.versions) for model in listing.models.values())
+    typer.echo(f"the store: {len(listing.models)} models, {versions} versions", err=True)
+    if listing.rejects:
+        typer.echo(explain_misfit(layout_of(settings), listing.rejects), err=True)
+    if not listing.models:
+        raise ConfigError("the store holds no models that fit; see the trees above")
 
 
 def _shown(settings: Settings) -> Mapping[str, str]:

@@ -92,8 +92,8 @@ class Settings(BaseModel):
     )
     settle_time: Annotated[float, duration(zero="at once")] = Field(
         10.0,
-        description="A version counts once its newest file is this old, or its listing was the same on two passes,"
-        " so that a half-done upload is never served.",
+        description="A version counts once its files have not changed for this long, as their times say or as seen by the"
+        " sync, or once it holds a `_SUCCESS` file newer than all others; so a half-done upload is never served.",
         json_schema_extra=_MODELS,
     )
 

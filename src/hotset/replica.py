@@ -16,7 +16,7 @@ from typing import Final
 from hotset import __version__
 from hotset.api.app import App
 from hotset.api.dataplane import DataPlane
-from hotset.catalog import Catalog, Layout, ListingReader, ModelEntry, settle
+from hotset.catalog import Catalog, ListingReader, ModelEntry, explain_misfit, settle
 from hotset.clock import Clock, SystemClock
 from hotset.config import Settings
 from hotset.config_values import CacheSize
@@ -24,6 +24,7 @@ from hotset.errors import InvalidInputError, LoadFailedError
 from hotset.events import Cause, EventBus, Evicted, Recovered, Synced, TierName
 from hotset.keys import parse_name
 from hotset.metrics import Metrics, Statistics
+from hotset.models import layout_of, open_models
 from hotset.residency.arrival import Arrival, Occupant
 from hotset.residency.failures import Failures
 from hotset.residency.fetch import Fetcher
@@ -36,7 +37,7 @@ from hotset.residency.view import View
 from hotset.residency.warmup import HotWord, Warmup, hot_words, read_hot_set, write_hot_set
 from hotset.runtimes import registry as runtimes
 from hotset.status import Readiness, SyncStatus
-from hotset.store import MountedStore, ObjectStore, open_store
+from hotset.store import ObjectStore
 from hotset.tiers.disk import DiskTier
 from hotset.tiers.ledger import Capacity
 from hotset.tiers.memory import MemoryTier
@@ -74,8 +75,8 @@ class Replica:
         self.settings: Final = settings
         self.clock: Final = clock if clock is not None else SystemClock()
         self.events: Final = events if events is not None else EventBus()
-        self.store: Final = store if store is not None else _open(settings)
-        self.layout: Final = _layout(settings)
+        self.store: Final = store if store is not None else open_models(settings)
+        self.layout: Final = layout_of(settings)
         self.metrics: Final = Metrics(
             model_label=settings.metrics_model_label, max_models=settings.metrics_max_models
         )
@@ -85,7 +86,11 @@ class Replica:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._hot_path = directory / "hot.json"
         self.disk: Final = DiskTier(
-            directory, _disk_capacity(settings, directory), clock=self.clock, on_evicted=self._disk_evicted
+            directory,
+            _disk_capacity(settings, directory),
+            clock=self.clock,
+            on_evicted=self._disk_evicted,
+            room_timeout_s=settings.request_timeout,
         )
         self.memory: Final[MemoryTier[Occupant]] = MemoryTier(_memory_capacity(settings))
         self.pool: Final = WorkerPool(
@@ -136,6 +141,7 @@ class Replica:
         self._warmup: Warmup | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._saving: asyncio.Task[None] | None = None
+        self._told_of_misfit = False
 
     # Life
 
@@ -218,8 +224,14 @@ class Replica:
     # State that outlives the process
 
     def _after_sync(self, event: object) -> None:
-        if isinstance(event, Synced) and (self._saving is None or self._saving.done()):
+        if not isinstance(event, Synced):
+            return
+        if self._saving is None or self._saving.done():
             self._saving = self._spawn(self._save(), "save")
+        if not event.models and not self._told_of_misfit:
+            self._told_of_misfit = True
+            trees = explain_misfit(self.layout, self.manager.snapshot.rejects)
+            logger.warning("no models in %s yet\n%s", self.store.url, trees)
 
     async def _save(self) -> None:
         """Write down the hot set and what the disk tier remembers. A failure costs a slower start, no more."""
@@ -297,19 +309,6 @@ class Replica:
             failures=status.consecutive_failures,
             reason=status.last_error or "",
         )
-
-
-def _open(settings: Settings) -> ObjectStore:
-    if settings.models is not None:
-        return MountedStore({name: open_store(url) for name, url in settings.models.items()})
-    assert settings.model_dir is not None
-    return open_store(settings.model_dir)
-
-
-def _layout(settings: Settings) -> Layout:
-    if settings.models is not None:
-        return Layout(static=True, names=frozenset(settings.models))
-    return Layout(name_depth=settings.name_depth)
 
 
 def _memory_capacity(settings: Settings) -> Capacity:

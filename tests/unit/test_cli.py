@@ -357,3 +357,20 @@ def test_the_package_runs_as_a_module(module: str) -> None:
         [sys.executable, "-m", module, "version"], check=True, capture_output=True, text=True, timeout=60
     )
     assert done.stdout.startswith("hotset ")
+
+
+def test_config_check_of_a_store_that_does_not_fit_prints_both_trees(tmp_path: Path) -> None:
+    (tmp_path / "readme.txt").write_text("x")
+    result = CliRunner().invoke(app, ["config", "check", "--store"], env={"HOTSET_MODEL_DIR": str(tmp_path)})
+    assert result.exit_code == 1
+    assert "paris/" in result.output
+    assert "readme.txt" in result.output
+    assert "no models that fit" in result.output
+
+
+def test_config_check_of_a_store_that_fits_counts_its_models(tmp_path: Path) -> None:
+    (tmp_path / "paris" / "1").mkdir(parents=True)
+    (tmp_path / "paris" / "1" / "model.joblib").write_text("x")
+    result = CliRunner().invoke(app, ["config", "check", "--store"], env={"HOTSET_MODEL_DIR": str(tmp_path)})
+    assert result.exit_code == 0
+    assert "1 models, 1 versions" in result.output

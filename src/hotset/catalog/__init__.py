@@ -9,6 +9,7 @@ from __future__ import annotations
 from hotset.catalog.contents import SUCCESS, UnfaithfulVersionError, VersionContents, version_contents
 from hotset.catalog.entries import Layout, ModelEntry, Reject, VersionEntry
 from hotset.catalog.listing import MAX_REJECTS, Listing, ListingReader
+from hotset.catalog.misfit import explain_misfit
 from hotset.catalog.settling import Settling, Sighting, settle
 from hotset.catalog.snapshot import Catalog, Diff, Snapshot, diff, keep_lookups
 from hotset.catalog.stored import SnapshotFormatError, dump, load
@@ -32,6 +33,7 @@ __all__ = [
     "VersionEntry",
     "diff",
     "dump",
+    "explain_misfit",
     "keep_lookups",
     "load",
     "settle",
