@@ -13,8 +13,12 @@ from pathlib import Path
 import pytest
 
 from diskkit import CancelledAt, Opened, content, fp, in_objects, in_staging, key, put
-from hotset.errors import ConfigError
+from hotset.catalog import VersionEntry, version_contents
+from hotset.errors import CapacityError, ConfigError, ErrorKind
 from hotset.events import Cause
+from hotset.keys import ModelKey
+from hotset.residency.fetch import Fetcher
+from hotset.store.local import LocalStore
 from hotset.tiers.directory import DiskDirectory
 from hotset.tiers.ledger import Capacity
 from hotset.tiers.record import DiskRecord
@@ -333,3 +337,31 @@ async def test_a_full_disk_leaves_no_half_version(small_disk: Path) -> None:
         assert await opened.tier.make_room(600_000) == 600_000
         await put(opened.tier, 2, 600_000)
         assert (await opened.tier.check()).is_clean
+
+
+async def test_a_fetch_onto_a_full_disk_makes_room_or_says_what_is_missing(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    store = LocalStore(tmp_path / "store")
+    entries = []
+    for number in (1, 2, 3):
+        await store.write(f"m{number}/1/model", bytes([number]) * 600_000)
+        pages = [page async for page in store.list(f"m{number}/1/")]
+        contents = version_contents(pages[0], f"m{number}/1/")
+        entries.append(
+            VersionEntry(
+                ModelKey(f"m{number}", 1), contents.fingerprint, f"m{number}/1/", contents.bytes, 1, 0.0
+            )
+        )
+    async with Opened(small_disk) as opened:
+        fetcher = Fetcher(store=store, disk=opened.tier, clock=opened.clock)
+        await fetcher.fetch(entries[0])
+        opened.tier.hold(entries[1].fingerprint)
+        await fetcher.fetch(entries[1])
+        assert in_objects(small_disk) == {entries[1].fingerprint}
+        with pytest.raises(CapacityError, match=r"the disk is full: m3@1 needs 600000 bytes") as caught:
+            await fetcher.fetch(entries[2])
+        assert caught.value.kind is ErrorKind.DISK_FULL
+        assert in_staging(small_disk) == set()
+        assert (await opened.tier.check()).is_clean
+        opened.tier.release(entries[1].fingerprint)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from hotset.clock import Clock, SystemClock
-from hotset.errors import UnavailableError
+from hotset.errors import ErrorKind, OverloadedError, UnavailableError
 from hotset.events import Cause
 from hotset.keys import Fingerprint, ModelKey
 from hotset.tiers.directory import FILES, DiskDirectory
@@ -98,12 +98,20 @@ class DiskTier(Shelf):
         clock: Clock | None = None,
         eviction: Eviction[Fingerprint] | None = None,
         on_evicted: OnEvicted = lambda _record, _cause, _seconds: None,
+        on_short: Callable[[], None] = lambda: None,
+        room_timeout_s: float | None = None,
         fsync: bool = True,
         threads: int = 4,
     ) -> None:
-        """``on_evicted`` is called with the seconds that the deletion took, once the room has come back."""
+        """``on_evicted`` is called with the seconds that the deletion took, once the room has come back.
+
+        ``on_short`` is called whenever a stage waits for room that only a release can make: whoever holds versions
+        may let go of some. It must not call back at once. ``room_timeout_s`` is how long a stage waits at most.
+        """
         super().__init__(capacity, recency=eviction if eviction is not None else LRU(), wake=self._pump_soon)
         self.on_evicted = on_evicted
+        self.on_short = on_short
+        self._room_timeout_s = room_timeout_s
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._directory = DiskDirectory(path, fsync=fsync)
         self._files = DiskFiles(self._directory, threads=threads)
@@ -207,6 +215,7 @@ class DiskTier(Shelf):
 
         Raises:
             CapacityError: it is larger than the whole tier.
+            OverloadedError: what is on disk was held for all of the time that a stage waits.
             UnavailableError: the tier is closed.
             OSError: the disk's fault.
         """
@@ -228,7 +237,15 @@ class DiskTier(Shelf):
         reservation = self._ledger.reserve(fingerprint, weight, granted.set)
         try:
             self._pump()
-            await granted.wait()
+            async with asyncio.timeout(self._room_timeout_s):
+                await granted.wait()
+        except TimeoutError as error:
+            self._ledger.cancel(reservation)
+            raise OverloadedError(
+                f"no room on disk for {weight.bytes} bytes: all that is there is in use; expected room within"
+                f" {self._room_timeout_s:g} s",
+                kind=ErrorKind.NO_ROOM,
+            ) from error
         except BaseException:
             self._ledger.cancel(reservation)
             raise
@@ -279,6 +296,8 @@ class DiskTier(Shelf):
             for entry in self._advance():
                 gone = partial(self._gone, entry, self._clock.monotonic())
                 self._files.remove(entry.value.path, then=gone)
+            if self.is_short:
+                self.on_short()
 
     def _gone(self, entry: Entry[Fingerprint, DiskVersion], began_s: float) -> None:
         self._ledger.freed(entry)
@@ -286,6 +305,19 @@ class DiskTier(Shelf):
         self.on_evicted(entry.value.record, entry.cause or Cause.EXPLICIT, seconds)
 
     # Reconciling
+
+    async def verify(self, fingerprint: Fingerprint) -> bool:
+        """Whether a version's files are those of its record; if not, it is evicted, and not given out any more.
+
+        Raises:
+            KeyError: it is not on disk.
+            OSError: the disk's fault.
+        """
+        with self._held(fingerprint):
+            corruption = await self._check_version(fingerprint, [], fix=False)
+        if corruption is not None:
+            self.evict(fingerprint, Cause.CORRUPT)
+        return corruption is None
 
     async def check(self, *, fix: bool = False) -> CheckReport:
         """Compare files and records. ``fix`` evicts what is corrupt and deletes what belongs to nobody.

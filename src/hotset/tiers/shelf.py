@@ -76,6 +76,11 @@ class Shelf:
     def usage(self) -> Weight:
         return self._ledger.usage
 
+    @property
+    def is_short(self) -> bool:
+        """Whether a fetch waits for room that only the end of a hold can make."""
+        return self._ledger.is_short
+
     def oldest_used_s(self) -> float | None:
         """Return the time of the version that would go first, held or not; None if there is none or it has none."""
         oldest = next(self._recency.victims(), None)
