@@ -240,4 +240,4 @@ class FlightMachine(RuleBasedStateMachine):
 
 
 TestFlightMachine = FlightMachine.TestCase
-TestFlightMachine.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+TestFlightMachine.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
