@@ -105,6 +105,22 @@ async def test_a_call_whose_deadline_passed_in_the_queue_is_not_predicted(
         assert await worker.predict(call(spec.handle, deadline_s=time.monotonic() + LIMIT_S))
 
 
+async def test_a_call_that_runs_past_its_deadline_is_answered_all_the_same(
+    bench: Bench, make_worker: Callable[..., Worker]
+) -> None:
+    async with bench.running(make_worker()) as worker:
+        gate, spec = bench.gate(), bench.spec()
+        await worker.load(spec)
+        late = worker.predict(call(spec.handle, {"gate": str(gate.path)}, deadline_s=time.monotonic() + 0.2))
+        with pytest.raises(UnavailableError) as caught:
+            await late
+        assert caught.value.kind is ErrorKind.DEADLINE
+        assert worker.queued == 1, "it still keeps its worker busy"
+        gate.open()
+        assert await worker.predict(call(spec.handle))
+        assert worker.queued == 0
+
+
 @pytest.mark.parametrize(
     ("payload", "error", "kind", "text"),
     [

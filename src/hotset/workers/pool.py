@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from hotset.clock import Clock
-from hotset.errors import HotsetError, WorkerDiedError
+from hotset.errors import ErrorKind, HotsetError, UnavailableError, WorkerDiedError
 from hotset.events import EventBus, WorkerDied, WorkerStarted
 from hotset.keys import ModelKey
 from hotset.payload import Encoded
@@ -118,9 +118,15 @@ class WorkerPool:
             ConfigError: the predictor file does not fit.
             WorkerDiedError: a child did not start; none is left behind.
         """
+        starts = [asyncio.create_task(self._start(slot)) for slot in self._slots]
         try:
-            await asyncio.gather(*(self._start(slot) for slot in self._slots))
+            await asyncio.gather(*starts)
         except BaseException:
+            for start in starts:
+                start.cancel()
+            await asyncio.gather(
+                *starts, return_exceptions=True
+            )  # one that came up after `close` would be left
             await self.close()
             raise
 
@@ -131,7 +137,8 @@ class WorkerPool:
 
         Raises:
             LoadFailedError: the runtime's reason.
-            WorkerDiedError: the worker ended meanwhile, or none came up within ``wait_s``.
+            WorkerDiedError: the worker ended while it loaded.
+            UnavailableError: no worker came up within ``wait_s``.
         """
         slot = await self._choose(expected_bytes, wait_s)
         worker = slot.worker
@@ -176,7 +183,9 @@ class WorkerPool:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError as error:
-            raise WorkerDiedError(f"no worker came up within {wait_s:g} s") from error
+            raise UnavailableError(
+                f"no worker came up within {wait_s:g} s", kind=ErrorKind.WORKER_DIED
+            ) from error
         chosen = place(self.loads(), need_bytes=need_bytes)
         return next(slot for slot in self._slots if slot.worker is not None and slot.worker.id == chosen)
 

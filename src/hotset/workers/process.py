@@ -19,6 +19,7 @@ from hotset.payload import Encoded
 from hotset.workers import wire
 from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall
 from hotset.workers.channel import Channel
+from hotset.workers.deadlines import Deadlines
 from hotset.workers.failure import unpack
 from hotset.workers.kit import STANDARD_KIT
 from hotset.workers.spawn import CHILD_COMMAND, ChildProcess, described_exit
@@ -63,6 +64,7 @@ class ProcessWorker:
         self._on_death = on_death
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Encoded]] = {}
+        self._deadlines = Deadlines()
         self._replies: dict[int, asyncio.Future[Any]] = {}
         self._gone: str | None = "was not started"
         self._missed_pings = 0
@@ -143,6 +145,7 @@ class ProcessWorker:
             answer.set_exception(error)
         else:
             self._answers[number] = answer
+            self._deadlines.add(number, call.deadline_s, answer)
         return answer
 
     async def close(self) -> None:
@@ -246,12 +249,14 @@ class ProcessWorker:
         waiting = [*self._answers.values(), *self._replies.values()]
         self._answers.clear()
         self._replies.clear()
+        self._deadlines.close()
         for future in waiting:
             if not future.done():
                 future.set_exception(WorkerDiedError(f"the worker process {reason}"))
 
     def _on_answer(self, message: wire.DataReply, body: bytes) -> None:
         answer = self._answers.pop(message.number, None)
+        self._deadlines.drop(message.number)
         if answer is None or answer.done():
             return
         if isinstance(message, wire.Answer):

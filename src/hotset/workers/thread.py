@@ -18,6 +18,7 @@ from hotset.payload import Encoded
 from hotset.runtimes.reason import reason_of
 from hotset.workers.backlog import Job
 from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall
+from hotset.workers.deadlines import Deadlines
 from hotset.workers.host import Host
 from hotset.workers.kit import Kit
 from hotset.workers.loading import LoadThreads
@@ -82,6 +83,7 @@ class ThreadWorker:
         self._max_queued = max_queued
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Encoded]] = {}
+        self._deadlines = Deadlines()
         self._replies: set[asyncio.Future[Any]] = set()
         self._gone: str | None = "was not started"
         self._started = False
@@ -153,6 +155,7 @@ class ThreadWorker:
         else:
             number = next(self._numbers)
             self._answers[number] = answer
+            self._deadlines.add(number, call.deadline_s, answer)
             self._mailbox.put(Job(number, call))
         return answer
 
@@ -179,6 +182,7 @@ class ThreadWorker:
     def _fail_all(self, reason: str) -> None:
         waiting = [*self._answers.values(), *self._replies]
         self._answers.clear()
+        self._deadlines.close()
         for future in waiting:
             if not future.done():
                 future.set_exception(WorkerDiedError(f"the worker {reason}"))
@@ -207,6 +211,7 @@ class ThreadWorker:
     def _on_answers(self, answers: list[Answered]) -> None:
         for number, outcome in answers:
             answer = self._answers.pop(number, None)
+            self._deadlines.drop(number)
             if answer is not None:
                 _settle(answer, outcome)
 
