@@ -237,7 +237,8 @@ class Replica:
         """Write down the hot set and what the disk tier remembers. A failure costs a slower start, no more."""
         words = hot_words(self.manager, self.clock.monotonic())
         try:
-            await asyncio.to_thread(write_hot_set, self._hot_path, words)
+            if self._warmup is not None and self._warmup.ended:
+                await asyncio.to_thread(write_hot_set, self._hot_path, words)
             await self.disk.save()
         except OSError as error:
             logger.warning("what is hot could not be saved: %s", error)

@@ -1,7 +1,8 @@
 """What is loaded before anybody asks: the hot set of the last run, most recent first, and what ``preload`` names.
 
 The server runs it once the first snapshot is in force. It loads only while there is room, so it evicts nothing.
-The hot set is written down after each pass of the sync loop and at the end, and read once at start.
+The hot set is written down after each pass of the sync loop and at the end, and read once at start. It is not
+written before the warm-up has ended: a replica that is stopped or dies meanwhile starts again from the whole of it.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ class Warmup:
         self._parallel = parallel
         self.preloaded = asyncio.Event()
         """Set when all that ``preload`` names is in memory, has failed, or has no room."""
+        self.ended = False
+        """True once all was tried: until then memory holds only a part of the hot set."""
 
     async def run(self) -> None:
         """Load what is named and then the hot set; failures are remembered where all failures are."""
@@ -82,6 +85,7 @@ class Warmup:
             await self._load(named)
             self.preloaded.set()
             await self._load(recent)
+            self.ended = True
         finally:
             self.preloaded.set()
             for word in self._hot:
