@@ -136,8 +136,10 @@ async def _ask(console: Console, served: Served, fares: FareStore, options: Opti
     with Live(console=console, auto_refresh=False) as live:
 
         def show() -> None:
-            rate = drive.tally.done / max(drive.seconds or time.perf_counter() - began_s, 1e-9)
-            progress.update(task, completed=min(drive.tally.done, len(asks)), note=f"{rate:,.0f} a second")
+            took_s = drive.seconds or time.perf_counter() - began_s - drive.first_s
+            rate = drive.tally.done / max(took_s, 1e-9)
+            note = f"{rate:,.0f} a second" if drive.tally.done else "the first one: scikit-learn is imported"
+            progress.update(task, completed=min(drive.tally.done, len(asks)), note=note)
             live.update(screen.live_view(progress, drive), refresh=True)
 
         running = asyncio.create_task(drive.run())

@@ -178,6 +178,10 @@ def figures_table(results: Results) -> Table:
 def _figures(results: Results) -> Iterator[tuple[str, Text]]:
     tally, drive = results.tally, results.drive
     yield "requests", Text(f"{tally.done:,}, {tally.done / max(drive.seconds, 1e-9):,.0f} a second")
+    yield (
+        "first answer",
+        Text(f"after {drive.first_s:.1f} s, with the import of scikit-learn; not in the table"),
+    )
     yield "failures", _good_if_none(tally.failures)
     yield "wrong answers", _good_if_none(tally.wrong).append("  (each one was checked)", "dim")
     yield "fetches", Text(f"{results.counts.get('hotset_fetch_seconds_count', 0.0):,.0f}")
@@ -230,7 +234,7 @@ def invitation(url: str, cities: tuple[str, ...]) -> Text:
     """Return three lines to try, which may be copied as they are."""
     cold = cities[-1]
     lines = (
-        ("a ride of 4 km and 12 minutes, by night, where nobody has asked yet",
+        ("a ride of 4 km and 12 minutes by night, in a city that few ask for",
          f"""curl -s {url}/models/{cold}/predict -d '{{"instances": [[4.0, 12.0, 1, 0.0]]}}'"""),
         ("where each version is: in memory, on disk or in the store",
          f"curl -s '{url}/models?prefix={cities[0]}&limit=1' | python3 -m json.tool"),
