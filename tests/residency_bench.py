@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from hotset.config import load_settings
 from hotset.events import Event, EventBus
-from hotset.keys import parse_ref
+from hotset.keys import ModelRef, parse_ref
 from hotset.replica import Replica
 from hotset.residency.lease import ModelLease
 from hotset.testing import FakeStore, FakeWorker, ManualClock, WorkerScript
@@ -80,18 +81,27 @@ class Bench:
         return answer.body.decode()
 
     async def settled(self) -> None:
-        """Return when no flight is in the air and nothing is being unloaded or deleted."""
+        """Return when no flight is in the air, nothing is being unloaded or deleted, and nothing is being saved.
+
+        A save that a sync has started holds the version whose record it writes: one that is to go goes after it.
+        """
         while True:
             flights = [flight.task for flight in self.manager.flights.flights() if flight.task]
             for task in flights:
                 await _quietly(task)
             await self.manager.quiet()
+            if self.replica._saving is not None:
+                await asyncio.wait([self.replica._saving])
             await self.disk.settled()
             if not len(self.manager.flights) and not self.memory.draining():
                 return
 
     def in_memory(self) -> set[str]:
         return {str(entry.key) for entry in self.memory.entries()}
+
+    def words(self) -> set[ModelRef]:
+        """Every word that has a last-used time, whether it means something or not."""
+        return set(self.memory._recency.victims())
 
     def on_disk(self) -> set[str]:
         return {str(record.key) for record in self.disk.records()}

@@ -91,6 +91,10 @@ class Residency(Protocol):
         """
         ...
 
+    async def relieve(self, key: ModelKey, *, deadline_s: float) -> None:
+        """A prediction of this version ran out of memory: make some where it ran, and return by the deadline."""
+        ...
+
     async def model(self, name: str, *, deadline_s: float) -> ModelStatus: ...
 
     async def metadata(self, ref: ModelRef, *, deadline_s: float) -> ModelMetadata:
@@ -132,7 +136,6 @@ class RequestObserver(Protocol):
     def ok(self, seconds: float, tier: str, model: str | None = None) -> None:
         """``model`` is a resolved name, so one that the catalog has."""
         ...
-
 
     def failed(self, kind: ErrorKind, seconds: float) -> None: ...
 
@@ -269,6 +272,8 @@ class DataPlane:
         except UnavailableError as error:
             if error.kind not in RETRIED:
                 raise
+            if error.kind is ErrorKind.OUT_OF_MEMORY and error.key is not None:
+                await self.residency.relieve(ModelKey(*error.key), deadline_s=call.deadline_s)
             return await self._attempt(call)
         finally:
             self._inside -= 1

@@ -9,11 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from hotset.catalog import VersionEntry
 from hotset.clock import Clock
-from hotset.errors import ErrorKind, HotsetError, LoadFailedError, OverloadedError, WorkerDiedError
+from hotset.errors import (
+    ErrorKind,
+    HotsetError,
+    LoadFailedError,
+    OverloadedError,
+    UnavailableError,
+    WorkerDiedError,
+)
 from hotset.events import EventBus, Fetched, FetchFailed, Loaded
 from hotset.keys import ModelKey
 from hotset.residency.fetch import Fetcher
@@ -27,6 +34,10 @@ from hotset.workers.pool import Resident, WorkerPool
 
 Estimate: TypeAlias = Callable[[DiskRecord], int]
 """What a version is expected to weigh in memory, in bytes, before it was ever measured."""
+
+
+_MOST_YIELDS: Final = 2
+"""How often a load that needs more room than it asked for makes way; the weight is known from the first time on."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,7 +104,7 @@ class Arrival:
 
     async def _ensure_on_disk(self, version: VersionEntry, flight: Flight[Any, Any]) -> float | None:
         """Return the seconds that the fetch took, or None if the files were there."""
-        if self._disk.lookup(version.fingerprint) is not None:
+        if await self._is_whole_on_disk(version, flight):
             return None
         flight.phase = Phase.FETCHING
         began_s = self._clock.monotonic()
@@ -106,12 +117,31 @@ class Arrival:
         self._events.publish(Fetched(version.key, fetched.bytes, fetched.objects, fetched.seconds))
         return fetched.seconds
 
+    async def _is_whole_on_disk(self, version: VersionEntry, flight: Flight[Any, Any]) -> bool:
+        """Whether the files are there, as they were published; damaged ones go and are fetched again."""
+        if self._disk.lookup(version.fingerprint) is None:
+            return False
+        flight.phase = Phase.LOADING
+        try:
+            return await self._disk.verify(version.fingerprint)
+        except OSError as error:
+            raise LoadFailedError(f"{version.key} cannot be read from disk: {error}") from error
+
     async def _into_memory(
         self, version: VersionEntry, flight: Flight[Any, Any], fetch_s: float | None
     ) -> MemoryEntry:
-        record = self._disk.lookup(version.fingerprint)
-        if record is None:
-            raise OverloadedError(f"{version.key} left the disk before it was loaded; try again")
+        for _ in range(_MOST_YIELDS):
+            entry = await self._try_memory(version, flight, fetch_s, yields=True)
+            if entry is not None:
+                return entry
+        entry = await self._try_memory(version, flight, fetch_s, yields=False)
+        assert entry is not None
+        return entry
+
+    async def _try_memory(
+        self, version: VersionEntry, flight: Flight[Any, Any], fetch_s: float | None, *, yields: bool
+    ) -> MemoryEntry | None:
+        """Return the entry; or None if it ``yields``: it weighs more than expected, and there is no room for that."""
         expected = self.expected_bytes(version)
         flight.phase = Phase.WAITING_FOR_ROOM
         reservation = await self._reserve(version.key, Weight(bytes=expected))
@@ -121,20 +151,46 @@ class Arrival:
                 began_s = self._clock.monotonic()
                 resident = await self._load(version, expected)
                 load_s = self._clock.monotonic() - began_s
-            return await self._commit(version, resident, reservation, fetch_s, load_s)
-        except BaseException:
+            if not await self._has_its_room(version, resident, reservation, yields=yields):
+                return None
+            return self._commit(version, resident, reservation, fetch_s, load_s)
+        finally:
             self._memory.cancel(reservation)
-            raise
 
     async def _load(self, version: VersionEntry, expected_bytes: int) -> Resident:
+        if (
+            self._disk.lookup(version.fingerprint) is None
+        ):  # found damaged meanwhile, by a flight that shares it
+            raise OverloadedError(f"{version.key} left the disk before it was loaded; try again")
+        path = str(self._disk.path(version.fingerprint))
         try:
-            path = str(self._disk.path(version.fingerprint))
             return await self._pool.load(version.key, path, expected_bytes=expected_bytes)
         except WorkerDiedError as error:
             # Told apart from a death that hit a bystander: this load may have been what killed the worker.
             raise LoadFailedError(f"the worker ended while it loaded {version.key}: {error}") from error
 
-    async def _commit(
+    async def _has_its_room(
+        self, version: VersionEntry, resident: Resident, reservation: Reservation[ModelKey], *, yields: bool
+    ) -> bool:
+        """Whether there is room for the measured weight; if not, the model was unloaded again.
+
+        With ``yields`` it does not wait for leases to end: two that each hold a part of what the other lacks would
+        wait for each other, and what is loaded beyond its reservation is memory that nobody has granted.
+        """
+        reply = resident.reply
+        self._disk.remember(
+            version.fingerprint, memory_bytes=reply.bytes, runtime=reply.runtime, signature=reply.signature
+        )
+        try:
+            has_room = await self._resize(reservation, Weight(bytes=reply.bytes), yields=yields)
+        except BaseException:
+            await asyncio.shield(self._pool.unload(resident))
+            raise
+        if not has_room:
+            await asyncio.shield(self._pool.unload(resident))
+        return has_room
+
+    def _commit(
         self,
         version: VersionEntry,
         resident: Resident,
@@ -142,17 +198,12 @@ class Arrival:
         fetch_s: float | None,
         load_s: float,
     ) -> MemoryEntry:
-        reply = resident.reply
-        self._disk.remember(
-            version.fingerprint, memory_bytes=reply.bytes, runtime=reply.runtime, signature=reply.signature
-        )
-        try:
-            await self._resize(reservation, Weight(bytes=reply.bytes))
-        except BaseException:
-            await asyncio.shield(self._pool.unload(resident))
-            raise
         if resident.worker not in self._pool.workers:
-            raise LoadFailedError(f"the worker ended just after it loaded {version.key}")
+            # It had loaded, so its files are not to blame: not remembered as a failure of the version.
+            raise UnavailableError(
+                f"the worker ended just after it loaded {version.key}", kind=ErrorKind.WORKER_DIED
+            )
+        reply = resident.reply
         occupant = Occupant(
             version=version,
             resident=resident,
@@ -174,12 +225,16 @@ class Arrival:
             raise
         return reservation
 
-    async def _resize(self, reservation: Reservation[ModelKey], weight: Weight) -> None:
+    async def _resize(self, reservation: Reservation[ModelKey], weight: Weight, *, yields: bool) -> bool:
         granted = asyncio.Event()
         reservation.on_granted = granted.set
         self._memory.resize(reservation, weight)
         if not reservation.is_granted:
+            await asyncio.sleep(0)  # behind the pump, which ``resize`` has called for
+            if yields and not reservation.is_promised:
+                return False
             await self._granted(reservation, granted)
+        return True
 
     async def _granted(self, reservation: Reservation[ModelKey], granted: asyncio.Event) -> None:
         try:

@@ -2,6 +2,9 @@
 
 The memory tier decides who goes, the pump hands out whom it chose, and one task for each unloads it. Nothing is
 counted as free before the worker says that the memory came back.
+
+What is in memory keeps its files on disk. Where the disk has no room because of that (its capacity may be that of
+memory), the least recently used leave memory, one by one, until a fetch that waits has room.
 """
 
 from __future__ import annotations
@@ -39,10 +42,16 @@ class Departure:
         self._gone: dict[MemoryEntry, asyncio.Event] = {}
         self._pump_is_due = False
         memory.wake = self._pump_soon
+        disk.on_short = self._pump_soon
 
     async def unload(self, keys: Iterable[ModelKey], cause: Cause) -> None:
-        """Take versions out of memory; return when their memory was given back, after their leases end."""
-        leaving = {key for key in keys if self._memory.evict(key, cause)}
+        """Take versions out of memory; return when their memory was given back, after their leases end.
+
+        What is leaving already is waited for as well.
+        """
+        leaving = set(keys)
+        for key in leaving:
+            self._memory.evict(key, cause)
         waits = [
             self._gone.setdefault(entry, asyncio.Event())
             for entry in self._memory.draining()
@@ -75,6 +84,15 @@ class Departure:
             task = asyncio.create_task(self._unload(entry), name=f"unload {entry.key}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        self._ease_disk()
+
+    def _ease_disk(self) -> None:
+        self._memory.is_wanted = self._disk.is_short
+        if not self._disk.is_short or self._tasks:
+            return  # what is being unloaded may be enough: the disk says so if it was not
+        oldest = next(self._memory.idle(), None)
+        if oldest is not None:
+            self._memory.evict(oldest.key, Cause.CAPACITY)
 
     async def _unload(self, entry: MemoryEntry) -> None:
         began_s = self._clock.monotonic()

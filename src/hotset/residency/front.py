@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hotset.catalog import ModelEntry, VersionEntry
-from hotset.errors import HotsetError
+from hotset.errors import LoadingError, NotFoundError
 from hotset.events import Cause
 from hotset.keys import LATEST, ModelKey, ModelRef
 from hotset.payload import Signature
@@ -26,6 +26,9 @@ class Front:
 
     async def lease(self, ref: ModelRef, *, deadline_s: float) -> ModelLease:
         return await self._manager.lease(ref, deadline_s=deadline_s)
+
+    async def relieve(self, key: ModelKey, *, deadline_s: float) -> None:
+        await self._manager.relieve(key, deadline_s=deadline_s)
 
     async def model(self, name: str, *, deadline_s: float) -> ModelStatus:
         await self._manager.resolve(ModelRef(name), deadline_s=deadline_s)
@@ -60,20 +63,23 @@ class Front:
     async def unload(self, ref: ModelRef, *, deadline_s: float) -> ModelStatus:
         """Take the version (or, for ``latest``, every version) out of memory; return when it is out."""
         await self._manager.resolve(ref, deadline_s=deadline_s)
-        await self._manager.unload(self._keys_in_memory(ref), Cause.EXPLICIT, deadline_s=deadline_s)
+        await self._manager.unload(self._keys(ref), Cause.EXPLICIT, deadline_s=deadline_s)
         return self._status_of(ref.name)
 
     async def pin(self, ref: ModelRef, *, deadline_s: float) -> ModelStatus:
         """Load the version and keep it in memory until ``unpin``."""
         lease = await self._manager.lease(ref, deadline_s=deadline_s)
-        self._manager.memory.pin(lease.key, pinned=True)
-        lease.release()
+        try:
+            if not self._manager.pin(lease.key, pinned=True):
+                raise LoadingError(f"{lease.key} left memory while it was being pinned; try again")
+        finally:
+            lease.release()
         return self._status_of(ref.name)
 
     async def unpin(self, ref: ModelRef, *, deadline_s: float) -> ModelStatus:
         await self._manager.resolve(ref, deadline_s=deadline_s)
-        for key in self._keys_in_memory(ref):
-            self._manager.memory.pin(key, pinned=False)
+        for key in self._keys(ref):
+            self._manager.pin(key, pinned=False)
         return self._status_of(ref.name)
 
     def models(self, *, prefix: str, limit: int, after: str) -> ModelPage:
@@ -85,15 +91,18 @@ class Front:
     def _model(self, name: str) -> ModelEntry:
         model = self._manager.catalog.model(name)
         if model is None:
-            raise HotsetError(f"{name} was deleted from the store meanwhile")
+            raise NotFoundError(f"model {name!r} was deleted from the store meanwhile")
         return model
 
     def _status_of(self, name: str) -> ModelStatus:
         return self._view.model(self._model(name))
 
-    def _keys_in_memory(self, ref: ModelRef) -> list[ModelKey]:
-        keys = [entry.key for entry in self._manager.memory.entries_of(ref.name)]
-        return [key for key in keys if ref.version in {LATEST, key.version}]
+    def _keys(self, ref: ModelRef) -> set[ModelKey]:
+        """Every version that is meant: offered, in memory, or on its way out of it."""
+        memory = self._manager.memory
+        keys = {version.key for version in self._model(ref.name).versions}
+        keys.update(entry.key for entry in (*memory.entries_of(ref.name), *memory.draining()))
+        return {key for key in keys if key.name == ref.name and ref.version in {LATEST, key.version}}
 
     async def _signature(self, ref: ModelRef, version: VersionEntry, deadline_s: float) -> Signature:
         record = self._manager.disk.lookup(version.fingerprint)

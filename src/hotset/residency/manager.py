@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from bisect import insort
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -33,10 +34,13 @@ from hotset.residency.failures import Failures
 from hotset.residency.flight import Flight, Flights
 from hotset.residency.lease import ModelLease
 from hotset.residency.lookup import Lookup
+from hotset.residency.pressure import to_relieve
+from hotset.residency.reload import Reload
 from hotset.residency.rollover import Rollover
 from hotset.residency.state import Phase
 from hotset.tiers.disk import DiskTier
 from hotset.tiers.memory import MemoryTier
+from hotset.workers.base import Worker
 from hotset.workers.pool import WorkerPool
 
 
@@ -83,7 +87,13 @@ class Manager:
             events=events,
         )
         self._departure = Departure(disk=disk, memory=memory, pool=pool, clock=clock, events=events)
-        pool.on_lost = self._worker_lost
+        self._reload = Reload(memory=memory, offered=self.rollover.offered, start_load=self.start_load)
+        self._reliefs: Flights[int, None, None] = Flights(
+            share=lambda _, done: done, give_back=lambda _: None
+        )
+        self._applied = 0
+        self._found: set[str] = set()
+        pool.on_lost = lambda worker, _reason: self._reload.worker_lost(worker)
 
     # A request
 
@@ -129,6 +139,9 @@ class Manager:
         self.memory.touch(ref, self._clock.monotonic())
         lease = await self._join(version, deadline_s)
         self.memory.touch(ref, self._clock.monotonic())
+        self.memory.forget_unused(
+            ref
+        )  # it may have been deleted in the step between the flight's end and this one
         return lease
 
     async def ensure_loaded(self, version: VersionEntry, *, deadline_s: float) -> None:
@@ -170,16 +183,21 @@ class Manager:
 
     async def _look_up(self, name: str, deadline_s: float) -> None:
         assert self._lookup is not None
+        applied = self._applied
         try:
             async with asyncio.timeout(max(0.0, deadline_s - self._clock.monotonic())):
                 found = await self._lookup.look(name)
         except TimeoutError as error:
             raise LoadingError(f"the store is still being asked for model {name!r}; try again") from error
-        if found is not None and found != self.catalog.model(name):
-            if self.catalog.model(name) is None:
-                insort(self.names, name)
-            self.catalog.add(found)
-            self.rollover.follow(name)
+        known = self.catalog.model(name)
+        if found is None or found == known or (known is not None and applied != self._applied):
+            return  # a pass that came meanwhile has seen the store later than the lookup
+        self.catalog.add(found)
+        self._found.add(name)
+        if known is None:
+            insort(self.names, name)
+        before = Snapshot({name: known} if known is not None else {})
+        self._follow(diff(before, Snapshot({name: found})))
 
     def _too_late(self, version: VersionEntry) -> UnavailableError:
         flight = self.flights.get(version.key)
@@ -201,11 +219,11 @@ class Manager:
                 self._note_failure(version, error, began_s)
             raise
         self.failures.forget(version.key)
+        self._reload.arrived(version.key)
         self.rollover.follow(version.key.name)
         self._forget_words(version.key)
-        if (
-            self.catalog.version(version.key) is None
-        ):  # deleted meanwhile: it answers those who wait, no one else
+        if self.catalog.version(version.key) is None:
+            # Deleted meanwhile: it answers those who wait, and no one else.
             asyncio.get_running_loop().call_soon(self.memory.evict, version.key, Cause.DELETED)
         return entry
 
@@ -217,7 +235,9 @@ class Manager:
     def _note_failure(self, version: VersionEntry, error: HotsetError, began_s: float) -> None:
         now_s = self._clock.monotonic()
         retry_in_s = error.retry_after_s or 0.0
-        if not isinstance(error, UnavailableError):  # what passes by itself is not the version's fault
+        offered = self.catalog.version(version.key)
+        is_offered = offered is not None and offered.fingerprint == version.fingerprint
+        if is_offered and not isinstance(error, UnavailableError):  # what passes by itself is not its fault
             failure = self.failures.note(version.key, version.fingerprint, error, now_s)
             retry_in_s = failure.retry_at_s - now_s
         self._events.publish(LoadFailed(version.key, error.kind, str(error), retry_in_s, now_s - began_s))
@@ -235,22 +255,40 @@ class Manager:
     async def apply(self, snapshot: Snapshot) -> None:
         """Put a new snapshot in force; unload what is gone, load newer versions ahead where they are used."""
         before = self.catalog.snapshot
+        on_disk = (
+            {record.fingerprint for record in self.disk.records()} if self._has_snapshot.is_set() else set()
+        )
         self.catalog.apply(snapshot)
         self._has_snapshot.set()
+        self._applied += 1
+        self._found.clear()
         if self._lookup is not None:
             self._lookup.forget()
-        changes, orphans, self.names = await asyncio.to_thread(_compare, before, snapshot)
+        changes, orphans, names = await asyncio.to_thread(_compare, before, snapshot, on_disk)
+        for name in sorted(self._found - snapshot.models.keys()):
+            insort(names, name)
+        self.names = names
+        self._follow(changes)
+        for fingerprint in orphans - self._fingerprints_found():
+            self.disk.evict(fingerprint, Cause.DELETED)  # what is still in memory goes once it was unloaded
+
+    def _follow(self, changes: Diff) -> None:
+        """Unload what is gone, and load ahead what is newer and used."""
         self.version_count += len(changes.added) - len(changes.removed)
         for key in (*changes.removed, *changes.changed):
             self.failures.forget(key)
+        self._reload.forget(changes.removed)
         for key in changes.removed:
             self.memory.evict(key, Cause.DELETED)
         touched = {key.name for key in (*changes.removed, *changes.changed)}
         for name in {*changes.latest_changed, *touched, *self.rollover.outdated}:
             self.rollover.follow(name)
             self.rollover.load_ahead(name)
-        for fingerprint in orphans:  # what is still in memory is deleted once it was unloaded
-            self.disk.evict(fingerprint, Cause.DELETED)
+
+    def _fingerprints_found(self) -> set[Fingerprint]:
+        """Return the fingerprints of what lookups have found since the last snapshot was put in force."""
+        models = (self.catalog.model(name) for name in self._found)
+        return {version.fingerprint for model in models if model is not None for version in model.versions}
 
     def start_load(self, version: VersionEntry) -> bool:
         """Load in the background; False if it failed lately and is not due for a retry."""
@@ -261,10 +299,6 @@ class Manager:
         self.flights.start(version.key, partial(self._bring, version), now_s=now_s)
         return True
 
-    def _means(self, ref: ModelRef) -> ModelKey | None:
-        entry = self.memory.find(ref)
-        return entry.key if entry is not None else None
-
     # Leaving memory
 
     async def unload(self, keys: Iterable[ModelKey], cause: Cause, *, deadline_s: float) -> None:
@@ -273,6 +307,8 @@ class Manager:
         Raises:
             LoadingError: they are still in use at the deadline; they leave all the same.
         """
+        keys = tuple(keys)
+        self._reload.forget(keys)
         try:
             async with asyncio.timeout(max(0.0, deadline_s - self._clock.monotonic())):
                 await self._departure.unload(keys, cause)
@@ -283,35 +319,47 @@ class Manager:
         """Return when nothing is being unloaded."""
         await self._departure.quiet()
 
-    def _worker_lost(self, worker: int, _reason: str) -> int:
-        """A worker died and its models with it: forget them, and bring them back by recency."""
-        lost = {entry.key for entry in self.memory.entries() if entry.value.resident.worker.id == worker}
-        words = [word for word in self.memory.by_recency() if self._means(word[0]) in lost]
-        for key in lost:
-            self.memory.evict(key, Cause.WORKER_DIED)
-        for ref, used_s in words:
-            self.memory.admit(ref, used_s)
-        for ref, _ in reversed(words):
-            version = self.rollover.offered(ref)
-            if version is not None:
-                self.start_load(version)
-        return len(lost)
+    def pin(self, key: ModelKey, *, pinned: bool) -> bool:
+        """A pinned version is no victim of capacity, until it is unpinned, unloaded or deleted. False: not in memory."""
+        if not pinned:
+            self._reload.forget([key])
+        return self.memory.pin(key, pinned=pinned)
+
+    async def relieve(self, key: ModelKey, *, deadline_s: float) -> None:
+        """A prediction of ``key`` ran out of memory: unload some of what lies idle beside it, at most till then.
+
+        Predictions that run out of memory at the same time in the same worker share one relief.
+        """
+        entry = self.memory.find(ModelRef(*key))
+        if entry is None:
+            return
+        worker = entry.value.resident.worker
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, deadline_s - self._clock.monotonic())):
+                await self._reliefs.join(
+                    worker.id, lambda _: self._relieve(worker, key), now_s=self._clock.monotonic()
+                )
+
+    async def _relieve(self, worker: Worker, but: ModelKey) -> None:
+        idle = [
+            entry.key
+            for entry in self.memory.idle()
+            if entry.value.resident.worker is worker and entry.key != but
+        ]
+        await self._departure.unload(to_relieve(idle), Cause.PRESSURE)
 
     async def close(self) -> None:
         """End every flight, unload everything and wait for it."""
         await self.flights.close()
+        await self._reliefs.close()
         if self._lookup is not None:
             await self._lookup.close()
         await self._departure.close()
 
 
-def _compare(before: Snapshot, now: Snapshot) -> tuple[Diff, frozenset[Fingerprint], list[str]]:
-    """Return what changed, the fingerprints that no version has any more, and all names. Runs in a thread."""
-    changes = diff(before, now)
-    keys = (*changes.removed, *changes.changed)
-    left = {before.resolve(ModelRef(*key)).fingerprint for key in keys}
-    if left:
-        left.difference_update(
-            version.fingerprint for model in now.models.values() for version in model.versions
-        )
-    return changes, frozenset(left), sorted(now.models)
+def _compare(
+    before: Snapshot, now: Snapshot, on_disk: set[Fingerprint]
+) -> tuple[Diff, set[Fingerprint], list[str]]:
+    """Return what changed, what is on disk although no version has it, and all names. Runs in a thread."""
+    offered = (version.fingerprint for model in now.models.values() for version in model.versions)
+    return diff(before, now), on_disk.difference(offered) if on_disk else set(), sorted(now.models)

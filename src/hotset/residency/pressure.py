@@ -1,15 +1,19 @@
-"""How much memory and disk there is to use: the limits that the system sets, and what a tier takes of them.
+"""How much memory and disk there is to use, and who goes where it was not enough.
 
-Asked once at start, by the composition root, where a setting leaves the size open.
+The limits that the system sets, and what a tier takes of them, are asked for once at start, by the composition root,
+where a setting leaves the size open. The manager asks who goes.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import psutil
+
+from hotset.keys import ModelKey
 
 CGROUP_FILES: Final = (
     Path("/sys/fs/cgroup/memory.max"),
@@ -44,3 +48,11 @@ def default_memory_bytes(limit_bytes: int) -> int:
 def default_disk_bytes(directory: Path, used_bytes: int) -> int:
     """Return the disk tier's capacity where the settings leave it open; ``used_bytes`` of it are there already."""
     return int((shutil.disk_usage(directory).free + used_bytes) * DISK_SHARE)
+
+
+def to_relieve(idle: Sequence[ModelKey]) -> Sequence[ModelKey]:
+    """Return who is unloaded after a prediction ran out of memory, of those that lie idle, the oldest first.
+
+    The half: how much the prediction lacks is not known, and it is tried again but once.
+    """
+    return idle[: (len(idle) + 1) // 2]

@@ -112,7 +112,13 @@ class Rollover:
             return
         self._events.publish(LatestMoved(key.name, key.version, previous.version))
         if self._memory.entry_used_s(previous) is None:
-            self._memory.evict(previous, Cause.SUPERSEDED)
+            self._supersede(previous, key)
+
+    def _supersede(self, previous: ModelKey, key: ModelKey) -> None:
+        """Nobody asks for the old one by its number: it goes, and what was pinned as latest is pinned on."""
+        if any(entry.key == previous and entry.pinned for entry in self._memory.entries_of(key.name)):
+            self._memory.pin(key, pinned=True)
+        self._memory.evict(previous, Cause.SUPERSEDED)
 
     def _steps(self, model: ModelEntry) -> Iterator[tuple[Step, VersionEntry]]:
         """For each word that is answered from memory: what the store's version of it calls for."""

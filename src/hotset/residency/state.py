@@ -28,7 +28,7 @@ TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
     State.ON_STORE: frozenset({State.FETCHING}),
     State.FETCHING: frozenset({State.LOADING, State.ON_DISK, State.ON_STORE, State.FAILED}),
     State.ON_DISK: frozenset({State.LOADING, State.ON_STORE}),
-    State.LOADING: frozenset({State.LOADED, State.ON_DISK, State.FAILED}),
+    State.LOADING: frozenset({State.LOADED, State.ON_DISK, State.FAILED, State.FETCHING}),
     State.LOADED: frozenset({State.UNLOADING}),
     State.UNLOADING: frozenset({State.ON_DISK, State.ON_STORE, State.LOADING, State.FETCHING}),
     State.FAILED: frozenset({State.FETCHING, State.LOADING, State.ON_DISK, State.ON_STORE}),

@@ -148,11 +148,12 @@ class View:
         self, version: VersionEntry, entry: MemoryEntry | None, *, on_disk: bool, failure: Failure | None
     ) -> Facts:
         flight = self._manager.flights.get(version.key)
+        first = Phase.LOADING if on_disk else Phase.FETCHING
         return Facts(
             in_memory=entry is not None,
             leaving_memory=any(it.key == version.key for it in self._manager.memory.draining()),
             on_disk=on_disk,
-            phase=Phase(flight.phase or Phase.LOADING) if flight is not None else None,
+            phase=Phase(flight.phase or first) if flight is not None else None,
             failed=failure is not None,
         )
 

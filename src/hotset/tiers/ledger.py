@@ -100,6 +100,11 @@ class Reservation(Generic[K]):
         self.granted = NOTHING
 
     @property
+    def is_promised(self) -> bool:
+        """Whether its room is there or being made; if not, all the rest is held."""
+        return self.promised == self.weight
+
+    @property
     def is_granted(self) -> bool:
         return self.granted == self.weight
 
@@ -159,6 +164,11 @@ class Ledger(Generic[K, V]):
             reservations=len(self._reservations),
             held=sum(1 for entry in self.entries.values() if entry.holds),
         )
+
+    @property
+    def is_short(self) -> bool:
+        """Whether somebody asks for room that cannot be made, because all the rest is held."""
+        return any(not reservation.is_promised for reservation in self._reservations)
 
     def has_room(self, weight: Weight) -> bool:
         """Whether ``weight`` would fit without evicting anything."""
@@ -229,7 +239,7 @@ class Ledger(Generic[K, V]):
         They come in the order in which they were evicted. ``on_granted`` must not raise.
         """
         self._shrink_to_capacity()
-        for reservation in [r for r in self._reservations if r.promised != r.weight]:
+        for reservation in [r for r in self._reservations if not r.is_promised]:
             self._promise(reservation)
         granted = [r for r in self._reservations if self._grant(r)]
         ready = [entry for entry in self._draining if entry.holds == 0 and not entry.handed_out]
@@ -353,7 +363,7 @@ class Ledger(Generic[K, V]):
             yield but
 
     def _grant(self, reservation: Reservation[K]) -> bool:
-        if reservation.is_granted or reservation.promised != reservation.weight:
+        if reservation.is_granted or not reservation.is_promised:
             return False
         missing = reservation.weight.minus(reservation.granted)
         if not self.capacity.holds(self.usage.plus(missing)):

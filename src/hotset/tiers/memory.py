@@ -78,6 +78,8 @@ class MemoryTier(Generic[V]):
     ) -> None:
         """``wake`` is called when ``advance`` may have something to do; it must not call back at once."""
         self.wake = wake
+        self.is_wanted = False
+        """Whether the owner waits for entries to become idle without having reserved room: it is woken for each."""
         self._recency: Eviction[ModelRef] = eviction if eviction is not None else LRU()
         self._ledger: Ledger[ModelKey, V] = Ledger(
             capacity,
@@ -120,6 +122,8 @@ class MemoryTier(Generic[V]):
         """For ``Lease`` alone."""
         self._leases -= 1
         self._ledger.release(entry)
+        if self.is_wanted:
+            self.wake()
 
     # Recency
 
@@ -199,6 +203,8 @@ class MemoryTier(Generic[V]):
         entry = self._ledger.commit(reservation, value)
         self._versions.setdefault(entry.key.name, set()).add(entry.key)
         self._note_whether_asked(entry.key)
+        if self.is_wanted:
+            self.wake()
         return entry
 
     def advance(self) -> list[Entry[ModelKey, V]]:
@@ -224,6 +230,13 @@ class MemoryTier(Generic[V]):
 
     def entries(self) -> tuple[Entry[ModelKey, V], ...]:
         return tuple(self._ledger.entries.values())
+
+    def idle(self) -> Iterator[Entry[ModelKey, V]]:
+        """Yield what is neither leased nor pinned, the one to go first first. Nothing may be changed meanwhile."""
+        for key in self._keys_by_recency():
+            entry = self._ledger.entries[key]
+            if not entry.holds and not entry.pinned:
+                yield entry
 
     def draining(self) -> tuple[Entry[ModelKey, V], ...]:
         return self._ledger.draining()

@@ -107,6 +107,7 @@ class ScriptedResidency:
         self.leases_given = 0
         self.calls: list[dict[str, Any]] = []
         self.verbs: list[tuple[str, ModelRef]] = []
+        self.relieved: list[ModelKey] = []
         self.deadlines: list[float] = []
         self.ready_now = Readiness(ready=True)
         self.verb_errors: deque[BaseException] = deque()
@@ -141,6 +142,11 @@ class ScriptedResidency:
             await step()
         await asyncio.sleep(0)
         return ScriptedLease(self, model, key, model.tier)
+
+    async def relieve(self, key: ModelKey, *, deadline_s: float) -> None:
+        assert not self.leased, "the lease must be given back before room can be made"
+        self.relieved.append(key)
+        self.deadlines.append(deadline_s)
 
     async def model(self, name: str, *, deadline_s: float) -> ModelStatus:
         self.deadlines.append(deadline_s)
