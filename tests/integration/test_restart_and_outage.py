@@ -6,6 +6,8 @@ import asyncio
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from load_client import Connection, prediction, rows, spread
 from model_files import write_regressor
 from server_process import ServerProcess, running_server
@@ -38,6 +40,7 @@ async def ask_each_in_turn(server: ServerProcess, numbers: list[int]) -> None:
     await spread(server.host, server.port, connections=1, work=(partial(ask, it) for it in numbers))
 
 
+@pytest.mark.slow
 async def test_the_hot_set_comes_back_and_the_store_may_be_away(tmp_path: Path, figure) -> None:
     (tmp_path / "s3").mkdir()
     settings: dict[str, object] = {
@@ -58,14 +61,18 @@ async def test_the_hot_set_comes_back_and_the_store_may_be_away(tmp_path: Path, 
             assert in_tier(server, "memory") == hot
             assert server.terminate() == 0
         with running_server(disk, **settings) as server:
-            server.wait_until(lambda: in_tier(server, "memory") == hot, limit_s=20, what="the hot set is back")
+            server.wait_until(
+                lambda: in_tier(server, "memory") == hot, limit_s=20, what="the hot set is back"
+            )
             assert in_tier(server, "disk") == cold
             assert (server.fetches, server.loads) == (0, IN_MEMORY)
             figure("models back in memory without a request", server.loads)
             server.kill()
         # After a crash too: the hot set was written down after a pass of the sync loop.
         with running_server(disk, **settings) as server:
-            server.wait_until(lambda: in_tier(server, "memory") == hot, limit_s=20, what="the hot set is back")
+            server.wait_until(
+                lambda: in_tier(server, "memory") == hot, limit_s=20, what="the hot set is back"
+            )
             s3.process.terminate()
             s3.process.wait()
             answered = await answer_without_store(server)

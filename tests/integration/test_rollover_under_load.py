@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +47,7 @@ def by_rename(root: Path, version: int) -> None:
         (staged / name).write_bytes(content)
     (staged / "_SUCCESS").touch()
     (root / "city").mkdir(exist_ok=True)
-    os.rename(staged, root / "city" / f"v{version}")
+    staged.rename(root / "city" / f"v{version}")
 
 
 class Clients:
@@ -135,7 +134,7 @@ async def test_a_version_uploaded_over_10_s_is_not_served_before_it_is_whole(
     settle_s, files = 3.0, 6
     predictor = write_predictor(
         tmp_path,
-        '''
+        """
 import pathlib
 
 
@@ -145,7 +144,7 @@ class Predictor:
 
     def predict(self, model):
         return model
-''',
+""",
     )
     first = bucket.root / "city" / "1"
     first.mkdir(parents=True)

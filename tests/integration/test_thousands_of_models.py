@@ -64,7 +64,9 @@ async def ask(number: int, seconds: dict[str, list[float]], connection: Connecti
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-async def test_every_answer_is_right_and_capacity_is_never_exceeded(still_bucket, tmp_path: Path, figure) -> None:
+async def test_every_answer_is_right_and_capacity_is_never_exceeded(
+    still_bucket, tmp_path: Path, figure
+) -> None:
     for number in range(MODELS):
         write_regressor(still_bucket.root, name_of(number), 1, number)
     with running_server(
