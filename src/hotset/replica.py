@@ -51,6 +51,8 @@ from hotset.workers.thread import ThreadWorker
 
 LEAST_ESTIMATE_BYTES: Final = 64 * 1024
 BODY_TIMEOUT_S: Final = 60.0
+UNLOAD_LIMIT_S: Final = 5.0
+"""At the end, unloads that wait for a prediction are waited for so long."""
 
 logger = logging.getLogger(__name__)
 
@@ -206,8 +208,11 @@ class Replica:
             await asyncio.wait(self._tasks)
 
     async def _close(self) -> None:
-        await self.manager.close()
-        await self.pool.close()
+        """Unload everything and stop the workers; a prediction that does not end holds nothing of it up for long."""
+        unloading = asyncio.create_task(self.manager.close(), name="unload everything")
+        await asyncio.wait({unloading}, timeout=UNLOAD_LIMIT_S)
+        await self.pool.close()  # which ends every call of a worker, the unloads that still wait too
+        await unloading
         await self.disk.close()
 
     def _spawn(self, work: object, name: str) -> asyncio.Task[None]:

@@ -1,7 +1,8 @@
 """One hotset server: a replica behind uvicorn, and its signals.
 
 ``hotset serve`` calls ``run``. On SIGTERM or SIGINT the replica is not ready at once, refuses new predictions, lets
-those inside end, unloads and exits with 0; a second signal does not wait.
+those inside end, unloads and exits with 0. What is still inside when ``drain_timeout`` is over, or when a second signal
+comes, is answered with 503.
 """
 
 from __future__ import annotations
@@ -40,6 +41,12 @@ class _Listener(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    def hurry(self) -> None:
+        """Cut off what is still inside, and wait for nobody."""
+        self.force_exit = True
+        for task in self.server_state.tasks:
+            task.cancel()
 
 
 def run(settings: Settings, *, on_listening: Callable[[str], None] = lambda _url: None) -> None:
@@ -82,7 +89,7 @@ async def _serve(settings: Settings, listening: socket.socket, on_listening: Cal
 
     def stop() -> None:
         if replica.dataplane.draining:
-            listener.force_exit = True
+            listener.hurry()
         replica.drain()
         listener.should_exit = True
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from hotset.api.reply import RawHeader, Reply, header_value, json_reply
-from hotset.errors import ErrorKind, HotsetError
+from hotset.errors import ErrorKind, HotsetError, UnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +86,15 @@ def error_reply(error: Exception, *, message: str | None = None) -> Reply:
         "an internal error; the server's log has the details",
         kind=ErrorKind.INTERNAL,
         status=STATUS[ErrorKind.INTERNAL],
+    )
+
+
+def cut_off_reply() -> Reply:
+    """Return the answer for a request that was still inside when the time to drain was over."""
+    return error_reply(
+        UnavailableError(
+            "the server is shutting down and waits no longer; send the request to another replica"
+        )
     )
 
 

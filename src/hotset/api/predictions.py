@@ -6,6 +6,7 @@ protocols. Nothing here depends on how many models or routes there are, and noth
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ from typing import Final, TypeAlias
 from hotset.api.address import model_ref
 from hotset.api.body import BodyReader, ClientGoneError
 from hotset.api.dataplane import Answer, DataPlane
-from hotset.api.errors import HttpError, HttpKind, error_reply, resolved_headers
+from hotset.api.errors import HttpError, HttpKind, cut_off_reply, error_reply, resolved_headers
 from hotset.api.headers import RequestHeaders, all_headers, read_headers
 from hotset.api.reply import Receive, Reply, Scope, Send, send_reply
 from hotset.errors import ErrorKind, HotsetError
@@ -75,6 +76,10 @@ class Predictions:
             reply = _good(answer)
         except ClientGoneError:
             return
+        except asyncio.CancelledError:
+            if not self._dataplane.draining:
+                raise
+            reply = cut_off_reply()
         except HotsetError as error:
             reply = error_reply(error, message=None if ref is None else door.explain(error, ref))
         except Exception as error:  # noqa: BLE001 - the last border: it is logged and answered

@@ -7,6 +7,7 @@ see an ``Exchange`` and give a ``Reply``; they never see ASGI.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -15,7 +16,7 @@ from urllib.parse import parse_qsl
 from hotset.api.address import model_ref, raw_path
 from hotset.api.body import BodyReader, ClientGoneError
 from hotset.api.dataplane import DataPlane
-from hotset.api.errors import HttpError, HttpKind, error_reply
+from hotset.api.errors import HttpError, HttpKind, cut_off_reply, error_reply
 from hotset.api.guard import Guard
 from hotset.api.headers import read_headers
 from hotset.api.predictions import Explain, own_words
@@ -162,6 +163,10 @@ class Endpoint:
             reply = await handler(await self._exchange(ref or ModelRef(""), scope, receive))
         except ClientGoneError:
             return
+        except asyncio.CancelledError:
+            if not self._around.dataplane.draining:
+                raise
+            reply = cut_off_reply()
         except HotsetError as error:
             reply = error_reply(error, message=None if ref is None else self._explain(error, ref))
         except Exception as error:  # noqa: BLE001 - the last border: it is logged and answered
