@@ -22,8 +22,8 @@ from hotset.workers.host import Host
 
 _logger: Final = logging.getLogger(__name__)
 
-HOLD_S: Final = 0.0005
-"""An answer waits no longer than about this for others to be sent with it."""
+HOLD_S: Final = 0.001
+"""An answer waits no longer than about this for others to be sent with it: each sending wakes the gateway up."""
 
 Outcome: TypeAlias = Encoded | HotsetError
 

@@ -10,7 +10,7 @@ from hotset.payload import Encoded
 from hotset.runtimes.base import CallMeta
 from hotset.workers.backlog import Job
 from hotset.workers.host import Host
-from hotset.workers.predicting import Answered, PredictThreads
+from hotset.workers.predicting import HOLD_S, Answered, PredictThreads
 from worker_fakes import FakePayloadServable, fake_kit, raw_call, spec
 
 LIMIT_S = 30.0
@@ -84,10 +84,10 @@ def test_an_answer_does_not_wait_for_a_slow_prediction(tmp_path: Path) -> None:
 
 
 def test_an_answer_is_not_held_longer_than_the_limit(tmp_path: Path) -> None:
-    script = Script([[job(number, "0.0002") for number in range(8)]])
+    script = Script([[job(number, "0.0004") for number in range(8)]])
     run(tmp_path, script)
     sends = [event.split()[1:] for event in script.events if event.startswith("send")]
-    assert all(len(numbers) <= 3 for numbers in sends)
+    assert all(len(numbers) <= HOLD_S / 0.0004 + 1 for numbers in sends)
     assert [number for numbers in sends for number in numbers] == [str(number) for number in range(8)]
 
 
