@@ -12,13 +12,12 @@ from typing import Final
 from load import Generator
 from models import model_file, request_for, write_models
 from rich.table import Table
-from rounds import Plan, Sample, of, ratio, summary, take_turns
+from rounds import WARM_UP, Plan, Sample, of, ratio, summary, take_turns
 from subjects import Server, bare, hotset
 
 HOTSET: Final = "hotset"
 BARE: Final = "bare uvicorn"
 LEVELS: Final = (1, 8, 32, 128)
-WARM_UP: Final = Plan(rounds=1, seconds=1)
 
 
 def run(generator: Generator, folder: Path, plan: Plan, *, tell: Callable[[str], None]) -> list[Sample]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from load import Generator
 from models import name_of, request_for, write_models
 from rich.table import Table
-from rounds import Plan, Sample, of, ratio, summary, take_turns
+from rounds import WARM_UP, Plan, Sample, of, ratio, summary, take_turns
 from subjects import hotset
 
 from hotset.config import load_settings
@@ -48,6 +48,7 @@ def run(generator: Generator, folder: Path, plan: Plan, *, tell: Callable[[str],
         servers = {_name(few): small, _name(many): large}
         for size, server in zip(SIZES, servers.values(), strict=True):
             _check_catalog(server.get("/status"), size)
+        take_turns(generator, servers, request, connections=CONNECTIONS, plan=WARM_UP)
         return take_turns(generator, servers, request, connections=CONNECTIONS, plan=plan)
 
 

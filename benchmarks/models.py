@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
 from typing import Final
@@ -67,8 +67,3 @@ def _model(number: int) -> LinearRegression:
     model.intercept_ = float(number)
     model.n_features_in_ = FEATURES
     return model
-
-
-def fits(models: Iterable[int], folder: Path) -> bool:
-    """Whether all these models are there."""
-    return all(model_file(folder, number).is_file() for number in models)

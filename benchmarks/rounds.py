@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Final
 
 from load import Generator, Job, Request, Result
 from subjects import Server
@@ -30,6 +31,10 @@ class Plan:
 
     rounds: int
     seconds: float
+
+
+WARM_UP: Final = Plan(rounds=2, seconds=1)
+"""Before the first round that counts: what a server still does after its start would fall on one of the two."""
 
 
 @dataclass(frozen=True, slots=True)
