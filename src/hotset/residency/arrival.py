@@ -7,7 +7,8 @@ Whatever ends it early (a failure, a cancellation) leaves nothing behind: no roo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -26,6 +27,7 @@ from hotset.keys import ModelKey
 from hotset.residency.fetch import Fetcher
 from hotset.residency.flight import Flight
 from hotset.residency.state import Phase
+from hotset.residency.turns import Turn, Turns
 from hotset.tiers.disk import DiskTier
 from hotset.tiers.ledger import Entry, Reservation, Weight
 from hotset.tiers.memory import MemoryTier
@@ -35,6 +37,9 @@ from hotset.workers.pool import Resident, WorkerPool
 Estimate: TypeAlias = Callable[[DiskRecord], int]
 """What a version is expected to weigh in memory, in bytes, before it was ever measured."""
 
+
+TURNS_PER_LOAD: Final = 2
+"""While some load, room is made for as many others: a worker that ends a load finds the next one waiting."""
 
 _MOST_YIELDS: Final = 2
 """How often a load that needs more room than it asked for makes way; the weight is known from the first time on."""
@@ -49,6 +54,14 @@ class Occupant:
     tier: str
     fetch_s: float
     load_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """Room asked for in memory; ``granted`` is set when it is there."""
+
+    reservation: Reservation[ModelKey]
+    granted: asyncio.Event
 
 
 MemoryEntry: TypeAlias = Entry[ModelKey, Occupant]
@@ -78,7 +91,7 @@ class Arrival:
         self._estimate = estimate
         self._clock = clock
         self._events = events
-        self._load_slots = asyncio.Semaphore(parallel_loads)
+        self._turns = Turns(parallel_loads * TURNS_PER_LOAD)
         self._room_timeout_s = room_timeout_s
 
     async def bring(self, version: VersionEntry, flight: Flight[Any, Any]) -> MemoryEntry:
@@ -143,34 +156,34 @@ class Arrival:
     ) -> MemoryEntry | None:
         """Return the entry; or None if it ``yields``: it weighs more than expected, and there is no room for that."""
         expected = self.expected_bytes(version)
-        flight.phase = Phase.WAITING_FOR_ROOM
-        reservation = await self._reserve(version.key, Weight(bytes=expected))
-        try:
-            async with self._load_slots:
-                flight.phase = Phase.LOADING
+        flight.phase = Phase.LOADING
+        async with self._turns.turn() as turn:
+            with self._room(version.key, Weight(bytes=expected)) as room:
+                await self._granted(room, flight, turn)
                 began_s = self._clock.monotonic()
                 resident = await self._load(version, expected)
                 load_s = self._clock.monotonic() - began_s
-            if not await self._has_its_room(version, resident, reservation, yields=yields):
-                return None
-            return self._commit(version, resident, reservation, fetch_s, load_s)
-        finally:
-            self._memory.cancel(reservation)
+                turn.give_up()
+                if not await self._has_its_room(version, resident, room, yields=yields):
+                    return None
+                return self._commit(version, resident, room.reservation, fetch_s, load_s)
 
     async def _load(self, version: VersionEntry, expected_bytes: int) -> Resident:
-        if (
-            self._disk.lookup(version.fingerprint) is None
-        ):  # found damaged meanwhile, by a flight that shares it
+        # It may have been found damaged meanwhile, by a flight that shares its files.
+        record = self._disk.lookup(version.fingerprint)
+        if record is None:
             raise OverloadedError(f"{version.key} left the disk before it was loaded; try again")
         path = str(self._disk.path(version.fingerprint))
         try:
-            return await self._pool.load(version.key, path, expected_bytes=expected_bytes)
+            return await self._pool.load(
+                version.key, path, expected_bytes=expected_bytes, weight=record.memory_bytes
+            )
         except WorkerDiedError as error:
             # Told apart from a death that hit a bystander: this load may have been what killed the worker.
             raise LoadFailedError(f"the worker ended while it loaded {version.key}: {error}") from error
 
     async def _has_its_room(
-        self, version: VersionEntry, resident: Resident, reservation: Reservation[ModelKey], *, yields: bool
+        self, version: VersionEntry, resident: Resident, room: _Room, *, yields: bool
     ) -> bool:
         """Whether there is room for the measured weight; if not, the model was unloaded again.
 
@@ -182,7 +195,7 @@ class Arrival:
             version.fingerprint, memory_bytes=reply.bytes, runtime=reply.runtime, signature=reply.signature
         )
         try:
-            has_room = await self._resize(reservation, Weight(bytes=reply.bytes), yields=yields)
+            has_room = await self._resize(room, Weight(bytes=reply.bytes), yields=yields)
         except BaseException:
             await asyncio.shield(self._pool.unload(resident))
             raise
@@ -215,34 +228,44 @@ class Arrival:
         self._events.publish(Loaded(version.key, resident.worker.id, reply.runtime, reply.bytes, load_s))
         return entry
 
-    async def _reserve(self, key: ModelKey, weight: Weight) -> Reservation[ModelKey]:
+    @contextmanager
+    def _room(self, key: ModelKey, weight: Weight) -> Iterator[_Room]:
+        """Room that is spoken for; it is given up at the end, unless it became an entry."""
         granted = asyncio.Event()
-        reservation = self._memory.reserve(key, weight, granted.set)
+        room = _Room(self._memory.reserve(key, weight, granted.set), granted)
         try:
-            await self._granted(reservation, granted)
-        except BaseException:
-            self._memory.cancel(reservation)
-            raise
-        return reservation
+            yield room
+        finally:
+            self._memory.cancel(room.reservation)
 
-    async def _resize(self, reservation: Reservation[ModelKey], weight: Weight, *, yields: bool) -> bool:
-        granted = asyncio.Event()
-        reservation.on_granted = granted.set
-        self._memory.resize(reservation, weight)
-        if not reservation.is_granted:
+    async def _granted(self, room: _Room, flight: Flight[Any, Any], turn: Turn) -> None:
+        """Return when the room is there. If that needs leases to end, others may load meanwhile."""
+        await asyncio.sleep(0)  # behind the pump, which ``reserve`` has called for
+        if not room.reservation.is_promised:
+            flight.phase = Phase.WAITING_FOR_ROOM
+            turn.give_up()
+            await self._until_granted(room)
+            await turn.take()
+            flight.phase = Phase.LOADING
+        await self._until_granted(room)
+
+    async def _resize(self, room: _Room, weight: Weight, *, yields: bool) -> bool:
+        room.granted.clear()
+        self._memory.resize(room.reservation, weight)
+        if not room.reservation.is_granted:
             await asyncio.sleep(0)  # behind the pump, which ``resize`` has called for
-            if yields and not reservation.is_promised:
+            if yields and not room.reservation.is_promised:
                 return False
-            await self._granted(reservation, granted)
+            await self._until_granted(room)
         return True
 
-    async def _granted(self, reservation: Reservation[ModelKey], granted: asyncio.Event) -> None:
+    async def _until_granted(self, room: _Room) -> None:
         try:
             async with asyncio.timeout(self._room_timeout_s):
-                await granted.wait()
+                await room.granted.wait()
         except TimeoutError as error:
             raise OverloadedError(
-                f"no room for {reservation.key}: it needs {reservation.weight.bytes} bytes, and all that is in"
-                f" memory is in use; expected room within {self._room_timeout_s:g} s",
+                f"no room for {room.reservation.key}: it needs {room.reservation.weight.bytes} bytes, and all that"
+                f" is in memory is in use; expected room within {self._room_timeout_s:g} s",
                 kind=ErrorKind.NO_ROOM,
             ) from error

@@ -16,13 +16,18 @@ from hotset.payload import Encoded, Signature
 
 @dataclass(frozen=True, slots=True)
 class LoadSpec:
-    """What to load: the directory ``path`` holds the version's files, complete. ``runtime`` None means: detect."""
+    """What to load: the directory ``path`` holds the version's files, complete. ``runtime`` None means: detect.
+
+    ``weight`` is what the same files weighed when they were loaded before, or None; a small model that is known is
+    not measured again.
+    """
 
     handle: int
     name: str
     version: int
     path: str
     runtime: str | None = None
+    weight: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,9 @@ _logger: Final = logging.getLogger(__name__)
 LEAST_WEIGHT: Final = 4096
 """Bytes: no model weighs less, so that a count of tiny ones still counts."""
 
+SMALL_WEIGHT: Final = 1 << 20
+"""Bytes: below it, what measuring costs (up to a millisecond) is more than what it tells."""
+
 
 class Held:
     """One loaded model and the predictions that use it now. Made and changed by the host alone, under its lock."""
@@ -96,7 +99,10 @@ class Host:
         files = files_below(Path(spec.path))
         try:
             runtime = self._kit.runtimes.runtime_for(spec, files)
-            servable, weight = self._measured_load(runtime, spec, files)
+            if spec.weight is not None and spec.weight < SMALL_WEIGHT:
+                servable, weight = self._load(runtime, spec, files), spec.weight
+            else:
+                servable, weight = self._measured_load(runtime, spec, files)
             reply = LoadReply(
                 runtime.name, weight, servable.signature, getattr(servable, "wants", frozenset())
             )
@@ -110,20 +116,25 @@ class Host:
         return reply
 
     def _measured_load(self, runtime: Runtime, spec: LoadSpec, files: Sequence[str]) -> tuple[Servable, int]:
-        path = Path(spec.path)
         modules = len(sys.modules)
         mark = self._meter.begin()
         try:
-            # The collector would walk the growing model again and again, and predictions would wait for it.
-            with collector_pause:
-                servable = runtime.load(path, files)
+            servable = self._load(runtime, spec, files)
         finally:
             grown = self._meter.end(mark)
         if len(sys.modules) != modules:
             # The first load of a framework imports it, and a model is not charged for that: better the estimate.
-            set_aside()
-            grown = min(grown, round(_bytes_of(path, files) * runtime.size_factor))
+            grown = min(grown, round(_bytes_of(Path(spec.path), files) * runtime.size_factor))
         return servable, max(grown, LEAST_WEIGHT)
+
+    def _load(self, runtime: Runtime, spec: LoadSpec, files: Sequence[str]) -> Servable:
+        modules = len(sys.modules)
+        # The collector would walk the growing model again and again, and predictions would wait for it.
+        with collector_pause:
+            servable = runtime.load(Path(spec.path), files)
+        if len(sys.modules) != modules:
+            set_aside()
+        return servable
 
     def predict(self, call: PredictCall) -> Encoded:
         """Decode, predict, encode.
@@ -183,13 +194,14 @@ class Host:
         held.tensors = held.payload = None
         if servable is None:
             return
-        in_use = heap_in_use()
+        is_small = held.weight < SMALL_WEIGHT
+        in_use = 0 if is_small else heap_in_use()
         try:
             servable.close()
         except (Exception, SystemExit):
             _logger.exception("unload of %s raised; its memory is given back all the same", held)
         del servable
-        came_back = None if self._meter.is_measuring else in_use - heap_in_use()
+        came_back = None if is_small or self._meter.is_measuring else in_use - heap_in_use()
         self._reclaimer.released(held.weight, came_back=came_back)
 
     @property

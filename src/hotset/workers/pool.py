@@ -131,9 +131,15 @@ class WorkerPool:
             raise
 
     async def load(
-        self, key: ModelKey, path: str, *, expected_bytes: int = 0, wait_s: float = 30.0
+        self,
+        key: ModelKey,
+        path: str,
+        *,
+        expected_bytes: int = 0,
+        weight: int | None = None,
+        wait_s: float = 30.0,
     ) -> Resident:
-        """Load the files in ``path`` where there is most room.
+        """Load the files in ``path`` where there is most room; ``weight`` is what they weighed last time, if known.
 
         Raises:
             LoadFailedError: the runtime's reason.
@@ -143,7 +149,7 @@ class WorkerPool:
         slot = await self._choose(expected_bytes, wait_s)
         worker = slot.worker
         assert worker is not None
-        spec = LoadSpec(handle=next(self._handles), name=key.name, version=key.version, path=path)
+        spec = LoadSpec(next(self._handles), key.name, key.version, path, weight=weight)
         slot.models += 1
         slot.bytes += expected_bytes
         try:
