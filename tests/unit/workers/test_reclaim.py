@@ -3,14 +3,24 @@ from __future__ import annotations
 import gc
 import weakref
 
-from hotset.workers.reclaim import LITTLE_BYTES, MANY_MODELS, MUCH_BYTES, Reclaimer, collect_all, set_aside
+from hotset.workers.reclaim import (
+    LITTLE_BYTES,
+    MANY_MODELS,
+    MUCH_BYTES,
+    Reclaimer,
+    collect_all,
+    collect_new,
+    set_aside,
+)
 
 
 class Counted:
     def __init__(self) -> None:
         self.done: list[str] = []
         self.reclaimer = Reclaimer(
-            collect=lambda: self.done.append("collect"), trim=lambda: self.done.append("trim")
+            collect=lambda: self.done.append("collect"),
+            collect_new=lambda: self.done.append("collect new"),
+            trim=lambda: self.done.append("trim"),
         )
 
 
@@ -40,12 +50,16 @@ def test_a_large_model_that_did_not_come_back_is_collected_at_once() -> None:
     assert it.done == ["collect", "trim"]
 
 
-def test_many_small_models_are_collected_in_the_end_even_if_it_is_never_quiet() -> None:
+def test_many_small_models_are_collected_even_if_it_is_never_quiet_and_all_once_it_is() -> None:
     it = Counted()
-    for _ in range(MANY_MODELS):
-        it.reclaimer.released(4096, came_back=None)
+    for _ in range(2 * MANY_MODELS):
+        it.reclaimer.released(100, came_back=None)
         it.reclaimer.reclaim(quiet=False)
-    assert it.done == ["collect"]
+    assert it.done == ["collect new", "collect new"]
+    it.reclaimer.reclaim(quiet=True)
+    assert it.done[2:] == ["collect"]
+    it.reclaimer.reclaim(quiet=True)
+    assert it.done[3:] == []
 
 
 def test_growth_beside_a_release_is_no_debt_below_zero() -> None:
@@ -66,8 +80,19 @@ def test_a_cycle_that_was_set_aside_is_collected_all_the_same() -> None:
     watch = weakref.ref(node)
     set_aside()
     del node, other
-    gc.collect()
+    collect_new()
     assert watch() is not None, "set aside: not looked at"
     collect_all()
+    assert watch() is None
+    gc.unfreeze()
+
+
+def test_a_cycle_of_a_new_model_is_collected_beside_what_was_set_aside() -> None:
+    set_aside()
+    node, other = Node(), Node()
+    node.other, other.other = other, node  # type: ignore[attr-defined]
+    watch = weakref.ref(node)
+    del node, other
+    collect_new()
     assert watch() is None
     gc.unfreeze()
