@@ -111,7 +111,8 @@ async def test_a_call_that_runs_past_its_deadline_is_answered_all_the_same(
     async with bench.running(make_worker()) as worker:
         gate, spec = bench.gate(), bench.spec()
         await worker.load(spec)
-        late = worker.predict(call(spec.handle, {"gate": str(gate.path)}, deadline_s=time.monotonic() + 0.2))
+        late = worker.predict(call(spec.handle, {"gate": str(gate.path)}, deadline_s=time.monotonic() + 2.0))
+        await gate.reached()
         with pytest.raises(UnavailableError) as caught:
             await late
         assert caught.value.kind is ErrorKind.DEADLINE
