@@ -32,23 +32,20 @@ def request_for(number: int) -> Request:
 
 
 def write_models(folder: Path, count: int, *, trained: int | None = None) -> None:
-    """Write ``count`` models below ``folder``; beyond the first ``trained`` the files are of a few bytes and cannot
-    be loaded.
-    """
+    """Write ``count`` models of one version below ``folder``; beyond the first ``trained`` the files are empty."""
     folder.mkdir(parents=True)
     for number in range(count):
-        place = folder / name_of(number) / "1"
-        place.mkdir(parents=True)
-        file = place / "model.joblib"
+        file = model_file(folder, number)
+        file.parent.mkdir()
         if trained is None or number < trained:
             joblib.dump(_model(number), file)
         else:
-            file.write_bytes(b"never loaded")
+            file.touch()
 
 
 def model_file(folder: Path, number: int) -> Path:
     """Return where a model's file is."""
-    return folder / name_of(number) / "1" / "model.joblib"
+    return folder / name_of(number) / "model.joblib"
 
 
 def zipf(count: int, *, exponent: float, seed: int) -> Iterator[int]:
