@@ -54,7 +54,7 @@ class Connection:
             self._streams = None
 
     async def _ask(self, method: str, path: str, body: bytes) -> Answer:
-        if self._streams is None:
+        if self._streams is None or self._streams[1].is_closing():
             self._streams = await asyncio.open_connection(self._host, self._port)
         reader, writer = self._streams
         began_s = time.perf_counter()

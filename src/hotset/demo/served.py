@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -58,6 +58,13 @@ class Served:
                 f"the server ended by itself with status {status}; its last words:\n{last}"
             )
 
+    def listens(self) -> bool:
+        """Whether it is this server that has the port, and not one that somebody else started meanwhile."""
+        with suppress(psutil.Error):
+            connections = psutil.Process(self.process.pid).net_connections("tcp")
+            return any(it.status == psutil.CONN_LISTEN and it.laddr.port == self.port for it in connections)
+        return False
+
     def footprint(self) -> Footprint:
         process = psutil.Process(self.process.pid)
         children = process.children(recursive=True)
@@ -98,7 +105,7 @@ def _wait_ready(served: Served) -> None:
     limit_s = time.monotonic() + START_LIMIT_S
     while time.monotonic() < limit_s:
         served.check_alive()
-        if _is_ready(served.port):
+        if served.listens() and _is_ready(served.port):
             return
         time.sleep(_POLL_S)
     raise ServerFailedError(f"the server was not ready within {START_LIMIT_S:g} s; its log: {served.log}")

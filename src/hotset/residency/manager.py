@@ -138,10 +138,10 @@ class Manager:
         self.failures.refuse(version.key, version.fingerprint, self._clock.monotonic())
         self.memory.touch(ref, self._clock.monotonic())
         lease = await self._join(version, deadline_s)
+        self.rollover.answered(ref, lease.key)
         self.memory.touch(ref, self._clock.monotonic())
-        self.memory.forget_unused(
-            ref
-        )  # it may have been deleted in the step between the flight's end and this one
+        # It may have been deleted in the step between the flight's end and this one.
+        self.memory.forget_unused(ref)
         return lease
 
     async def ensure_loaded(self, version: VersionEntry, *, deadline_s: float) -> None:

@@ -81,6 +81,17 @@ class Rollover:
         else:
             self._outdated.discard(name)
 
+    def answered(self, ref: ModelRef, key: ModelKey) -> None:
+        """``ref`` was answered by ``key``. If that was ``latest``, it goes on until the newest is in memory.
+
+        The store may have got a newer version while this one was loaded; else the next request would wait again.
+        """
+        version = self._catalog.version(key)
+        is_there = version is not None and self.holds(version)
+        if ref.version == LATEST and is_there and self._memory.serving_latest(key.name) is None:
+            self._memory.point_latest(key)
+            self.follow(key.name)
+
     def load_ahead(self, name: str) -> None:
         """Load what is newer in the store where the one in memory is used enough."""
         model = self._catalog.model(name)

@@ -21,9 +21,9 @@ from hotset.store.target import TargetFile
 from hotset.store.translation import (
     OBSTORE_ERRORS,
     if_match,
+    is_beyond_end,
     is_range_refusal,
     meta_from,
-    status_of,
     store_error,
     translated,
 )
@@ -183,7 +183,7 @@ class RemoteStore:
         except OBSTORE_ERRORS as error:
             if is_range_refusal(error):
                 raise _RangeRefusedError from error
-            if status_of(error) == "416":
+            if is_beyond_end(error):
                 raise self._changed(object_) from error
             raise store_error(error, url=self._url, doing=f"to send {object_.path!r}") from error
 

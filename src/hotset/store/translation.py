@@ -79,6 +79,11 @@ def is_range_refusal(error: Exception) -> bool:
     return "non-partial response" in str(error)
 
 
+def is_beyond_end(error: Exception) -> bool:
+    """Tell whether a range begins behind the object's end: it has become shorter since it was listed."""
+    return status_of(error) == "416" or "Wanted range starting at" in str(error)
+
+
 def meta_from(raw: RawMeta) -> ObjectMeta:
     """Return obstore's record as ours; an etag loses its quotes and weakness, a missing one is made of the time."""
     modified_s = raw["last_modified"].timestamp()

@@ -499,3 +499,25 @@ async def test_a_pinned_version_is_no_victim(tmp_path):
         await it.ask("b")
         await it.ask("c")
         assert it.in_memory() == {"a@1", "c@1"}
+
+
+async def test_a_version_that_was_overtaken_while_it_loaded_answers_latest_until_the_newer_is_there(tmp_path):
+    store = FakeStore()
+    versions(store, {"paris": [1]})
+    async with bench(tmp_path, store) as it:
+        gate = it.script.gate("paris")
+        gate.close()
+        asked = asyncio.create_task(it.ask("paris"))
+        await gate.arrived()
+        versions(store, {"paris": [1, 2]})
+        store.objects["paris/1/model.txt"].etag = "etag-1"
+        await it.sync()
+        gate.open()
+        assert await asked == "paris@1|paris-1"
+        gate.close()
+        assert await it.ask("paris") == "paris@1|paris-1", "nobody waits for version 2"
+        await gate.arrived()
+        gate.open()
+        await it.settled()
+        assert await it.ask("paris") == "paris@2|paris-2"
+        assert [event for event in it.seen if isinstance(event, LatestMoved)] == [LatestMoved("paris", 2, 1)]
