@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -60,10 +60,7 @@ class Served:
 
     def listens(self) -> bool:
         """Whether it is this server that has the port, and not one that somebody else started meanwhile."""
-        with suppress(psutil.Error):
-            connections = psutil.Process(self.process.pid).net_connections("tcp")
-            return any(it.status == psutil.CONN_LISTEN and it.laddr.port == self.port for it in connections)
-        return False
+        return f"on http://127.0.0.1:{self.port}\n" in self.log.read_text(encoding="utf-8", errors="replace")
 
     def footprint(self) -> Footprint:
         process = psutil.Process(self.process.pid)
