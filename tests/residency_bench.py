@@ -20,9 +20,11 @@ from hotset.workers.base import DeathHandler
 class Bench:
     """``ask`` is what a client does: lease, predict, release."""
 
-    def __init__(self, path: Path, store: FakeStore | None = None, **settings: Any) -> None:
+    def __init__(
+        self, path: Path, store: FakeStore | None = None, *, clock: ManualClock | None = None, **settings: Any
+    ) -> None:
         self.store = store or FakeStore()
-        self.clock = ManualClock()
+        self.clock = clock or ManualClock()
         self.script = WorkerScript()
         self.workers: list[FakeWorker] = []
         self.seen: list[Event] = []

@@ -205,6 +205,7 @@ class FakeWorker:
             self._script.used_after_unload.append(call.handle)
             raise UnavailableError(f"no such handle: {call.handle}")
         await asyncio.sleep(0)
+        self._check_alive()
         spec = self._script.live[call.handle]
         return Encoded(f"{spec.name}@{spec.version}|{contents}".encode())
 

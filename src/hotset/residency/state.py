@@ -24,11 +24,12 @@ class State(StrEnum):
     FAILED = "failed"
 
 
+# To UNLOADING from a fetch or a load: one that failed while what had been in memory before was still in use.
 TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
     State.ON_STORE: frozenset({State.FETCHING}),
-    State.FETCHING: frozenset({State.LOADING, State.ON_DISK, State.ON_STORE, State.FAILED}),
+    State.FETCHING: frozenset({State.LOADING, State.ON_DISK, State.ON_STORE, State.FAILED, State.UNLOADING}),
     State.ON_DISK: frozenset({State.LOADING, State.ON_STORE}),
-    State.LOADING: frozenset({State.LOADED, State.ON_DISK, State.FAILED, State.FETCHING}),
+    State.LOADING: frozenset({State.LOADED, State.ON_DISK, State.FAILED, State.FETCHING, State.UNLOADING}),
     State.LOADED: frozenset({State.UNLOADING}),
     State.UNLOADING: frozenset({State.ON_DISK, State.ON_STORE, State.LOADING, State.FETCHING}),
     State.FAILED: frozenset({State.FETCHING, State.LOADING, State.ON_DISK, State.ON_STORE}),
