@@ -62,6 +62,9 @@ class Served:
         """Whether it is this server that has the port, and not one that somebody else started meanwhile."""
         return f"on http://127.0.0.1:{self.port}\n" in self.log.read_text(encoding="utf-8", errors="replace")
 
+    def found_its_port_taken(self) -> bool:
+        return self.process.poll() is not None and "cannot listen" in self.log.read_text(errors="replace")
+
     def footprint(self) -> Footprint:
         process = psutil.Process(self.process.pid)
         children = process.children(recursive=True)
@@ -75,14 +78,26 @@ def serving(flags: Sequence[str], *, log: Path, port: int | None = None) -> Iter
     Raises:
         ServerFailedError: it did not become ready within ``START_LIMIT_S``.
     """
-    port = port or _free_port()
+    for choice in (port,) if port is not None else (USUAL_PORT, _free_port()):
+        process = _started(flags, log, choice)
+        try:
+            served = Served(process, choice, log)
+            if not _wait_ready(served, may_be_taken=choice != port and choice == USUAL_PORT):
+                continue
+            yield served
+            return
+        finally:
+            _end(process)
+
+
+def _started(flags: Sequence[str], log: Path, port: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "hotset", "serve", "--port", str(port), *flags]
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)
     }
     with log.open("wb") as output:
         # A session of its own, so that Ctrl-C reaches the demo alone, which then ends the server in order.
-        process = subprocess.Popen(
+        return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -90,20 +105,17 @@ def serving(flags: Sequence[str], *, log: Path, port: int | None = None) -> Iter
             env=environment,
             start_new_session=True,
         )
-    try:
-        served = Served(process, port, log)
-        _wait_ready(served)
-        yield served
-    finally:
-        _end(process)
 
 
-def _wait_ready(served: Served) -> None:
+def _wait_ready(served: Served, *, may_be_taken: bool) -> bool:
+    """Return True once it is ready; False if ``may_be_taken`` and somebody else has its port."""
     limit_s = time.monotonic() + START_LIMIT_S
     while time.monotonic() < limit_s:
+        if may_be_taken and served.found_its_port_taken():
+            return False
         served.check_alive()
         if served.listens() and _is_ready(served.port):
-            return
+            return True
         time.sleep(_POLL_S)
     raise ServerFailedError(f"the server was not ready within {START_LIMIT_S:g} s; its log: {served.log}")
 
@@ -131,13 +143,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _free_port() -> int:
-    """Return the usual port if nobody has it, else any that is free."""
-    for port in (USUAL_PORT, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise ServerFailedError("no port is free on 127.0.0.1")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
