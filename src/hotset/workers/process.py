@@ -13,7 +13,14 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from hotset.errors import HotsetError, InvalidInputError, OverloadedError, WorkerDiedError
+from hotset.errors import (
+    ErrorKind,
+    HotsetError,
+    InvalidInputError,
+    OverloadedError,
+    UnavailableError,
+    WorkerDiedError,
+)
 from hotset.logs import LogFormat
 from hotset.payload import Encoded
 from hotset.workers import wire
@@ -67,6 +74,7 @@ class ProcessWorker:
         self._deadlines = Deadlines()
         self._replies: dict[int, asyncio.Future[Any]] = {}
         self._gone: str | None = "was not started"
+        self._is_ending = False
         self._missed_pings = 0
         self._process: ChildProcess | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -107,6 +115,11 @@ class ProcessWorker:
         self._watch = self._loop.create_task(self._watch_child(process), name=f"hotset-worker-{self._id}")
 
     async def load(self, spec: LoadSpec) -> LoadReply:
+        if self._is_ending and self._watch is not None:
+            await asyncio.wait((self._watch,))
+            raise UnavailableError(
+                f"the worker process {self._gone} before it was given {spec.name}", kind=ErrorKind.WORKER_DIED
+            )
         number, reply = self._expect_reply()
         self._control.send(wire.Load(number, spec))
         try:
@@ -125,6 +138,10 @@ class ProcessWorker:
     def predict(self, call: PredictCall) -> Awaitable[Encoded]:
         answer: asyncio.Future[Encoded] = asyncio.get_running_loop().create_future()
         number = next(self._numbers)
+        if self._is_ending:
+            # It fails with all others, in the step in which the death is told: a retry must not find this worker again.
+            self._answers[number] = answer
+            return answer
         try:
             self._check_predict()
             self._data.send(
@@ -182,10 +199,12 @@ class ProcessWorker:
     async def _watch_child(self, process: ChildProcess) -> None:
         silence = await self._first_sign(process)
         self._gone = silence or "is ending"
+        self._is_ending = True
         if silence is not None:
             process.kill()
         ended = await self._ended(process)
         self._gone = silence or ended
+        self._is_ending = False
         self._fail_all(self._gone)
         self._on_death(self._gone)
 
@@ -216,6 +235,7 @@ class ProcessWorker:
 
     async def _close(self, process: ChildProcess) -> None:
         self._gone = "was closed"
+        self._is_ending = False
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.wait((self._watch,))

@@ -192,6 +192,24 @@ async def test_an_idle_server_is_drained_at_once(bench: Bench) -> None:
     await asyncio.wait_for(bench.dataplane.drained(), 5)
 
 
+async def test_room_is_made_before_a_prediction_that_ran_out_of_memory_is_tried_again() -> None:
+    bench = Bench(clock=ManualTime(), request_timeout_s=10.0)
+    bench.model("paris").steps = deque([out_of_memory()])
+
+    await infer(bench, ModelRef("paris"))
+
+    assert bench.residency.relieved == [ModelKey("paris", 7)]
+    assert bench.residency.deadlines == [110.0]
+
+
+async def test_no_room_is_made_for_other_failures(bench: Bench) -> None:
+    bench.model("paris").steps = deque([WorkerDiedError("child 3 ended")])
+
+    await infer(bench, ModelRef("paris"))
+
+    assert bench.residency.relieved == []
+
+
 async def test_a_retry_may_find_another_version(bench: Bench) -> None:
     model = bench.model("paris")
 

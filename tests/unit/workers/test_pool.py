@@ -1,0 +1,303 @@
+"""The pool: which worker a load goes to, what each carries, and who takes the place of a dead one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hotset.errors import ConfigError, ErrorKind, LoadFailedError, UnavailableError, WorkerDiedError
+from hotset.events import Event, EventBus, WorkerDied, WorkerStarted
+from hotset.keys import ModelKey
+from hotset.testing import FakeWorker, Gate, ManualClock, WorkerScript
+from hotset.workers.base import DeathHandler, PredictCall
+from hotset.workers.placement import WorkerLoad
+from hotset.workers.pool import STEADY_S, WorkerPool, restart_after_s
+
+A, B, C = (ModelKey(name, 1) for name in "abc")
+
+
+class StartingWorker(FakeWorker):
+    """One whose start a test can hold up or fail; it knows whether it was closed."""
+
+    def __init__(self, number: int, on_death: DeathHandler, bench: Bench) -> None:
+        super().__init__(number, on_death, bench.script)
+        self.is_closed = False
+        self._bench = bench
+
+    async def start(self) -> None:
+        await self._bench.start_gates.get(self.id, Gate()).pass_through()
+        fault = self._bench.start_faults.pop(self.id, None)
+        if fault is not None:
+            raise fault
+        await super().start()
+
+    async def close(self) -> None:
+        self.is_closed = True
+        await super().close()
+
+
+class Bench:
+    def __init__(self, count: int = 1) -> None:
+        self.script = WorkerScript()
+        self.clock = ManualClock()
+        self.made: list[StartingWorker] = []
+        self.start_gates: dict[int, Gate] = {}
+        self.start_faults: dict[int, Exception] = {}
+        self.seen: list[Event] = []
+        self.lost: list[int] = []
+        self.pauses: list[float] = []
+        self.rest = Gate()
+        events = EventBus()
+        events.subscribe(self.seen.append)
+        self.pool = WorkerPool(
+            self._make,
+            count=count,
+            clock=self.clock,
+            events=events,
+            on_lost=self._on_lost,
+            sleep=self._sleep,
+        )
+
+    def _make(self, number: int, on_death: DeathHandler) -> StartingWorker:
+        self.made.append(StartingWorker(number, on_death, self))
+        return self.made[-1]
+
+    def _on_lost(self, worker: int, _reason: str) -> int:
+        self.lost.append(worker)
+        return 3
+
+    async def _sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        await self.rest.pass_through()
+
+    def loads(self) -> list[tuple[int, int, int]]:
+        return [(load.id, load.models, load.bytes) for load in self.pool.loads()]
+
+
+@pytest.fixture
+def path(tmp_path: Any) -> str:
+    (tmp_path / "model.txt").write_text("contents")
+    return str(tmp_path)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def test_every_worker_is_up_after_the_start() -> None:
+    bench = Bench(3)
+    await bench.pool.start()
+    assert [worker.id for worker in bench.pool.workers] == [1, 2, 3]
+    assert bench.pool.size == 3
+    assert [event.worker for event in bench.seen if isinstance(event, WorkerStarted)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("gated", [1, 3])
+async def test_a_worker_that_cannot_start_leaves_none_behind(gated: int) -> None:
+    """Regression: one that came up after the failure of another stayed, and nobody closed it."""
+    bench = Bench(3)
+    bench.start_faults[2] = ConfigError("predictor.py, line 3: no load_model")
+    bench.start_gates[gated] = Gate()
+    bench.start_gates[gated].close()
+    with pytest.raises(ConfigError, match="line 3"):
+        await bench.pool.start()
+    bench.start_gates[gated].open()
+    await asyncio.sleep(0)
+    assert bench.pool.workers == ()
+    assert all(worker.is_closed for worker in bench.made)
+
+
+async def test_a_load_goes_where_most_room_is(path: str) -> None:
+    bench = Bench(2)
+    await bench.pool.start()
+    bench.script.weights.update(a=500, b=100, c=100)
+    for key in (A, B, C):
+        await bench.pool.load(key, path)
+    assert bench.loads() == [(1, 1, 500), (2, 2, 200)]
+
+
+async def test_what_is_expected_counts_until_it_is_measured(path: str) -> None:
+    bench = Bench(1)
+    await bench.pool.start()
+    bench.script.weights["a"] = 40
+    gate = bench.script.gate("a")
+    gate.close()
+    loading = asyncio.create_task(bench.pool.load(A, path, expected_bytes=1000))
+    await gate.arrived()
+    assert bench.loads() == [(1, 1, 1000)]
+    gate.open()
+    resident = await loading
+    assert bench.loads() == [(1, 1, 40)]
+    await bench.pool.unload(resident)
+    assert bench.loads() == [(1, 0, 0)]
+
+
+async def test_a_load_that_fails_or_is_cancelled_counts_no_more(path: str) -> None:
+    bench = Bench(1)
+    await bench.pool.start()
+    bench.script.load_faults["a"] = LoadFailedError("bad")
+    with pytest.raises(LoadFailedError):
+        await bench.pool.load(A, path, expected_bytes=10)
+    gate = bench.script.gate("b")
+    gate.close()
+    loading = asyncio.create_task(bench.pool.load(B, path, expected_bytes=10))
+    await gate.arrived()
+    loading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await loading
+    assert bench.loads() == [(1, 0, 0)]
+
+
+async def test_handles_are_never_given_out_twice(path: str) -> None:
+    bench = Bench(2)
+    await bench.pool.start()
+    residents = [await bench.pool.load(key, path) for key in (A, B, C)]
+    bench.made[0].die()
+    await until(lambda: len(bench.pool.workers) == 2)
+    residents.append(await bench.pool.load(A, path))
+    assert len({resident.handle for resident in residents}) == 4
+
+
+async def test_a_resident_answers_under_its_own_handle(path: str) -> None:
+    bench = Bench(1)
+    await bench.pool.start()
+    one, other = [await bench.pool.load(key, path) for key in (A, B)]
+    assert (await other.predict(PredictCall(0, "", b""))).body == b"b@1|contents"
+    assert (await one.predict(PredictCall(0, "", b""))).body == b"a@1|contents"
+
+
+async def test_a_dead_worker_is_replaced_under_its_number(path: str) -> None:
+    bench = Bench(2)
+    await bench.pool.start()
+    await bench.pool.load(A, path)
+    dead = bench.made[0]
+    dead.die("killed by signal 9")
+    assert bench.lost == [1]
+    assert [worker.id for worker in bench.pool.workers] == [2], "at once"
+    await until(lambda: len(bench.pool.workers) == 2)
+    assert [worker.id for worker in bench.pool.workers] == [1, 2]
+    assert bench.pool.workers[0] is not dead
+    assert dead.is_closed
+    died = [event for event in bench.seen if isinstance(event, WorkerDied)]
+    assert died == [WorkerDied(1, None, "killed by signal 9", 3)]
+    assert bench.loads() == [(1, 0, 0), (2, 0, 0)]
+    assert [status.restarts for status in bench.pool.statuses()] == [1, 0]
+
+
+async def test_loads_wait_for_a_worker_to_come_up(path: str) -> None:
+    bench = Bench(1)
+    await bench.pool.start()
+    bench.rest.close()
+    bench.made[0].die()
+    await bench.rest.arrived()
+    loading = asyncio.create_task(bench.pool.load(A, path))
+    await asyncio.sleep(0)
+    assert not loading.done()
+    bench.rest.open()
+    assert (await loading).worker is bench.made[1]
+
+
+async def test_a_load_that_no_worker_comes_up_for_is_not_the_model_s_fault(path: str) -> None:
+    bench = Bench(1)
+    await bench.pool.start()
+    bench.rest.close()
+    bench.made[0].die()
+    await bench.rest.arrived()
+    with pytest.raises(UnavailableError) as error:
+        await bench.pool.load(A, path, wait_s=0.01)
+    assert error.value.kind is ErrorKind.WORKER_DIED
+    assert not isinstance(error.value, WorkerDiedError)
+    await bench.pool.close()
+
+
+async def test_what_was_in_a_dead_worker_is_unloaded_without_a_word(path: str) -> None:
+    bench = Bench(1)
+    await bench.pool.start()
+    resident = await bench.pool.load(A, path)
+    bench.made[0].die()
+    await until(lambda: len(bench.pool.workers) == 1)
+    await bench.pool.load(B, path)
+    await bench.pool.unload(resident)
+    assert bench.loads() == [(1, 1, 100)], "nothing is taken off the worker that took its place"
+
+
+async def test_a_load_under_way_in_a_worker_that_dies(path: str) -> None:
+    bench = Bench(1)
+    await bench.pool.start()
+    gate = bench.script.gate("a")
+    gate.close()
+    loading = asyncio.create_task(bench.pool.load(A, path, expected_bytes=10))
+    await gate.arrived()
+    bench.made[0].die()
+    with pytest.raises(WorkerDiedError):
+        await loading
+    await until(lambda: len(bench.pool.workers) == 1)
+    assert bench.loads() == [(1, 0, 0)]
+
+
+async def test_a_worker_that_keeps_dying_is_replaced_ever_more_slowly() -> None:
+    bench = Bench(1)
+    await bench.pool.start()
+    for deaths in range(1, 5):
+        bench.made[-1].die()
+        await until(lambda deaths=deaths: len(bench.made) == deaths + 1 and len(bench.pool.workers) == 1)
+    assert bench.pauses == [0.0, 0.1, 0.2, 0.4]
+    bench.clock.advance(STEADY_S)
+    bench.made[-1].die()
+    await until(lambda: len(bench.pool.workers) == 1)
+    assert bench.pauses[-1] == 0.0, "after a steady life it starts at once"
+
+
+async def test_a_replacement_that_does_not_start_is_tried_again() -> None:
+    bench = Bench(1)
+    await bench.pool.start()
+    bench.start_faults[1] = WorkerDiedError("not ready within 60 s")
+    bench.made[0].die()
+    await until(lambda: len(bench.pool.workers) == 1)
+    assert len(bench.made) == 3
+    reasons = [event.reason for event in bench.seen if isinstance(event, WorkerDied)]
+    assert reasons == ["killed by the test", "did not start again: not ready within 60 s"]
+    assert all(worker.is_closed for worker in bench.made[:2])
+
+
+async def test_close_ends_workers_and_replacements() -> None:
+    bench = Bench(2)
+    await bench.pool.start()
+    bench.start_gates[1] = Gate()
+    bench.start_gates[1].close()
+    bench.made[0].die()
+    await bench.start_gates[1].arrived()
+    await bench.pool.close()
+    await bench.pool.close()
+    assert bench.pool.workers == ()
+    assert all(worker.is_closed for worker in bench.made)
+
+
+async def test_a_worker_that_dies_while_it_is_closed_is_not_replaced() -> None:
+    bench = Bench(1)
+    await bench.pool.start()
+    await bench.pool.close()
+    bench.made[0].die()
+    assert bench.lost == []
+    assert len(bench.made) == 1
+
+
+async def test_statuses_show_a_place_without_a_worker() -> None:
+    bench = Bench(2)
+    await bench.pool.start()
+    bench.rest.close()
+    bench.made[0].die()
+    assert [(it.id, it.alive) for it in bench.pool.statuses()] == [(1, False), (2, True)]
+    assert bench.pool.loads() == (WorkerLoad(2, 0, 0, 0),)
+    assert bench.pool.queued == 0
+    await bench.pool.close()
+
+
+def test_pauses_double_up_to_a_limit() -> None:
+    assert [restart_after_s(deaths) for deaths in (0, 1, 2, 3)] == [0.0, 0.0, 0.1, 0.2]
+    assert restart_after_s(1000) == 10.0
