@@ -24,14 +24,15 @@ class State(StrEnum):
     FAILED = "failed"
 
 
-# To UNLOADING from a fetch or a load: one that failed while what had been in memory before was still in use.
+# A version whose files were changed in place counts as LOADED while the old files serve, and as UNLOADING while those
+# leave. So a fetch or a load that fails may end in UNLOADING, and FAILED may follow that.
 TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
     State.ON_STORE: frozenset({State.FETCHING}),
     State.FETCHING: frozenset({State.LOADING, State.ON_DISK, State.ON_STORE, State.FAILED, State.UNLOADING}),
     State.ON_DISK: frozenset({State.LOADING, State.ON_STORE}),
     State.LOADING: frozenset({State.LOADED, State.ON_DISK, State.FAILED, State.FETCHING, State.UNLOADING}),
     State.LOADED: frozenset({State.UNLOADING}),
-    State.UNLOADING: frozenset({State.ON_DISK, State.ON_STORE, State.LOADING, State.FETCHING}),
+    State.UNLOADING: frozenset({State.ON_DISK, State.ON_STORE, State.LOADING, State.FETCHING, State.FAILED}),
     State.FAILED: frozenset({State.FETCHING, State.LOADING, State.ON_DISK, State.ON_STORE}),
 }
 

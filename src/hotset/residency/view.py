@@ -151,10 +151,7 @@ class View:
         first = Phase.LOADING if on_disk else Phase.FETCHING
         return Facts(
             in_memory=entry is not None,
-            leaving_memory=any(
-                it.key == version.key and it.value.version.fingerprint == version.fingerprint
-                for it in self._manager.memory.draining()
-            ),
+            leaving_memory=any(it.key == version.key for it in self._manager.memory.draining()),
             on_disk=on_disk,
             phase=Phase(flight.phase or first) if flight is not None else None,
             failed=failure is not None,
