@@ -82,6 +82,13 @@ class Bench:
             lease.release()
         return answer.body.decode()
 
+    async def infer(self, name: str, version: str | None = None) -> str:
+        """What a door does: the data plane's own retry included."""
+        answer = await self.replica.dataplane.infer(
+            parse_ref(name, version), protocol="test", codec="native", body=b""
+        )
+        return answer.encoded.body.decode()
+
     async def settled(self) -> None:
         """Return when no flight is in the air, nothing is being unloaded or deleted, and nothing is being saved.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from hotset.errors import LoadFailedError, UnavailableError, WorkerDiedError
+from hotset.errors import ErrorKind, LoadFailedError, UnavailableError, WorkerDiedError
 from hotset.payload import Encoded, Signature
 from hotset.store import ObjectChangedError, ObjectMeta
 from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall
@@ -133,6 +133,8 @@ class WorkerScript:
     unload_gate: Gate = field(default_factory=Gate)
     load_faults: dict[str, Exception] = field(default_factory=dict)
     weights: dict[str, int] = field(default_factory=dict)
+    short_of_memory: Counter[str] = field(default_factory=Counter)
+    """How many of the next predictions of a model run out of memory."""
     loads: Counter[str] = field(default_factory=Counter)
     live: dict[int, LoadSpec] = field(default_factory=dict)
     most_live: int = 0
@@ -207,6 +209,9 @@ class FakeWorker:
         await asyncio.sleep(0)
         self._check_alive()
         spec = self._script.live[call.handle]
+        if self._script.short_of_memory[spec.name] > 0:
+            self._script.short_of_memory[spec.name] -= 1
+            raise UnavailableError(f"no memory left: {spec.name}", kind=ErrorKind.OUT_OF_MEMORY)
         return Encoded(f"{spec.name}@{spec.version}|{contents}".encode())
 
     async def _unless_dead(self, gate: Gate) -> None:
