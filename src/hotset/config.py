@@ -151,6 +151,12 @@ class Settings(BaseModel):
         description="How many predictions each process runs at the same time.",
         json_schema_extra=_WORKERS,
     )
+    max_batch_size: Annotated[int, number(1)] = Field(
+        64,
+        description="How many waiting requests of one model are predicted at once, where the model takes rows or your code"
+        " has `predict_batch`. Nothing waits for a batch to fill. 1 turns it off.",
+        json_schema_extra=_WORKERS,
+    )
     max_queue: Annotated[int, number(1)] = Field(
         1024,
         description="How many requests may wait in this replica. Past it, the answer is 503 with `Retry-After`.",

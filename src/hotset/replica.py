@@ -351,10 +351,12 @@ def _make_worker(settings: Settings, number: int, on_death: DeathHandler) -> Wor
             on_death=on_death,
             threads=settings.threads_per_process,
             parallel_loads=settings.parallel_loads,
+            max_batch=settings.max_batch_size,
         )
     options = ProcessOptions(
         threads=settings.threads_per_process,
         parallel_loads=settings.parallel_loads,
+        max_batch=settings.max_batch_size,
         predictor=settings.predictor,
         predictor_config=settings.predictor_config,
         log_level=settings.log_level,

@@ -23,14 +23,21 @@ class Job(NamedTuple):
     call: PredictCall
 
 
-def unit_size(waiting: int, *, threads: int, pace_s: float) -> int:
+BATCH_S: Final = 0.02
+"""A batch takes about this long at most. Where a larger one costs less for each call, the pace falls and it grows."""
+
+
+def unit_size(waiting: int, *, threads: int, pace_s: float, batch: int = 1) -> int:
     """Return how many of a model's waiting calls one thread takes, one at least.
 
     No more than its share, so that the other threads are not idle; and no more than a quantum at the model's pace.
-    A model of unknown pace (0) may be slow, so its first call is taken alone.
+    A model of unknown pace (0) may be slow, so its first call is taken alone. Up to ``batch`` calls that are
+    predicted at once are taken at once.
     """
     if waiting <= 1:
         return waiting
+    if batch > 1 and pace_s > 0.0:
+        return min(waiting, batch, max(2, int(BATCH_S / pace_s)))
     share = math.ceil(waiting / threads)
     if pace_s <= 0.0:
         return 1
@@ -43,9 +50,17 @@ class Backlog:
     Not thread-safe. ``take`` and then ``done`` for every unit taken.
     """
 
-    def __init__(self, *, threads: int, pace_s: Callable[[int], float]) -> None:
+    def __init__(
+        self,
+        *,
+        threads: int,
+        pace_s: Callable[[int], float],
+        batch: Callable[[int], int] = lambda _handle: 1,
+    ) -> None:
+        """``pace_s`` says how long a call of a model takes, ``batch`` how many are predicted at once."""
         self._threads = threads
         self._pace_s = pace_s
+        self._batch = batch
         self._waiting: dict[int, deque[Job]] = {}
         self._running: dict[int, int] = {}
 
@@ -69,7 +84,12 @@ class Backlog:
         """
         handle = self._next_handle()
         queue = self._waiting.pop(handle)
-        size = unit_size(len(queue), threads=self._threads, pace_s=self._pace_s(handle))
+        waiting = len(queue)
+        size = waiting
+        if waiting > 1:
+            size = unit_size(
+                waiting, threads=self._threads, pace_s=self._pace_s(handle), batch=self._batch(handle)
+            )
         if size == len(queue):
             unit = list(queue)
         else:

@@ -11,18 +11,20 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
-from hotset.codecs.base import Codec
-from hotset.errors import ErrorKind, HotsetError, LoadFailedError, PredictFailedError, UnavailableError
+from hotset.errors import HotsetError, LoadFailedError, UnavailableError
 from hotset.payload import Encoded
-from hotset.runtimes.base import CallMeta, PayloadServable, Runtime, Servable, TensorServable
+from hotset.runtimes.base import Runtime, Servable
 from hotset.runtimes.gcpause import collector_pause
-from hotset.runtimes.reason import load_failure, reason_of
+from hotset.runtimes.reason import load_failure
 from hotset.workers.base import LoadReply, LoadSpec, PredictCall
 from hotset.workers.heap import HeapMeter, heap_in_use
+from hotset.workers.held import Held
 from hotset.workers.kit import Kit
+from hotset.workers.question import Outcome, Question, answer_together, guarded
 from hotset.workers.reclaim import Reclaimer, set_aside
 
 _logger: Final = logging.getLogger(__name__)
@@ -32,26 +34,6 @@ LEAST_WEIGHT: Final = 4096
 
 SMALL_WEIGHT: Final = 1 << 20
 """Bytes: below it, what measuring costs (up to a millisecond) is more than what it tells."""
-
-
-class Held:
-    """One loaded model and the predictions that use it now. Made and changed by the host alone, under its lock."""
-
-    __slots__ = ("idle", "name", "pace_s", "payload", "tensors", "users", "version", "weight")
-
-    def __init__(self, spec: LoadSpec, servable: Servable, weight: int) -> None:
-        self.name = spec.name
-        self.version = spec.version
-        self.weight = weight
-        takes_tensors = hasattr(servable, "infer")
-        self.tensors: TensorServable | None = cast("TensorServable", servable) if takes_tensors else None
-        self.payload: PayloadServable | None = None if takes_tensors else cast("PayloadServable", servable)
-        self.users = 0
-        self.pace_s = 0.0
-        self.idle: Callable[[Held], None] | None = None
-
-    def __str__(self) -> str:
-        return f"{self.name}@{self.version}"
 
 
 class Host:
@@ -67,10 +49,13 @@ class Host:
         *,
         meter: HeapMeter | None = None,
         reclaimer: Reclaimer | None = None,
+        max_batch: int = 1,
     ) -> None:
+        """``max_batch`` calls (and rows) at most are predicted at once; 1 turns batching off."""
         self._kit = kit
         self._meter = meter or HeapMeter()
         self._reclaimer = reclaimer or Reclaimer()
+        self._max_batch = max_batch
         self._lock = threading.Lock()
         self._held: dict[int, Held] = {}
 
@@ -136,6 +121,11 @@ class Host:
             set_aside()
         return servable
 
+    def batch(self, handle: int) -> int:
+        """Return how many calls of this model may be predicted at once."""
+        held = self._held.get(handle)
+        return self._max_batch if held is not None and held.batches else 1
+
     def predict(self, call: PredictCall) -> Encoded:
         """Decode, predict, encode.
 
@@ -144,20 +134,30 @@ class Host:
             PredictFailedError: the model's code raised; the traceback is in the log.
             UnavailableError: no such handle, or out of memory.
         """
-        held = self._enter(call.handle)
+        outcome = self.predict_all([call])[0]
+        if isinstance(outcome, HotsetError):
+            raise outcome
+        return outcome
+
+    def predict_all(self, calls: Sequence[PredictCall]) -> list[Outcome]:
+        """Answer calls of one model, in order; as few predictions as can be, and each call's fault is its own."""
         try:
-            return _answer(held, call, self._kit.codecs(call.codec))
-        except HotsetError:
-            raise
-        except MemoryError as error:
-            raise UnavailableError(
-                f"out of memory while {held} predicted", kind=ErrorKind.OUT_OF_MEMORY
-            ) from error
-        except (Exception, SystemExit) as error:
-            _logger.exception("predict of %s raised", held)
-            raise PredictFailedError(reason_of(error)) from error
+            held = self._enter(calls[0].handle)
+        except UnavailableError as error:
+            return [error] * len(calls)
+        try:
+            if len(calls) > 1 and held.batches and self._max_batch > 1:
+                return self._together(held, calls)
+            return [guarded(held, partial(self._alone, held, call)) for call in calls]
         finally:
             self._leave(held)
+
+    def _alone(self, held: Held, call: PredictCall) -> Encoded:
+        return Question(held, call, self._kit.codecs(call.codec)).answer()
+
+    def _together(self, held: Held, calls: Sequence[PredictCall]) -> list[Outcome]:
+        questions = [Question(held, call, self._kit.codecs(call.codec)) for call in calls]
+        return answer_together(held, questions, most_rows=self._max_batch)
 
     def _enter(self, handle: int) -> Held:
         with self._lock:
@@ -212,18 +212,6 @@ class Host:
     def reclaim(self, *, quiet: bool) -> None:
         """Collect cycles and give free memory back to the system, as far as that is worth its cost now."""
         self._reclaimer.reclaim(quiet=quiet)
-
-
-def _answer(held: Held, call: PredictCall, codec: Codec) -> Encoded:
-    meta = CallMeta(held.name, held.version, call.content_type, call.query_string, call.headers)
-    tensors = held.tensors
-    if tensors is not None:
-        request = codec.decode_tensors(call.body, meta, tensors.signature)
-        return codec.encode_tensors(tensors.infer(request), request, meta)
-    if held.payload is None:
-        raise UnavailableError(f"{held} was unloaded before this call")
-    payload, source = codec.decode_payload(call.body, meta)
-    return codec.encode_result(held.payload.predict(payload, meta), source, meta)
 
 
 def files_below(path: Path) -> list[str]:

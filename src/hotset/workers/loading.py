@@ -17,7 +17,8 @@ from typing import Final, TypeAlias
 from hotset.errors import HotsetError, WorkerDiedError
 from hotset.runtimes.reason import load_failure
 from hotset.workers.base import LoadReply, LoadSpec
-from hotset.workers.host import Held, Host
+from hotset.workers.held import Held
+from hotset.workers.host import Host
 from hotset.workers.reclaim import QUIET_S
 
 _logger: Final = logging.getLogger(__name__)

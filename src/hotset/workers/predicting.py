@@ -12,20 +12,18 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol
 
 from hotset.errors import ErrorKind, HotsetError, UnavailableError
-from hotset.payload import Encoded
 from hotset.runtimes.reason import reason_of
 from hotset.workers.backlog import Backlog, Job
 from hotset.workers.host import Host
+from hotset.workers.question import Outcome
 
 _logger: Final = logging.getLogger(__name__)
 
 HOLD_S: Final = 0.001
 """An answer waits no longer than about this for others to be sent with it: each sending wakes the gateway up."""
-
-Outcome: TypeAlias = Encoded | HotsetError
 
 
 class Answered(NamedTuple):
@@ -70,7 +68,7 @@ class PredictThreads:
         self._on_crash = on_crash
         self._now = now
         self._lock = threading.Lock()
-        self._backlog = Backlog(threads=threads, pace_s=host.pace_s)
+        self._backlog = Backlog(threads=threads, pace_s=host.pace_s, batch=host.batch)
         self._threads = [
             threading.Thread(target=self._run, name=f"hotset-predict-{number}", daemon=True)
             for number in range(threads)
@@ -121,6 +119,24 @@ class PredictThreads:
                     return backlog.take()
 
     def _work(self, unit: list[Job], answers: list[Answered]) -> None:
+        if len(unit) > 1 and self._host.batch(unit[0].call.handle) > 1:
+            self._work_at_once(unit, answers)
+        else:
+            self._work_one_by_one(unit, answers)
+
+    def _work_at_once(self, unit: list[Job], answers: list[Answered]) -> None:
+        """One prediction for all of the unit; what was answered before does not wait for it."""
+        self._flush(answers)
+        started = self._now()
+        late = [job for job in unit if job.call.deadline_s <= started]
+        answers.extend(Answered(job.number, _too_late()) for job in late)
+        jobs = [job for job in unit if job.call.deadline_s > started] if late else unit
+        if jobs:
+            outcomes = self._outcomes(jobs)
+            answers.extend(Answered(job.number, it) for job, it in zip(jobs, outcomes, strict=True))
+            self._host.note_pace(jobs[0].call.handle, (self._now() - started) / len(jobs))
+
+    def _work_one_by_one(self, unit: list[Job], answers: list[Answered]) -> None:
         host = self._host
         handle = unit[0].call.handle
         pace = host.pace_s(handle)
@@ -131,26 +147,24 @@ class PredictThreads:
                 self._flush(answers)
             if not answers:
                 oldest = started
-            answers.append(Answered(job.number, self._outcome(job, started)))
+            outcome = _too_late() if job.call.deadline_s <= started else self._outcomes([job])[0]
+            answers.append(Answered(job.number, outcome))
             ended = self._now()
             host.note_pace(handle, ended - started)
             started = ended
 
-    def _outcome(self, job: Job, now: float) -> Outcome:
-        call = job.call
-        if call.deadline_s <= now:
-            return UnavailableError(
-                "the request's deadline passed while it was queued", kind=ErrorKind.DEADLINE
-            )
+    def _outcomes(self, jobs: list[Job]) -> list[Outcome]:
         try:
-            return self._host.predict(call)
-        except HotsetError as error:
-            return error
+            return self._host.predict_all([job.call for job in jobs])
         except Exception as error:
             _logger.exception("a fault of hotset itself")
-            return HotsetError(reason_of(error))
+            return [HotsetError(reason_of(error))] * len(jobs)
 
     def _flush(self, answers: list[Answered]) -> None:
         if answers:
             self._mailbox.send(answers)
             answers.clear()
+
+
+def _too_late() -> HotsetError:
+    return UnavailableError("the request's deadline passed while it was queued", kind=ErrorKind.DEADLINE)

@@ -45,6 +45,7 @@ class ProcessOptions:
 
     threads: int = 1
     parallel_loads: int = 2
+    max_batch: int = 64
     predictor: str | None = None
     predictor_config: Mapping[str, Any] = field(default_factory=dict)
     kit: str = STANDARD_KIT
@@ -180,6 +181,7 @@ class ProcessWorker:
             config=dict(options.predictor_config),
             threads=options.threads,
             parallel_loads=options.parallel_loads,
+            max_batch=options.max_batch,
             log_level=options.log_level,
             log_format=options.log_format,
         )

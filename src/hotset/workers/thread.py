@@ -70,6 +70,7 @@ class ThreadWorker:
         on_death: DeathHandler,
         threads: int = 1,
         parallel_loads: int = 2,
+        max_batch: int = 64,
         close_timeout_s: float = 5.0,
         max_queued: int = 10_000,
     ) -> None:
@@ -79,6 +80,7 @@ class ThreadWorker:
         self._on_death = on_death
         self._threads = threads
         self._parallel_loads = parallel_loads
+        self._max_batch = max_batch
         self._close_timeout_s = close_timeout_s
         self._max_queued = max_queued
         self._numbers = itertools.count(1)
@@ -104,7 +106,7 @@ class ThreadWorker:
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        host = Host(await asyncio.to_thread(self._built_kit))
+        host = Host(await asyncio.to_thread(self._built_kit), max_batch=self._max_batch)
         self._mailbox = QueueMailbox(self._on_answers)
         self._loading = LoadThreads(host, parallel_loads=self._parallel_loads)
         self._predicting = PredictThreads(

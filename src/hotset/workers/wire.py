@@ -65,6 +65,7 @@ class Configure(msgspec.Struct, array_like=True, frozen=True, tag="configure"):
     config: dict[str, Any]
     threads: int
     parallel_loads: int
+    max_batch: int
     log_level: str
     log_format: LogFormat
 

@@ -1,0 +1,45 @@
+"""One loaded model in a host, with what is known of it: who uses it, how fast it is, whether it can be batched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from hotset.runtimes.base import PayloadServable, Servable, TensorServable
+from hotset.workers.base import LoadSpec
+from hotset.workers.batching import can_batch
+
+
+class Held:
+    """One loaded model and the predictions that use it now. Made by the host; ``users`` and ``idle`` are its own, under its lock."""
+
+    __slots__ = (
+        "batches",
+        "idle",
+        "name",
+        "pace_s",
+        "payload",
+        "tensors",
+        "users",
+        "version",
+        "was_compared",
+        "weight",
+    )
+
+    def __init__(self, spec: LoadSpec, servable: Servable, weight: int) -> None:
+        self.name = spec.name
+        self.version = spec.version
+        self.weight = weight
+        takes_tensors = hasattr(servable, "infer")
+        self.tensors: TensorServable | None = cast("TensorServable", servable) if takes_tensors else None
+        self.payload: PayloadServable | None = None if takes_tensors else cast("PayloadServable", servable)
+        self.batches = (
+            can_batch(servable.signature) if takes_tensors else bool(getattr(servable, "batches", False))
+        )
+        self.was_compared = not takes_tensors  # the user's own ``predict_batch`` needs no proof
+        self.users = 0
+        self.pace_s = 0.0
+        self.idle: Callable[[Held], None] | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.version}"

@@ -1,0 +1,172 @@
+"""A call on its way through a host: decode, predict, encode; alone, or together with others of its model.
+
+Together is an attempt: whatever goes wrong with it, each call is then asked alone, so that its failure is its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias, cast
+
+from hotset.codecs.base import Codec
+from hotset.errors import ErrorKind, HotsetError, PredictFailedError, UnavailableError
+from hotset.payload import Encoded, InferRequest
+from hotset.runtimes.base import CallMeta
+from hotset.runtimes.reason import reason_of
+from hotset.workers.base import PredictCall
+from hotset.workers.batching import alike, joined, parted, rows_of, same
+from hotset.workers.held import Held
+
+_logger: Final = logging.getLogger(__name__)
+
+Outcome: TypeAlias = Encoded | HotsetError
+
+_NOTHING: Final = Encoded(b"")
+
+
+class Question:
+    """One call on its way: decoded, predicted (alone, or with others), encoded. Each step at most once, in order."""
+
+    __slots__ = ("_call", "_codec", "_held", "_meta", "_result", "_source", "is_decoded", "is_predicted")
+
+    def __init__(self, held: Held, call: PredictCall, codec: Codec) -> None:
+        self._held = held
+        self._call = call
+        self._codec = codec
+        self._meta = CallMeta(held.name, held.version, call.content_type, call.query_string, call.headers)
+        self._source: Any = None
+        self._result: Any = None
+        self.is_decoded = False
+        self.is_predicted = False
+
+    @property
+    def tensors(self) -> InferRequest:
+        return cast("InferRequest", self._source)
+
+    @property
+    def payload(self) -> Any:
+        return self._source[0]
+
+    def decode(self) -> None:
+        if self.is_decoded:
+            return
+        held, call = self._held, self._call
+        if held.tensors is not None:
+            self._source = self._codec.decode_tensors(call.body, self._meta, held.tensors.signature)
+        elif held.payload is not None:
+            self._source = self._codec.decode_payload(call.body, self._meta)
+        else:
+            raise UnavailableError(f"{held} was unloaded before this call")
+        self.is_decoded = True
+
+    def take_result(self, result: Any) -> None:
+        self._result = result
+        self.is_predicted = True
+
+    def forget_result(self) -> None:
+        self._result = None
+        self.is_predicted = False
+
+    def predict(self) -> Any:
+        if not self.is_predicted:
+            if self._held.tensors is not None:
+                self.take_result(self._held.tensors.infer(self.tensors))
+            elif self._held.payload is not None:
+                self.take_result(self._held.payload.predict(self.payload, self._meta))
+        return self._result
+
+    def encode(self) -> Encoded:
+        if self._held.tensors is not None:
+            return self._codec.encode_tensors(self._result, self.tensors, self._meta)
+        return self._codec.encode_result(self._result, self._source[1], self._meta)
+
+    def answer(self) -> Encoded:
+        self.decode()
+        self.predict()
+        return self.encode()
+
+
+def _tensors_at_once(held: Held, questions: Sequence[Question]) -> bool:
+    assert held.tensors is not None
+    requests = [question.tensors for question in questions]
+    rows = [rows_of(request) or 0 for request in requests]
+    results = parted(held.tensors.infer(joined(requests)), rows)
+    if results is None:
+        held.batches = False
+        return False
+    if not held.was_compared:
+        singles = [question.predict() for question in questions]
+        held.batches = all(map(same, results, singles))
+        held.was_compared = True
+        return True  # with the results of the single predictions
+    for question, result in zip(questions, results, strict=True):
+        question.take_result(result)
+    return True
+
+
+def _payloads_at_once(held: Held, questions: Sequence[Question]) -> bool:
+    predict_batch = cast("Any", held.payload).predict_batch
+    for question, result in zip(
+        questions, predict_batch([question.payload for question in questions]), strict=True
+    ):
+        question.take_result(result)
+    return True
+
+
+def _failure(held: Held, step: Callable[[], None]) -> HotsetError | None:
+    """Run a step that gives nothing; return its failure, if it has one."""
+
+    def run() -> Encoded:
+        step()
+        return _NOTHING
+
+    outcome = guarded(held, run)
+    return outcome if isinstance(outcome, HotsetError) else None
+
+
+def guarded(held: Held, work: Callable[[], Encoded]) -> Outcome:
+    """Return what ``work`` returns, or its failure as one of ours."""
+    try:
+        return work()
+    except HotsetError as error:
+        return error
+    except MemoryError:
+        return UnavailableError(f"out of memory while {held} predicted", kind=ErrorKind.OUT_OF_MEMORY)
+    except (Exception, SystemExit) as error:
+        _logger.exception("predict of %s raised", held)
+        return PredictFailedError(reason_of(error))
+
+
+def answer_together(held: Held, questions: Sequence[Question], *, most_rows: int) -> list[Outcome]:
+    """Answer all, in order, with as few predictions as can be."""
+    outcomes: list[Outcome | None] = [_failure(held, question.decode) for question in questions]
+    good = [index for index, outcome in enumerate(outcomes) if outcome is None]
+    for group in _groups(held, [questions[index] for index in good], most_rows=most_rows):
+        indexes = [good[position] for position in group]
+        members = [questions[index] for index in indexes]
+        for index, outcome in zip(indexes, _answer_group(held, members), strict=True):
+            outcomes[index] = outcome
+    return [outcome for outcome in outcomes if outcome is not None]
+
+
+def _groups(held: Held, questions: Sequence[Question], *, most_rows: int) -> list[list[int]]:
+    if held.tensors is None:
+        return [list(range(len(questions)))] if questions else []
+    return alike([question.tensors for question in questions], most_rows=most_rows)
+
+
+def _answer_group(held: Held, questions: Sequence[Question]) -> list[Outcome]:
+    if len(questions) > 1 and held.batches and _predict_at_once(held, questions):
+        return [guarded(held, question.encode) for question in questions]
+    return [guarded(held, question.answer) for question in questions]
+
+
+def _predict_at_once(held: Held, questions: Sequence[Question]) -> bool:
+    """Whether all have their result from one prediction; if not, each is to be asked alone."""
+    try:
+        return (_payloads_at_once if held.tensors is None else _tensors_at_once)(held, questions)
+    except Exception:  # noqa: BLE001 - whose fault it is shows when each is predicted alone
+        for question in questions:
+            question.forget_result()
+        return False
