@@ -89,7 +89,7 @@ class Replica:
         self._hot_path = directory / "hot.json"
         self.disk: Final = DiskTier(
             directory,
-            _disk_capacity(settings, directory),
+            _disk_capacity(settings),
             clock=self.clock,
             on_evicted=self._disk_evicted,
             room_timeout_s=settings.request_timeout,
@@ -156,6 +156,9 @@ class Replica:
         """
         try:
             report = await self.disk.recover()
+            if self.settings.disk_model_cache_size is None:
+                limit_bytes = default_disk_bytes(Path(self.settings.disk_path), self.disk.usage.bytes)
+                self.disk.limit(Capacity(bytes=limit_bytes))
             self.events.publish(Recovered(report.adopted, report.removed, report.bytes))
             await self.pool.start()
             await self.sync.restore()
@@ -322,12 +325,9 @@ def _memory_capacity(settings: Settings) -> Capacity:
     return Capacity(models=size.models, bytes=size.bytes)
 
 
-def _disk_capacity(settings: Settings, directory: Path) -> Capacity:
-    size = settings.disk_model_cache_size
-    if size is None:
-        objects = directory / "objects"
-        used = sum(file.stat().st_size for file in objects.rglob("*") if file.is_file())
-        size = CacheSize(bytes=default_disk_bytes(directory, used))
+def _disk_capacity(settings: Settings) -> Capacity:
+    """Unbounded where the settings leave it open: that is decided once it is known what is there already."""
+    size = settings.disk_model_cache_size or CacheSize()
     return Capacity(models=size.models, bytes=size.bytes)
 
 

@@ -191,6 +191,11 @@ class DiskTier(Shelf):
         if entry.value.record is record:
             self._dirty.discard(fingerprint)
 
+    def limit(self, capacity: Capacity) -> None:
+        """Set another capacity; what is beyond it is evicted, the least recently used first."""
+        self._ledger.capacity = capacity
+        self._pump_soon()
+
     async def free_bytes(self) -> int:
         """Return what the file system has left, whatever the capacity says."""
         return await self._files.in_thread(self._directory.free_bytes)

@@ -342,3 +342,13 @@ async def test_statistics_tell_the_oldest_use(tmp_path: Path) -> None:
         statistics = opened.tier.statistics()
         assert statistics.oldest_used_s is None
         assert (statistics.ledger.entries, statistics.undeleted) == (1, 0)
+
+
+async def test_a_lower_limit_evicts_the_least_recently_used(tmp_path: Path) -> None:
+    async with Opened(tmp_path) as opened:
+        for number in range(4):
+            opened.clock.now_s += 1
+            await put(opened.tier, number)
+        opened.tier.limit(Capacity(models=2))
+        await opened.tier.settled()
+        assert [record.key for record in opened.tier.records()] == [key(2), key(3)]
