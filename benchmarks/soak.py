@@ -1,0 +1,227 @@
+"""Random traffic while everything happens to a real server; every answer is checked. Ends with 1 if a promise was broken.
+
+``make soak MINUTES=n`` calls it. Ends by itself, and ends its server. New versions, deletions, files changed in place, killed
+children, a store that is away, explicit loads and unloads: what is done is ``BAG``, shuffled anew again and again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+from rich.console import Console
+from soak_models import PREDICTOR, Models
+from soak_verdict import AFTERMATH_S, SHOWN, Growth, Question, Verdict
+from subjects import LOCALHOST, READY, Server, hotset
+
+from hotset.demo.connection import Answer, Connection
+
+MODELS: Final = 60
+IN_MEMORY: Final = 10
+ON_DISK: Final = 25
+CONNECTIONS: Final = 6
+BY_NUMBER: Final = 0.3
+PAUSE_S: Final = 0.4
+AWAY_S: Final = 1.5
+LOOK_S: Final = 0.2
+AGREE_S: Final = 60.0
+BAG: Final = (
+    *("new version",) * 4,
+    *("version deleted",) * 4,
+    *("changed in place",) * 3,
+    *("explicit load", "explicit unload") * 3,
+    "model deleted, another added",
+    "child killed",
+    "store away",
+)
+SETTINGS: Final = {
+    "model-cache-size": str(IN_MEMORY),
+    "disk-model-cache-size": str(ON_DISK),
+    "sync-interval": "500ms",
+    "processes-per-replica": "2",
+    "threads-per-process": "2",
+    "load-failure-backoff": "1s",
+    "log-level": "error",
+}
+
+
+class Soak:
+    """One run against one server. Legal order: ``run``, once, then read ``verdict``, ``actions`` and ``growth``."""
+
+    def __init__(self, server: Server, models: Models, draw: random.Random) -> None:
+        self.verdict = Verdict(models)
+        self.actions: Counter[str] = Counter(dict.fromkeys(BAG, 0))
+        self.growth = Growth()
+        self._server = server
+        self._models = models
+        self._draw = draw
+        self._end_s = 0.0
+
+    async def run(self, seconds: float) -> None:
+        """Do everything at once for so long; then, in peace, see that every model answers with what is there."""
+        self._end_s = time.monotonic() + seconds
+        async with asyncio.TaskGroup() as group:
+            for _ in range(CONNECTIONS):
+                group.create_task(self._traffic())
+            group.create_task(self._actions())
+            group.create_task(self._looks())
+        await self._agrees()
+
+    @property
+    def _goes_on(self) -> bool:
+        return time.monotonic() < self._end_s
+
+    async def _traffic(self) -> None:
+        connection, last = Connection(LOCALHOST, self._server.port), dict[str, tuple[int, int]]()
+        while self._goes_on:
+            asked = self._question()
+            answer = await self._ask(connection, "predict", asked)
+            if answer is not None:
+                self.verdict.prediction(asked, answer, last)
+            await asyncio.sleep(0.002)  # the machine may have other work
+        connection.close()
+
+    def _question(self) -> Question:
+        name = self._models.pick()
+        assert name is not None
+        known = [it for it in self._models.now[name] if (name, it) in self.verdict.answered]
+        by_number = known and self._draw.random() < BY_NUMBER
+        return Question(name, self._draw.choice(known) if by_number else None)
+
+    async def _ask(self, connection: Connection, verb: str, asked: Question) -> Answer | None:
+        version = "" if asked.number is None else f"/versions/{asked.number}"
+        try:
+            return await connection.ask("POST", f"/models/{asked.name}{version}/{verb}", b"{}")
+        except OSError as error:
+            self.verdict.fail(f"{verb} {asked.name}{version}: {error!r}")
+            return None
+
+    async def _actions(self) -> None:
+        connection = Connection(LOCALHOST, self._server.port)
+        for action in self._drawn():
+            await asyncio.sleep(self._draw.uniform(0.5, 1.5) * PAUSE_S)
+            if not self._goes_on:
+                break
+            self.actions[action] += await self._act(action, connection)
+        connection.close()
+
+    def _drawn(self) -> Iterator[str]:
+        for _ in itertools.count():
+            yield from self._draw.sample(BAG, len(BAG))
+
+    async def _act(self, action: str, connection: Connection) -> bool:
+        """Do it, and return whether there was anything to do it to."""
+        models = self._models
+        name = models.pick(least_versions=2 if action == "version deleted" else 1)
+        if name is None:
+            return False
+        match action:
+            case "new version":
+                models.add_version(name)
+            case "version deleted":
+                models.delete_version(name)
+            case "changed in place":
+                models.change(name)
+            case "explicit load" | "explicit unload":
+                asked = self._question()
+                answer = await self._ask(connection, action.removeprefix("explicit "), asked)
+                if answer is not None and answer.status != 200:
+                    self.verdict.refusal(asked, answer)
+            case "child killed":
+                return await self._kill(connection)
+            case "store away":
+                self.verdict.away_until_s = float("inf")
+                models.go_away()
+                await asyncio.sleep(AWAY_S)
+                models.come_back()
+                self.verdict.away_until_s = time.monotonic() + AFTERMATH_S
+            case _:
+                models.delete_model(name)
+                models.add_model()
+        return True
+
+    async def _kill(self, connection: Connection) -> bool:
+        pids = {it["pid"] for it in (await self._status(connection))["workers"] if it["alive"]}
+        ours = {it.pid for it in psutil.Process(self._server.pid).children(recursive=True)}
+        if not pids & ours:
+            return False
+        self.verdict.killed_until_s = time.monotonic() + AFTERMATH_S
+        os.kill(self._draw.choice(sorted(pids & ours)), signal.SIGKILL)
+        return True
+
+    async def _status(self, connection: Connection) -> Any:
+        return (await connection.ask("GET", "/status")).json()["server"]
+
+    async def _looks(self) -> None:
+        connection = Connection(LOCALHOST, self._server.port)
+        while self._goes_on:
+            status = await self._status(connection)
+            self.verdict.counts["looks at the tiers"] += 1
+            for tier in status["tiers"]:
+                if tier["models"] > tier["capacity_models"]:
+                    self.verdict.broken.append(f"a tier above its capacity: {tier}")
+            self.growth.look("gateway", self._server.pid)
+            for worker in status["workers"]:
+                if worker["alive"]:
+                    self.growth.look("child", worker["pid"])
+            await asyncio.sleep(LOOK_S)
+        connection.close()
+
+    async def _agrees(self) -> None:
+        connection, end_s = Connection(LOCALHOST, self._server.port), time.monotonic() + AGREE_S
+        want = {name: max(versions.items()) for name, versions in self._models.now.items()}
+        last: dict[str, tuple[int, int]] = {}
+        while want and time.monotonic() < end_s:
+            for name, version in [*want.items()]:
+                asked = Question(name)
+                answer = await self._ask(connection, "predict", asked)
+                if answer is not None:
+                    self.verdict.prediction(asked, answer, last)
+                if last.get(name) == version:
+                    del want[name]
+            await asyncio.sleep(LOOK_S)
+        connection.close()
+        for name, version in want.items():
+            what = f"{AGREE_S:g} s after the last change {name} answers {last.get(name)}, not {version}"
+            self.verdict.broken.append(what)
+
+
+def soak(seconds: float, *, seed: int, console: Console) -> bool:
+    """Run it in a new directory, print the tables, and return whether every promise was kept."""
+    draw = random.Random(seed)
+    with tempfile.TemporaryDirectory(prefix="hotset-soak-") as directory:
+        models = Models(Path(directory, "store", "models"), draw, count=MODELS)
+        predictor = Path(directory, "predictor.py")
+        predictor.write_text(PREDICTOR)
+        settings = SETTINGS | {"predictor": str(predictor)}
+        with hotset(models.root, Path(directory, "server"), READY, settings=settings) as server:
+            run = Soak(server, models, draw)
+            asyncio.run(asyncio.wait_for(run.run(seconds), seconds + 3 * AGREE_S))
+    for table in (*run.verdict.tables(run.actions), run.growth.table()):
+        console.print(table)
+    for sentence in run.verdict.broken[:SHOWN]:
+        console.print(sentence, markup=False, highlight=False)
+    kept = not run.verdict.broken
+    console.print("Every promise was kept." if kept else f"Promises broken: {len(run.verdict.broken)}.")
+    return kept
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10.0, help="may be a fraction")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
+    given = parser.parse_args()
+    print(f"{given.minutes:g} minutes, seed {given.seed}", flush=True)
+    sys.exit(not soak(given.minutes * 60, seed=given.seed, console=Console()))
