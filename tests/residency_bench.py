@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import leaks
 from hotset.config import load_settings
 from hotset.events import Event, EventBus
 from hotset.keys import ModelRef, parse_ref
@@ -47,6 +48,7 @@ class Bench:
             make_worker=self._make_worker,
         )
         self.manager = self.replica.manager
+        leaks.managers.add(self.manager)
         self.memory = self.replica.memory
         self.disk = self.replica.disk
 
