@@ -240,6 +240,7 @@ class Manager:
         if is_offered and not isinstance(error, UnavailableError):  # what passes by itself is not its fault
             failure = self.failures.note(version.key, version.fingerprint, error, now_s)
             retry_in_s = failure.retry_at_s - now_s
+            error.retry_after_s = retry_in_s  # for those who wait for this load, as for those who ask later
         self._events.publish(LoadFailed(version.key, error.kind, str(error), retry_in_s, now_s - began_s))
 
     def _forget_words(self, key: ModelKey) -> None:

@@ -144,6 +144,17 @@ async def test_a_failed_load_is_remembered_with_backoff_and_retried(tmp_path):
         assert len(it.manager.failures) == 0
 
 
+async def test_who_waited_for_a_failed_load_was_not_told_when_to_ask_again(tmp_path):
+    store = FakeStore()
+    versions(store, {"paris": [1]})
+    async with bench(tmp_path, store, load_failure_backoff="5s") as it:
+        it.script.load_faults["paris"] = LoadFailedError("corrupt")
+        for _ in ("the one that waited", "the next one"):
+            with pytest.raises(LoadFailedError) as error:
+                await it.ask("paris")
+            assert error.value.retry_after_s == pytest.approx(5.0, abs=0.01)
+
+
 async def test_new_files_are_tried_at_once_after_a_failure(tmp_path):
     store = FakeStore()
     versions(store, {"paris": [1]})
