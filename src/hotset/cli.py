@@ -303,6 +303,8 @@ def check(
 ) -> None:
     """Say what is wrong with the settings in a file and in the environment; start nothing."""
     settings = load_settings(file, os.environ, {})
+    if settings.predictor is not None:
+        _check_predictor(settings.predictor)
     if store:
         _check_store(settings)
     values = _shown(settings)
@@ -314,6 +316,13 @@ def check(
     }
     typer.echo(f"{'the environment' if file is None else file}: good")
     _tables().print(settings_table(changed))
+
+
+def _check_predictor(path: str) -> None:
+    # Late, as in `serve`.
+    from hotset.runtimes.predictor_source import check_predictor
+
+    check_predictor(Path(path))
 
 
 def _check_store(settings: Settings) -> None:

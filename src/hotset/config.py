@@ -130,6 +130,12 @@ class Settings(BaseModel):
         description="How many models are loaded into memory at the same time.",
         json_schema_extra=_LOADING,
     )
+    load_timeout: Annotated[float, duration()] = Field(
+        300.0,
+        description="How long one load or unload may take. Past it, it counts as failed, and the child process that hangs in"
+        " it is replaced.",
+        json_schema_extra=_LOADING,
+    )
     load_failure_backoff: Annotated[float, duration()] = Field(
         5.0,
         description="How long a model that could not be loaded is not tried again. It doubles with each failure.",

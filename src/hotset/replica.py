@@ -20,7 +20,7 @@ from hotset.catalog import Catalog, ListingReader, ModelEntry, explain_misfit, s
 from hotset.clock import Clock, SystemClock
 from hotset.config import Settings
 from hotset.config_values import CacheSize
-from hotset.errors import InvalidInputError, LoadFailedError
+from hotset.errors import ConfigError, InvalidInputError, LoadFailedError
 from hotset.events import Cause, EventBus, Evicted, Recovered, Synced, TierName
 from hotset.keys import parse_name
 from hotset.metrics import Metrics, Statistics
@@ -85,7 +85,7 @@ class Replica:
         self.events.subscribe(self.metrics.on_event)
         self.events.subscribe(self._after_sync)
         directory = Path(settings.disk_path)
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_directory(directory)
         self._hot_path = directory / "hot.json"
         self.disk: Final = DiskTier(
             directory,
@@ -100,6 +100,7 @@ class Replica:
             count=max(1, settings.processes_per_replica),
             clock=self.clock,
             events=self.events,
+            hang_s=settings.load_timeout,
         )
         self.manager: Final = self._make_manager()
         self.sync: Final = SyncLoop(
@@ -236,7 +237,13 @@ class Replica:
             return
         if self._saving is None or self._saving.done():
             self._saving = self._spawn(self._save(), "save")
-        if not event.models and not self._told_of_misfit:
+        if event.unsettled and not event.models:
+            logger.info(
+                "%d versions found; they are offered once their files have not changed for %g s (settle_time)",
+                event.unsettled,
+                self.settings.settle_time,
+            )
+        elif not event.models and not self._told_of_misfit:
             self._told_of_misfit = True
             trees = explain_misfit(self.layout, self.manager.snapshot.rejects)
             logger.warning("no models in %s yet\n%s", self.store.url, trees)
@@ -323,6 +330,15 @@ class Replica:
 def _memory_capacity(settings: Settings) -> Capacity:
     size = settings.model_cache_size or CacheSize(bytes=default_memory_bytes(memory_limit_bytes()))
     return Capacity(models=size.models, bytes=size.bytes)
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(
+            f"disk_path: cannot make the directory {path}: {error.strerror}; choose one that can be written"
+        ) from error
 
 
 def _disk_capacity(settings: Settings) -> Capacity:

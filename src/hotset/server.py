@@ -68,7 +68,6 @@ async def _serve(settings: Settings, listening: socket.socket, on_listening: Cal
     events = EventBus()
     events.subscribe(logs.log_event)
     replica = Replica(settings, events=events)
-    await replica.start()
     listener = _Listener(
         uvicorn.Config(
             replica.app,
@@ -95,6 +94,7 @@ async def _serve(settings: Settings, listening: socket.socket, on_listening: Cal
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
+    await replica.start()  # a signal meanwhile ends it right after
     url = "http://{}:{}".format(*listening.getsockname()[:2])
     logger.info("serving %s on %s", replica.store.url, url)
     on_listening(url)
@@ -115,6 +115,6 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
             listening.bind((host, port))
         except OSError as error:
             raise ConfigError(
-                f"cannot listen on {host}:{port}: {error.strerror}; choose another port"
+                f"cannot listen on {host}:{port}: {error.strerror}; choose another host or port"
             ) from error
         yield listening

@@ -190,6 +190,9 @@ class FakeWorker:
     def predict(self, call: PredictCall) -> Awaitable[Encoded]:
         return self._answer(call)
 
+    def give_up(self, reason: str) -> None:
+        self.die(reason)
+
     async def close(self) -> None:
         self._forget()
 

@@ -192,7 +192,10 @@ class Arrival:
         """
         reply = resident.reply
         self._disk.remember(
-            version.fingerprint, memory_bytes=reply.bytes, runtime=reply.runtime, signature=reply.signature
+            version.fingerprint,
+            memory_bytes=None if reply.is_estimate else reply.bytes,
+            runtime=reply.runtime,
+            signature=reply.signature,
         )
         try:
             has_room = await self._resize(room, Weight(bytes=reply.bytes), yields=yields)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hotset.catalog import ModelEntry, VersionEntry
-from hotset.errors import LoadingError, NotFoundError
+from hotset.errors import HotsetError, LoadingError, NotFoundError
 from hotset.events import Cause
 from hotset.keys import LATEST, ModelKey, ModelRef
 from hotset.payload import Signature
@@ -48,9 +48,12 @@ class Front:
             return Readiness(ready=True)
         if resident:
             return Readiness(ready=False, reason=f"{version.key} is not in memory")
-        failure = self._manager.failures.get(version.key, version.fingerprint)
-        if failure is not None:
-            return Readiness(ready=False, reason=str(failure.error))
+        try:
+            self._manager.check_may_load(version)
+        except (
+            HotsetError
+        ) as error:  # until the retry is due: then a request would be tried, so it is ready to be asked
+            return Readiness(ready=False, reason=str(error))
         return Readiness(ready=True)
 
     async def load(self, ref: ModelRef, *, deadline_s: float) -> ModelStatus:

@@ -9,11 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 from hotset.catalog import ModelEntry
 from hotset.clock import Clock
 from hotset.errors import OverloadedError
 from hotset.residency.flight import Flights
+
+T = TypeVar("T")
+
+FOUND_TTL_S: Final = 1.0
+"""A model that is there is not listed again sooner, whatever versions are asked for that it has not."""
 
 Find = Callable[[str], Awaitable[ModelEntry | None]]
 
@@ -32,6 +38,7 @@ class Lookup:
         self._most_waiting = 64 * most_at_once
         self._slots = asyncio.Semaphore(most_at_once)
         self._noes: OrderedDict[str, float] = OrderedDict()
+        self._found: OrderedDict[str, tuple[float, ModelEntry]] = OrderedDict()
         self._flights: Flights[str, ModelEntry | None, ModelEntry | None] = Flights(
             share=lambda _, entry: entry, give_back=lambda _: None
         )
@@ -49,6 +56,9 @@ class Lookup:
         """
         if self.is_known_missing(name):
             return None
+        until_s, entry = self._found.get(name, (0.0, None))
+        if entry is not None and self._clock.monotonic() < until_s:
+            return entry  # asked for a version that it has not: another listing right away would say the same
         if name not in self._flights and len(self._flights) >= self._most_waiting:
             raise OverloadedError(
                 f"too many unknown models are being looked up in the store, asked for: {name!r}"
@@ -62,6 +72,7 @@ class Lookup:
     def forget(self) -> None:
         """Forget every no: the store was listed anew."""
         self._noes.clear()
+        self._found.clear()
 
     async def close(self) -> None:
         await self._flights.close()
@@ -69,9 +80,16 @@ class Lookup:
     async def _look(self, name: str) -> ModelEntry | None:
         async with self._slots:
             entry = await self._find(name)
+        now_s = self._clock.monotonic()
         if entry is None:
-            self._noes[name] = self._clock.monotonic() + self._ttl_s
-            self._noes.move_to_end(name)
-            while len(self._noes) > self._most:
-                self._noes.popitem(last=False)
+            _remember(self._noes, name, now_s + self._ttl_s, most=self._most)
+        else:
+            _remember(self._found, name, (now_s + min(self._ttl_s, FOUND_TTL_S), entry), most=self._most)
         return entry
+
+
+def _remember(cache: OrderedDict[str, T], name: str, value: T, *, most: int) -> None:
+    cache[name] = value
+    cache.move_to_end(name)
+    while len(cache) > most:
+        cache.popitem(last=False)

@@ -18,12 +18,14 @@ from typing import Final
 from hotset.catalog import Catalog, Diff, Snapshot, VersionEntry, diff
 from hotset.clock import Clock
 from hotset.errors import (
+    CapacityError,
     ErrorKind,
     HotsetError,
     InvalidInputError,
     LoadFailedError,
     LoadingError,
     OverloadedError,
+    StoreError,
     UnavailableError,
 )
 from hotset.events import Cause, EventBus, LoadFailed
@@ -119,8 +121,8 @@ class Manager:
         try:
             try:
                 return await self._lease_version(ref, version, deadline_s)
-            except LoadFailedError:
-                older = self.rollover.fallback(ref, version)
+            except (LoadFailedError, CapacityError, StoreError) as error:
+                older = self._older(ref, version, error)
                 if older is None:
                     raise
                 version = older
@@ -128,6 +130,19 @@ class Manager:
         except HotsetError as error:
             error.key = version.key
             raise
+
+    def _older(self, ref: ModelRef, failed: VersionEntry, error: HotsetError) -> VersionEntry | None:
+        """What answers for ``latest`` instead: the newest that loads, or while the store is away, that is on disk."""
+        if not isinstance(error, StoreError):
+            return self.rollover.fallback(ref, failed)
+        model = self.catalog.model(ref.name) if ref.version == LATEST else None
+        older = (
+            [version for version in model.versions if version.key < failed.key] if model is not None else []
+        )
+        on_disk = (
+            version for version in reversed(older) if self.disk.lookup(version.fingerprint) is not None
+        )
+        return next(on_disk, None)
 
     async def _lease_version(self, ref: ModelRef, version: VersionEntry, deadline_s: float) -> ModelLease:
         # A version that was loaded by its number may be what latest means by now.
@@ -149,6 +164,14 @@ class Manager:
         if not self.rollover.holds(version):
             self.failures.refuse(version.key, version.fingerprint, self._clock.monotonic())
             (await self._join(version, deadline_s)).release()
+
+    def check_may_load(self, version: VersionEntry) -> None:
+        """Return if a load may be tried now.
+
+        Raises:
+            LoadFailedError, CapacityError: it failed lately, and the retry is not due.
+        """
+        self.failures.refuse(version.key, version.fingerprint, self._clock.monotonic())
 
     def expected_bytes(self, version: VersionEntry) -> int:
         """Return what the version weighed in memory last time, or an estimate."""

@@ -120,7 +120,7 @@ class View:
         pinned = sum(1 for entry in self._manager.memory.entries() if entry.pinned)
         yield _tier("memory", memory.ledger, memory.leases, pinned, self._age(memory.oldest_used_s))
         disk = self._manager.disk.statistics()
-        yield _tier("disk", disk.ledger, disk.ledger.held, 0, self._age(disk.oldest_used_s))
+        yield _tier("disk", disk.ledger, 0, 0, self._age(disk.oldest_used_s))
 
     def _version_status(self, version: VersionEntry) -> VersionStatus:
         manager, key = self._manager, version.key

@@ -27,7 +27,11 @@ class CallMeta:
 
 
 class TensorServable(Protocol):
-    """A loaded model that maps named arrays to named arrays. Thread-safe."""
+    """A loaded model that maps named arrays to named arrays. Thread-safe.
+
+    One that has a true attribute ``rows_are_independent`` knows that each row of its outputs depends on that row of its
+    inputs alone; without it, requests are never joined.
+    """
 
     @property
     def signature(self) -> Signature: ...

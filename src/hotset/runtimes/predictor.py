@@ -66,7 +66,7 @@ def _import(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         del sys.modules[name]
         raise _config_error(path, "importing the predictor", error) from error
     return module
@@ -79,7 +79,7 @@ def _make(path: Path, cls: type, config: dict[str, Any]) -> object:
         raise ConfigError(f"{path}:{method.line}: {cls.__name__}.{problem}")
     try:
         return cls(config=config) if "config" in method.accepted else cls()
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise _config_error(path, f"{cls.__name__}.__init__", error) from error
 
 
@@ -152,7 +152,7 @@ class PredictorRuntime:
             model = predictor.load_model(disk_path=str(path))
         except HotsetError:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             _log.exception("load_model failed for %s", path)
             raise load_failure("load_model raised", error) from error
         return PredictorServable(predictor, model, self._methods)
@@ -194,7 +194,7 @@ class PredictorServable:
             return self._predict(**self._arguments(payload, meta))
         except (HotsetError, MemoryError):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             _log.exception("predict failed for %s version %s", meta.model_name, meta.model_version)
             raise PredictFailedError(reason_of(error)) from error
 
@@ -208,7 +208,7 @@ class PredictorServable:
             return self._batch_results(payloads)
         except (HotsetError, MemoryError):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             _log.exception("predict_batch failed")
             raise PredictFailedError(reason_of(error)) from error
 
@@ -219,7 +219,7 @@ class PredictorServable:
             return
         try:
             self._unload(**({"model": model} if self._unload_takes_model else {}))
-        except (Exception, SystemExit):  # noqa: BLE001 - the model goes whatever its hook says
+        except BaseException:  # noqa: BLE001 - the model goes whatever its hook says
             # As text: a record that kept the traceback would keep the model, through the frames.
             _log.error("unload_model failed\n%s", traceback.format_exc())
         self._unload = None

@@ -51,7 +51,7 @@ def detect(files: Sequence[str]) -> Runtime:
     if found:
         raise LoadFailedError(
             f"the files are of several formats ({', '.join(runtime.name for runtime in found)}): {listing(files)}; "
-            "keep one, or set the runtime"
+            "keep one of them"
         )
     known = "; ".join(f"{name}: {' '.join('*' + suffix for suffix in _FORMATS[name])}" for name in names())
     raise LoadFailedError(f"no known model format ({known}), found: {listing(files)}")

@@ -75,6 +75,7 @@ class SklearnServable:
         self._features = _feature_count(model)
         self._columns = tuple(str(name) for name in _attribute(model, "feature_names_in_", ()))
         self._signature = _signature(model, self._features, tuple(methods))
+        self.rows_are_independent = treats_rows_alone(model)
 
     @property
     def signature(self) -> Signature:
@@ -194,3 +195,33 @@ def _signature(model: Any, features: int | None, names: tuple[str, ...]) -> Sign
         inputs=(TensorSpec(INPUT_NAME, None, (-1, -1 if features is None else features)),),
         outputs=tuple(TensorSpec(name, None, shapes[name]) for name in names),
     )
+
+
+def treats_rows_alone(model: Any) -> bool:
+    """Whether each row's answer is known to depend on that row alone: scikit-learn's own estimators, all the way down.
+
+    Not those that call functions of the user's, and not those that solve for all rows at once.
+    """
+    get_params = getattr(model, "get_params", None)
+    if not type(model).__module__.startswith("sklearn.") or get_params is None:
+        return False
+    if type(model).__name__ in _SEES_OTHER_ROWS or type(model).__module__.startswith(
+        "sklearn.decomposition."
+    ):
+        return False
+    try:
+        parts = get_params(deep=True).values()
+    except Exception:  # noqa: BLE001 - a model of another version of scikit-learn: not known
+        return False
+    return all(_is_plain(part) for part in parts)
+
+
+def _is_plain(part: Any) -> bool:
+    if isinstance(part, list | tuple):
+        return all(_is_plain(item) for item in part)
+    if hasattr(part, "get_params") and not isinstance(part, type):
+        return treats_rows_alone(part)
+    return not callable(part) or isinstance(part, type)
+
+
+_SEES_OTHER_ROWS: Final = frozenset({"FunctionTransformer"})

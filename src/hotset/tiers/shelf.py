@@ -147,7 +147,7 @@ class Shelf:
             self._recency.admit(fingerprint, NEVER_USED)
 
     def remember(
-        self, fingerprint: Fingerprint, *, memory_bytes: int, runtime: str, signature: Signature
+        self, fingerprint: Fingerprint, *, memory_bytes: int | None, runtime: str, signature: Signature
     ) -> None:
         """Note what the last load measured; the tier's ``save`` writes it. An unknown fingerprint is fine."""
         entry = self._ledger.entries.get(fingerprint)

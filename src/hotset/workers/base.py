@@ -32,12 +32,16 @@ class LoadSpec:
 
 @dataclass(frozen=True, slots=True)
 class LoadReply:
-    """What was loaded. ``bytes`` is the measured weight; ``wants`` the arguments of the user's ``predict``."""
+    """What was loaded. ``bytes`` is the measured weight; ``wants`` the arguments of the user's ``predict``.
+
+    With ``is_estimate`` the load could not be measured, and the next one should be.
+    """
 
     runtime: str
     bytes: int
     signature: Signature
     wants: frozenset[str] = frozenset()
+    is_estimate: bool = False
 
 
 @dataclass(slots=True)
@@ -100,6 +104,10 @@ class Worker(Protocol):
         Raises (from the awaitable):
             InvalidInputError, PredictFailedError, UnavailableError (past its deadline), WorkerDiedError
         """
+        ...
+
+    def give_up(self, reason: str) -> None:
+        """It does not do what it should any more: end it, as far as that is possible; ``on_death`` hears of it."""
         ...
 
     async def close(self) -> None:

@@ -34,7 +34,9 @@ class Held:
         self.tensors: TensorServable | None = cast("TensorServable", servable) if takes_tensors else None
         self.payload: PayloadServable | None = None if takes_tensors else cast("PayloadServable", servable)
         self.batches = (
-            can_batch(servable.signature) if takes_tensors else bool(getattr(servable, "batches", False))
+            can_batch(servable.signature) and bool(getattr(servable, "rows_are_independent", False))
+            if takes_tensors
+            else bool(getattr(servable, "batches", False))
         )
         self.was_compared = not takes_tensors  # the user's own ``predict_batch`` needs no proof
         self.users = 0

@@ -84,33 +84,37 @@ class Host:
         files = files_below(Path(spec.path))
         try:
             runtime = self._kit.runtimes.runtime_for(spec, files)
+            is_estimate = False
             if spec.weight is not None and spec.weight < SMALL_WEIGHT:
                 servable, weight = self._load(runtime, spec, files), spec.weight
             else:
-                servable, weight = self._measured_load(runtime, spec, files)
-            reply = LoadReply(
-                runtime.name, weight, servable.signature, getattr(servable, "wants", frozenset())
-            )
+                servable, weight, is_estimate = self._measured_load(runtime, spec, files)
+            wants: frozenset[str] = getattr(servable, "wants", frozenset())
+            reply = LoadReply(runtime.name, weight, servable.signature, wants, is_estimate)
         except HotsetError:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # the user's code may raise anything, and the loader thread must live
             _logger.exception("load of %s@%d raised", spec.name, spec.version)
             raise load_failure("the load raised", error) from error
         with self._lock:
             self._held[spec.handle] = Held(spec, servable, weight)
         return reply
 
-    def _measured_load(self, runtime: Runtime, spec: LoadSpec, files: Sequence[str]) -> tuple[Servable, int]:
+    def _measured_load(
+        self, runtime: Runtime, spec: LoadSpec, files: Sequence[str]
+    ) -> tuple[Servable, int, bool]:
         modules = len(sys.modules)
         mark = self._meter.begin()
         try:
             servable = self._load(runtime, spec, files)
         finally:
             grown = self._meter.end(mark)
-        if len(sys.modules) != modules:
+        is_estimate = len(sys.modules) != modules and hasattr(servable, "infer")
+        if is_estimate:
             # The first load of a framework imports it, and a model is not charged for that: better the estimate.
+            # What the user's own code imports while it loads is charged: there is no telling it from the model.
             grown = min(grown, round(_bytes_of(Path(spec.path), files) * runtime.size_factor))
-        return servable, max(grown, LEAST_WEIGHT)
+        return servable, max(grown, LEAST_WEIGHT), is_estimate
 
     def _load(self, runtime: Runtime, spec: LoadSpec, files: Sequence[str]) -> Servable:
         modules = len(sys.modules)
@@ -198,7 +202,7 @@ class Host:
         in_use = 0 if is_small else heap_in_use()
         try:
             servable.close()
-        except (Exception, SystemExit):
+        except BaseException:
             _logger.exception("unload of %s raised; its memory is given back all the same", held)
         del servable
         came_back = None if is_small or self._meter.is_measuring else in_use - heap_in_use()

@@ -109,7 +109,7 @@ class LoadThreads:
             return self._host.load(spec)
         except HotsetError as error:
             return error
-        except Exception as error:
+        except BaseException as error:
             _logger.exception("load of %s@%d failed", spec.name, spec.version)
             return load_failure("the load raised", error)
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from hotset.clock import Clock
-from hotset.errors import ErrorKind, HotsetError, UnavailableError, WorkerDiedError
+from hotset.errors import ErrorKind, LoadFailedError, UnavailableError, WorkerDiedError
 from hotset.events import EventBus, WorkerDied, WorkerStarted
 from hotset.keys import ModelKey
 from hotset.payload import Encoded
@@ -64,6 +64,7 @@ class WorkerPool:
         count: int,
         clock: Clock,
         events: EventBus,
+        hang_s: float = 300.0,
         on_lost: Callable[[int, str], int] = lambda _worker, _reason: 0,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -71,6 +72,7 @@ class WorkerPool:
         self._make = make
         self._clock = clock
         self._events = events
+        self._hang_s = hang_s
         self.on_lost = on_lost
         self._sleep = sleep
         self._slots = [_Slot(number) for number in range(1, max(1, count) + 1)]
@@ -153,7 +155,14 @@ class WorkerPool:
         slot.models += 1
         slot.bytes += expected_bytes
         try:
-            reply = await worker.load(spec)
+            async with asyncio.timeout(self._hang_s):
+                reply = await worker.load(spec)
+        except TimeoutError as error:
+            self._take_off(slot, worker, expected_bytes)
+            worker.give_up(f"the load of {key} took longer than {self._hang_s:g} s")
+            raise LoadFailedError(
+                f"{key} was not loaded within {self._hang_s:g} s; mend its load, or raise load_timeout"
+            ) from error
         except BaseException:
             self._take_off(slot, worker, expected_bytes)
             raise
@@ -164,9 +173,12 @@ class WorkerPool:
     async def unload(self, resident: Resident) -> None:
         """Return when the model's memory was given back; a worker that died has given it back already."""
         try:
-            await resident.worker.unload(resident.handle)
+            async with asyncio.timeout(self._hang_s):
+                await resident.worker.unload(resident.handle)
         except WorkerDiedError:
             return
+        except TimeoutError:
+            resident.worker.give_up(f"the unload of {resident.key} took longer than {self._hang_s:g} s")
         finally:
             for slot in self._slots:
                 self._take_off(slot, resident.worker, resident.reply.bytes)
@@ -228,7 +240,7 @@ class WorkerPool:
             await self._sleep(restart_after_s(slot.deaths_in_a_row))
             try:
                 await self._start(slot)
-            except HotsetError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and tried again later
                 slot.deaths_in_a_row += 1
                 self._events.publish(WorkerDied(dead.id, None, f"did not start again: {error}", 0))
 

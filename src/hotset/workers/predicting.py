@@ -96,7 +96,7 @@ class PredictThreads:
         except OSError:
             # The other end is gone in the middle of a send or a receive: there is nobody left to answer.
             return
-        except Exception:
+        except BaseException:
             _logger.exception("a predict thread crashed; this worker is of no more use")
             self._on_crash()
 

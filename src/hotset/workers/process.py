@@ -73,6 +73,7 @@ class ProcessWorker:
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Encoded]] = {}
         self._deadlines = Deadlines()
+        self._given_up: str | None = None
         self._replies: dict[int, asyncio.Future[Any]] = {}
         self._gone: str | None = "was not started"
         self._is_ending = False
@@ -166,6 +167,11 @@ class ProcessWorker:
             self._deadlines.add(number, call.deadline_s, answer)
         return answer
 
+    def give_up(self, reason: str) -> None:
+        if self._process is not None and self._gone is None:
+            self._given_up = reason
+            self._process.kill()
+
     async def close(self) -> None:
         if self._process is None:
             return
@@ -205,7 +211,7 @@ class ProcessWorker:
         if silence is not None:
             process.kill()
         ended = await self._ended(process)
-        self._gone = silence or ended
+        self._gone = silence or (f"was killed, as {self._given_up}" if self._given_up else ended)
         self._is_ending = False
         self._fail_all(self._gone)
         self._on_death(self._gone)

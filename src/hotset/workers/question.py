@@ -98,7 +98,9 @@ def _tensors_at_once(held: Held, questions: Sequence[Question]) -> bool:
     if not held.was_compared:
         singles = [question.predict() for question in questions]
         held.batches = all(map(same, results, singles))
-        held.was_compared = True
+        held.was_compared = not all(
+            same(singles[0], single) for single in singles
+        )  # equal rows prove nothing
         return True  # with the results of the single predictions
     for question, result in zip(questions, results, strict=True):
         question.take_result(result)
@@ -133,7 +135,7 @@ def guarded(held: Held, work: Callable[[], Encoded]) -> Outcome:
         return error
     except MemoryError:
         return UnavailableError(f"out of memory while {held} predicted", kind=ErrorKind.OUT_OF_MEMORY)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         _logger.exception("predict of %s raised", held)
         return PredictFailedError(reason_of(error))
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import queue
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 from hotset.errors import ConfigError, HotsetError, OverloadedError, WorkerDiedError
 from hotset.payload import Encoded
@@ -23,6 +24,8 @@ from hotset.workers.host import Host
 from hotset.workers.kit import Kit
 from hotset.workers.loading import LoadThreads
 from hotset.workers.predicting import Answered, PredictThreads
+
+_logger: Final = logging.getLogger(__name__)
 
 
 class QueueMailbox:
@@ -160,6 +163,10 @@ class ThreadWorker:
             self._deadlines.add(number, call.deadline_s, answer)
             self._mailbox.put(Job(number, call))
         return answer
+
+    def give_up(self, reason: str) -> None:
+        """A thread cannot be ended from outside: whatever hangs in it hangs on."""
+        _logger.error("%s; a restart of this process is the only remedy", reason)
 
     async def close(self) -> None:
         if not self._started:

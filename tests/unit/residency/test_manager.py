@@ -111,6 +111,7 @@ async def test_a_name_that_is_new_in_the_store_is_found_between_two_passes(tmp_p
         versions(it.store, {"rome": [1]})
         assert await it.ask("rome") == "rome@1|rome-1"
         versions(it.store, {"rome": [1, 2]})
+        it.clock.advance(1.0)
         assert await it.ask("rome", "2") == "rome@2|rome-2"
 
 
@@ -532,3 +533,52 @@ async def test_a_version_that_was_overtaken_while_it_loaded_answers_latest_until
         await it.settled()
         assert await it.ask("paris") == "paris@2|paris-2"
         assert [event for event in it.seen if isinstance(event, LatestMoved)] == [LatestMoved("paris", 2, 1)]
+
+
+async def test_a_flood_of_unknown_versions_lists_the_store_once_a_second(tmp_path):
+    store = FakeStore()
+    versions(store, {"paris": [1]})
+    async with bench(tmp_path, store) as it:
+        before = store.counts["list"]
+        for number in range(2, 200):
+            with pytest.raises(NotFoundError):
+                await it.ask("paris", str(number))
+        assert store.counts["list"] == before + 1
+
+
+async def test_latest_falls_back_to_the_version_on_disk_while_the_store_is_away(tmp_path):
+    store = FakeStore()
+    versions(store, {"paris": [1]})
+    async with bench(tmp_path, store) as it:
+        await it.ask("paris")
+        await it.manager.unload([ModelKey("paris", 1)], Cause.EXPLICIT, deadline_s=it.clock.now_s + 5)
+        versions(store, {"paris": [2]})
+        await it.sync()
+        store.download_fault = StoreError("away")
+        assert await it.ask("paris") == "paris@1|paris-1"
+        with pytest.raises(StoreError):
+            await it.ask("paris", "2")
+
+
+async def test_latest_falls_back_from_a_version_that_is_larger_than_memory(tmp_path):
+    store = FakeStore()
+    versions(store, {"paris": [1]})
+    async with bench(tmp_path, store, model_cache_size="1MiB") as it:
+        await it.ask("paris")
+        await it.manager.unload([ModelKey("paris", 1)], Cause.EXPLICIT, deadline_s=it.clock.now_s + 5)
+        store.put("paris/2/model.txt", b"x" * (2 << 20))
+        await it.sync()
+        assert await it.ask("paris") == "paris@1|paris-1"
+
+
+async def test_a_load_that_hangs_costs_its_worker_and_not_the_others(tmp_path):
+    store = FakeStore()
+    versions(store, {"hangs": [1], "good": [1]})
+    async with bench(tmp_path, store, load_timeout="50ms") as it:
+        await it.ask("good")
+        it.script.gate("hangs").close()
+        with pytest.raises(LoadFailedError, match="was not loaded within"):
+            await it.ask("hangs")
+        assert await it.ask("good") == "good@1|good-1"
+        assert len(it.workers) == 2
+        it.script.gate("hangs").open()

@@ -37,6 +37,7 @@ class Sums:
         self.sizes: list[int] = []
 
     signature = ROWS
+    rows_are_independent = True
 
     def infer(self, request: InferRequest) -> InferResponse:
         x = request.inputs["x"]
@@ -161,6 +162,20 @@ def test_a_call_that_fails_the_batch_fails_alone(tmp_path: Path):
     for _ in range(2):
         outcomes = host.predict_all([ask([1, 2]), *bad, ask([3, 4])])
         assert answers(outcomes) == [[3], InvalidInputError, InvalidInputError, [6, 15], [7]]
+
+
+def test_equal_rows_prove_nothing(tmp_path: Path):
+    host = host_of(tmp_path, model := Sums("wrong"))
+    host.predict_all([ask([0, 0]), ask([0, 0])])
+    assert model.sizes == [2, 1, 1]
+    assert answers(host.predict_all([ask([1, 2]), ask([3, 4])])) == [[3], [7]]
+    assert host.batch(1) == 1
+
+
+def test_only_what_is_known_to_treat_rows_alone_is_batched(tmp_path: Path):
+    model = Sums()
+    model.rows_are_independent = False  # type: ignore[misc]
+    assert host_of(tmp_path, model).batch(1) == 1
 
 
 class Doubles:

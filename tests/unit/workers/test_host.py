@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import sys
@@ -125,14 +126,43 @@ def test_a_load_that_imports_its_framework_is_not_charged_for_it(
 ) -> None:
     (tmp_path / "model.bin").write_bytes(b"x" * 10_000)
 
-    def make(_: Path) -> FakePayloadServable:
+    def make(_: Path) -> FakeTensorServable:
         monkeypatch.setitem(sys.modules, "a_framework_of_this_test", types.ModuleType("x"))
-        return FakePayloadServable(echo)
+        return FakeTensorServable()
 
     readings = iter([0, 50_000_000, 50_000_000, 50_012_345])
     host = Host(fake_kit(make), meter=HeapMeter(lambda: next(readings)))
-    assert host.load(spec(tmp_path, 1)).bytes == 20_000  # its files' size times the runtime's factor
-    assert host.load(spec(tmp_path, 2)).bytes == 12_345
+    first, second = host.load(spec(tmp_path, 1)), host.load(spec(tmp_path, 2))
+    assert (first.bytes, first.is_estimate) == (20_000, True)  # its files' size times the runtime's factor
+    assert (second.bytes, second.is_estimate) == (12_345, False)
+
+
+def test_what_the_users_own_code_imports_while_it_loads_is_charged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model.bin").write_bytes(b"x" * 10_000)
+
+    def make(_: Path) -> FakePayloadServable:
+        monkeypatch.setitem(sys.modules, "a_module_of_the_user", types.ModuleType("x"))
+        return FakePayloadServable(echo)
+
+    readings = iter([0, 50_000_000])
+    host = Host(fake_kit(make), meter=HeapMeter(lambda: next(readings)))
+    reply = host.load(spec(tmp_path, 1))
+    assert (reply.bytes, reply.is_estimate) == (50_000_000, False)
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), KeyboardInterrupt(), SystemExit(3)])
+def test_whatever_the_users_code_raises_is_one_calls_failure(tmp_path: Path, error: BaseException) -> None:
+    def fail(_: Path) -> FakePayloadServable:
+        raise error
+
+    with pytest.raises(LoadFailedError):
+        Host(fake_kit(fail)).load(spec(tmp_path))
+    host = Host(fake_kit(lambda _: FakePayloadServable(raising(error))))
+    host.load(spec(tmp_path))
+    with pytest.raises(PredictFailedError):
+        host.predict(raw_call())
 
 
 def test_pace_is_a_moving_mean_and_goes_with_the_model(tmp_path: Path) -> None:
