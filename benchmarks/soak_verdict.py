@@ -93,7 +93,9 @@ class Verdict:
             return "never offered"
         if asked.began_s - deleted_at > DELETED_S:
             return f"deleted {asked.began_s - deleted_at:.0f} s before"
-        if (number, revision) < before and (name, before[0]) not in self.models.deleted_at:
+        # While the store is away, an older version that is on disk may answer for one that is only there.
+        may_go_back = (name, before[0]) in self.models.deleted_at or asked.began_s < self.away_until_s
+        if (number, revision) < before and not may_go_back:
             return f"before that, this connection saw version and revision {before}"
         return ""
 
