@@ -41,6 +41,9 @@ Estimate: TypeAlias = Callable[[DiskRecord], int]
 TURNS_PER_LOAD: Final = 2
 """While some load, room is made for as many others: a worker that ends a load finds the next one waiting."""
 
+_MOST_DEATHS: Final = 2
+"""So many workers may end while they load a version before it is taken for what killed them."""
+
 _MOST_YIELDS: Final = 2
 """How often a load that needs more room than it asked for makes way; the weight is known from the first time on."""
 
@@ -174,13 +177,18 @@ class Arrival:
         if record is None:
             raise OverloadedError(f"{version.key} left the disk before it was loaded; try again")
         path = str(self._disk.path(version.fingerprint))
-        try:
-            return await self._pool.load(
-                version.key, path, expected_bytes=expected_bytes, weight=record.memory_bytes
-            )
-        except WorkerDiedError as error:
-            # Told apart from a death that hit a bystander: this load may have been what killed the worker.
-            raise LoadFailedError(f"the worker ended while it loaded {version.key}: {error}") from error
+        deaths = 0
+        while True:
+            try:
+                return await self._pool.load(
+                    version.key, path, expected_bytes=expected_bytes, weight=record.memory_bytes
+                )
+            except WorkerDiedError as error:
+                deaths += 1  # the first may be another model's fault
+                if deaths >= _MOST_DEATHS:
+                    raise LoadFailedError(
+                        f"the worker ended while it loaded {version.key}: {error}"
+                    ) from error
 
     async def _has_its_room(
         self, version: VersionEntry, resident: Resident, room: _Room, *, yields: bool

@@ -304,6 +304,7 @@ class Manager:
         self._reload.forget(changes.removed)
         for key in changes.removed:
             self.memory.evict(key, Cause.DELETED)
+            self.rollover.forget_served(key.name)
         touched = {key.name for key in (*changes.removed, *changes.changed)}
         for name in {*changes.latest_changed, *touched, *self.rollover.outdated}:
             self.rollover.follow(name)

@@ -40,6 +40,7 @@ class Rollover:
         self._clock = clock
         self._events = events
         self._outdated: set[str] = set()
+        self._newest_served: dict[str, int] = {}
 
     @property
     def outdated(self) -> frozenset[str]:
@@ -67,6 +68,17 @@ class Rollover:
         older = self.offered(ref) if ref.version == LATEST else None
         return older if older is not None and older.key < failed.key else None
 
+    def not_older_than_served(self, key: ModelKey) -> bool:
+        """Whether answering ``latest`` by this version would not go back behind what this process has answered."""
+        return key.version >= self._newest_served.get(key.name, 0)
+
+    def forget_served(self, name: str) -> None:
+        """The model, or its newest version, was deleted: going back is right now."""
+        self._newest_served.pop(name, None)
+
+    def _note_served(self, key: ModelKey) -> None:
+        self._newest_served[key.name] = max(key.version, self._newest_served.get(key.name, 0))
+
     def follow(self, name: str) -> None:
         """Let ``latest`` mean the newest version, if it is in memory, and note whether the store has a newer one."""
         model = self._catalog.model(name)
@@ -90,6 +102,7 @@ class Rollover:
         is_there = version is not None and self.holds(version)
         if ref.version == LATEST and is_there and self._memory.serving_latest(key.name) is None:
             self._memory.point_latest(key)
+            self._note_served(key)
             self.follow(key.name)
 
     def load_ahead(self, name: str) -> None:
@@ -119,6 +132,7 @@ class Rollover:
         if previous == key:
             return
         self._memory.point_latest(key)
+        self._note_served(key)
         if previous is None:
             return
         self._events.publish(LatestMoved(key.name, key.version, previous.version))

@@ -471,21 +471,58 @@ async def test_a_dead_worker_is_replaced_and_its_models_come_back_by_recency(tmp
         assert it.in_memory() == {"b@1", "c@1", "d@1"}, "recency survived the worker"
 
 
-async def test_a_worker_that_dies_in_a_load_fails_that_load_alone(tmp_path):
+async def test_a_version_that_kills_two_workers_in_a_row_is_a_failed_load(tmp_path):
     store = FakeStore()
     versions(store, {"deadly": [1], "good": [1]})
     async with bench(tmp_path, store) as it:
         await it.ask("good")
         it.script.gate("deadly").close()
         asked = asyncio.create_task(it.ask("deadly"))
-        await it.script.gate("deadly").arrived()
-        it.workers[0].die("killed by signal 11")
+        for worker in range(2):
+            await it.script.gate("deadly").arrived()
+            it.workers[worker].die("killed by signal 11")
         with pytest.raises(LoadFailedError, match="signal 11"):
             await asked
         it.script.gate("deadly").open()
         assert await it.ask("good") == "good@1|good-1"
         with pytest.raises(LoadFailedError):
             await it.ask("deadly")
+
+
+async def test_a_load_whose_worker_was_killed_by_another_is_tried_again(tmp_path):
+    store = FakeStore()
+    versions(store, {"innocent": [1]})
+    async with bench(tmp_path, store) as it:
+        it.script.gate("innocent").close()
+        asked = asyncio.create_task(it.ask("innocent"))
+        await it.script.gate("innocent").arrived()
+        it.workers[0].die("killed by the operator")
+        await it.script.gate("innocent").arrived()
+        it.script.gate("innocent").open()
+        assert await asked == "innocent@1|innocent-1"
+        assert len(it.manager.failures) == 0
+
+
+async def test_latest_does_not_go_back_behind_what_was_answered_while_the_store_is_away(tmp_path):
+    store = FakeStore()
+    versions(store, {"paris": [1]})
+    async with bench(tmp_path, store) as it:
+        await it.ask("paris", "1")
+        versions(store, {"paris": [2]})
+        await it.sync()
+        await it.ask("paris")
+        await it.settled()
+        assert await it.ask("paris") == "paris@2|paris-2"
+        for number in (1, 2):
+            await it.manager.unload(
+                [ModelKey("paris", number)], Cause.EXPLICIT, deadline_s=it.clock.now_s + 5
+            )
+        newest = it.manager.catalog.version(ModelKey("paris", 2))
+        it.disk.evict(newest.fingerprint, Cause.EXPLICIT)
+        await it.settled()
+        store.download_fault = StoreError("away")
+        with pytest.raises(StoreError):
+            await it.ask("paris")
 
 
 async def test_nothing_that_clients_send_makes_state_grow(tmp_path):
