@@ -136,13 +136,14 @@ class Manager:
         if not isinstance(error, StoreError):
             return self.rollover.fallback(ref, failed)
         model = self.catalog.model(ref.name) if ref.version == LATEST else None
-        older = (
-            [version for version in model.versions if version.key < failed.key] if model is not None else []
+        usable = (
+            version
+            for version in reversed(model.versions if model is not None else ())
+            if version.key < failed.key
+            and self.disk.lookup(version.fingerprint) is not None
+            and self.rollover.not_older_than_served(version.key)
         )
-        on_disk = (
-            version for version in reversed(older) if self.disk.lookup(version.fingerprint) is not None
-        )
-        return next(on_disk, None)
+        return next(usable, None)
 
     async def _lease_version(self, ref: ModelRef, version: VersionEntry, deadline_s: float) -> ModelLease:
         # A version that was loaded by its number may be what latest means by now.
