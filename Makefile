@@ -23,10 +23,11 @@ demo: setup  ## Serve 1,000 city models from 50 places in memory, and show what 
 	$(BIN)/python -m hotset.demo $(if $(ONCE),--once,)
 
 test: setup check  ## The checks and the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not alone'
+	$(BIN)/python -m pytest -m alone
 
 test-fast: setup  ## The tests that take seconds
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not slow'
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not slow and not alone'
 
 check: setup  ## ruff, mypy strict and import-linter
 	$(BIN)/ruff check src tests benchmarks examples

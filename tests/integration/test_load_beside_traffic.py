@@ -64,6 +64,7 @@ def typical_p99(windows: list[list[float]]) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("kind", ["load_sleep_s", "load_burn_s"])
 async def test_p99_of_another_model_stays_within_twice_its_own(kind: str, tmp_path: Path, figure) -> None:
