@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Final, cast
 
 from hotset.runtimes.base import PayloadServable, Servable, TensorServable
 from hotset.workers.base import LoadSpec
 from hotset.workers.batching import can_batch
+
+MOST_COMPARISONS: Final = 8
+"""So many batches at most are predicted one by one as well, to see that the answers are the same."""
 
 
 class Held:
@@ -15,6 +18,7 @@ class Held:
 
     __slots__ = (
         "batches",
+        "comparisons_left",
         "idle",
         "name",
         "pace_s",
@@ -22,7 +26,6 @@ class Held:
         "tensors",
         "users",
         "version",
-        "was_compared",
         "weight",
     )
 
@@ -38,7 +41,7 @@ class Held:
             if takes_tensors
             else bool(getattr(servable, "batches", False))
         )
-        self.was_compared = not takes_tensors  # the user's own ``predict_batch`` needs no proof
+        self.comparisons_left = MOST_COMPARISONS if takes_tensors else 0  # ``predict_batch`` needs no proof
         self.users = 0
         self.pace_s = 0.0
         self.idle: Callable[[Held], None] | None = None
