@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from hotset import __version__
 from hotset.api.app import App
@@ -103,32 +103,9 @@ class Replica:
             hang_s=settings.load_timeout,
         )
         self.manager: Final = self._make_manager()
-        self.sync: Final = SyncLoop(
-            store=self.store,
-            layout=self.layout,
-            target=self.manager,
-            clock=self.clock,
-            events=self.events,
-            interval_s=0.0 if settings.models is not None else settings.sync_interval,
-            settle_time_s=settings.settle_time,
-            state_path=directory / "catalog",
-        )
-        view = View(
-            self.manager,
-            clock=self.clock,
-            version=__version__,
-            store_url=self.store.url,
-            sync=self._sync_status,
-            readiness=self.readiness,
-        )
-        front = Front(self.manager, view, readiness=self.readiness)
-        self.dataplane: Final = DataPlane(
-            front,
-            clock=self.clock,
-            observe=self.metrics.request_observer,
-            request_timeout_s=settings.request_timeout,
-            max_queue=settings.max_queue,
-        )
+        self.sync: Final = self._make_sync(directory / "catalog")
+        view = self._make_view()
+        self.dataplane: Final = self._make_dataplane(view)
         self.metrics.read_from(
             lambda: Statistics(
                 server=view.server(), inside=self.dataplane.inside, loading=len(self.manager.flights)
@@ -219,8 +196,8 @@ class Replica:
         await unloading
         await self.disk.close()
 
-    def _spawn(self, work: object, name: str) -> asyncio.Task[None]:
-        task: asyncio.Task[None] = asyncio.create_task(work, name=name)  # type: ignore[arg-type]
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
@@ -259,6 +236,38 @@ class Replica:
             logger.warning("what is hot could not be saved: %s", error)
 
     # Pieces
+
+    def _make_sync(self, state_path: Path) -> SyncLoop:
+        settings = self.settings
+        return SyncLoop(
+            store=self.store,
+            layout=self.layout,
+            target=self.manager,
+            clock=self.clock,
+            events=self.events,
+            interval_s=0.0 if settings.models is not None else settings.sync_interval,
+            settle_time_s=settings.settle_time,
+            state_path=state_path,
+        )
+
+    def _make_view(self) -> View:
+        return View(
+            self.manager,
+            clock=self.clock,
+            version=__version__,
+            store_url=self.store.url,
+            sync=self._sync_status,
+            readiness=self.readiness,
+        )
+
+    def _make_dataplane(self, view: View) -> DataPlane:
+        return DataPlane(
+            Front(self.manager, view, readiness=self.readiness),
+            clock=self.clock,
+            observe=self.metrics.request_observer,
+            request_timeout_s=self.settings.request_timeout,
+            max_queue=self.settings.max_queue,
+        )
 
     def _make_manager(self) -> Manager:
         settings = self.settings

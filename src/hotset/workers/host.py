@@ -110,6 +110,8 @@ class Host:
         finally:
             grown = self._meter.end(mark)
         is_estimate = len(sys.modules) != modules and hasattr(servable, "infer")
+        if is_estimate and spec.weight is not None:
+            return servable, spec.weight, False  # what an earlier load measured is better than any estimate
         if is_estimate:
             # The first load of a framework imports it, and a model is not charged for that: better the estimate.
             # What the user's own code imports while it loads is charged: there is no telling it from the model.

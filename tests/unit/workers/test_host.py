@@ -6,6 +6,7 @@ import logging
 import sys
 import types
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,22 @@ def test_a_load_that_imports_its_framework_is_not_charged_for_it(
     first, second = host.load(spec(tmp_path, 1)), host.load(spec(tmp_path, 2))
     assert (first.bytes, first.is_estimate) == (20_000, True)  # its files' size times the runtime's factor
     assert (second.bytes, second.is_estimate) == (12_345, False)
+
+
+def test_a_weight_that_was_measured_before_survives_a_load_that_imports_its_framework(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model.bin").write_bytes(b"x" * 10_000)
+
+    def make(_: Path) -> FakeTensorServable:
+        monkeypatch.setitem(sys.modules, "another_framework_of_this_test", types.ModuleType("x"))
+        return FakeTensorServable()
+
+    readings = iter([0, 50_000_000])
+    host = Host(fake_kit(make), meter=HeapMeter(lambda: next(readings)))
+    known = 3 << 20
+    reply = host.load(replace(spec(tmp_path, 1), weight=known))
+    assert (reply.bytes, reply.is_estimate) == (known, False)
 
 
 def test_what_the_users_own_code_imports_while_it_loads_is_charged(
