@@ -416,6 +416,27 @@ def test_a_marker_offers_a_replaced_version_at_once(serving):
     assert serving.at(1001.0, *objects).resolve(ModelRef("a")).objects == 1
 
 
+def test_a_version_that_is_being_published_waits_however_old_it_is():
+    for settle_time_s in (0.0, SETTLE_S):
+        passes = Passes(settle_time_s=settle_time_s)
+        objects = [at_1000("a/1/m", modified_s=1.0), at_1000("a/1/_SUCCESS", modified_s=2.0)]
+        at_work = at_1000("a/1/_PUBLISHING", modified_s=0.5)
+        assert passes.at(1000.0, *objects, at_work).unsettled == (KEY,)
+        assert passes.at(2000.0, *objects, at_work).models == {}
+        offered_version = passes.at(2001.0, *objects).resolve(ModelRef("a"))
+        assert offered_version.objects == 1, "the markers are none of its files"
+
+
+def test_a_version_that_is_published_over_stays_as_it_was(serving):
+    at_work = at_1000("a/1/_PUBLISHING")
+    old = [at_1000("a/1/m", modified_s=1.0), at_1000("a/1/n", modified_s=2.0)]
+    before = serving.snapshot.resolve(ModelRef("a")).fingerprint
+    assert serving.at(1001.0, *old, at_work).resolve(ModelRef("a")).fingerprint == before
+    half = [at_1000("a/1/m", "new", modified_s=1001.0), old[1], at_1000("a/1/_SUCCESS", modified_s=1001.0)]
+    assert serving.at(2000.0, *half, at_work).resolve(ModelRef("a")).fingerprint == before
+    assert serving.at(2001.0, *half).resolve(ModelRef("a")).fingerprint != before
+
+
 def test_what_is_wholly_gone_is_gone_at_once(serving):
     serving.at(
         1001.0,

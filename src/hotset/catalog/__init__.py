@@ -6,7 +6,13 @@
 
 from __future__ import annotations
 
-from hotset.catalog.contents import SUCCESS, UnfaithfulVersionError, VersionContents, version_contents
+from hotset.catalog.contents import (
+    PUBLISHING,
+    SUCCESS,
+    UnfaithfulVersionError,
+    VersionContents,
+    version_contents,
+)
 from hotset.catalog.entries import Layout, ModelEntry, Reject, VersionEntry
 from hotset.catalog.listing import MAX_REJECTS, Listing, ListingReader
 from hotset.catalog.misfit import explain_misfit
@@ -16,6 +22,7 @@ from hotset.catalog.stored import SnapshotFormatError, dump, load
 
 __all__ = [
     "MAX_REJECTS",
+    "PUBLISHING",
     "SUCCESS",
     "Catalog",
     "Diff",

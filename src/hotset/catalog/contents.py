@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # what a listing holds; the catalog itself needs no store
     from hotset.store import ObjectMeta
 
 SUCCESS: Final = "_SUCCESS"
+PUBLISHING: Final = "_PUBLISHING"
+"""An object in a version that says: somebody is at it. Such a version waits, however long nothing changes."""
 MAX_PART_BYTES: Final = 255
 
 _UNSAFE = re.compile(r"(?:\A|/)\.{0,2}(?:/|\Z)|[\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -28,10 +30,11 @@ class UnfaithfulVersionError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class VersionContents:
-    """A version's objects by their path relative to its prefix, without folder markers and the success marker."""
+    """A version's objects by their path relative to its prefix, without folder markers and the two markers of ours."""
 
     objects: Mapping[str, ObjectMeta]
     success: ObjectMeta | None
+    is_being_published: bool = False
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -71,9 +74,10 @@ def version_contents(objects: Iterable[ObjectMeta], prefix: str) -> VersionConte
         raise UnfaithfulVersionError(_problem(min(unsafe)))
     _drop_folders(found)
     success = found.pop(SUCCESS, None)
+    publishing = found.pop(PUBLISHING, None)
     if not found:
         raise UnfaithfulVersionError("it holds no files yet; expected the model's files")
-    return VersionContents(found, success)
+    return VersionContents(found, success, publishing is not None)
 
 
 def _drop_folders(found: dict[str, ObjectMeta]) -> None:

@@ -31,6 +31,7 @@ MAX_REJECTS: Final = 1000
 @dataclass(frozen=True, slots=True)
 class Listing:
     """What one pass over the store showed. ``complete``: versions with a success marker newer than all else.
+    ``publishing``: versions that a publisher says it is still at.
 
     ``rejects`` are the first ``MAX_REJECTS`` by path; ``rejects_left_out`` counts the others. ``digests``: a number
     for the objects of each faultless model, by which the next reader in this process knows that they are the same.
@@ -42,6 +43,7 @@ class Listing:
     rejects_left_out: int
     objects: int
     digests: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
+    publishing: frozenset[ModelKey] = frozenset()
 
 
 def _is_hidden(part: str) -> bool:
@@ -79,6 +81,13 @@ def _printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+class _Marks(NamedTuple):
+    """What markers say of the versions."""
+
+    complete: set[ModelKey]
+    publishing: set[ModelKey]
 
 
 class _Candidate(NamedTuple):
@@ -123,33 +132,40 @@ class ListingReader:
         """Return what the pages showed, models in order of name."""
         models: dict[str, ModelEntry] = {}
         digests: dict[str, int] = {}
-        complete: set[ModelKey] = set()
+        marks = _Marks(set(), set())
         for name in sorted(self._models.keys() | self._layout.names):
             objects = self._models.pop(name, [])
             digest = hash(frozenset(objects))
             faults = self._rejects.count
-            model = self._as_before(name, digest, complete) or self._read_model(name, objects, complete)
+            model = self._as_before(name, digest, marks) or self._read_model(name, objects, marks)
             if model is not None:
                 models[name] = model
                 if self._rejects.count == faults:
                     digests[name] = digest
         rejects, left_out = self._rejects.take()
-        return Listing(models, frozenset(complete), rejects, left_out, self._objects, digests)
+        return Listing(
+            models,
+            frozenset(marks.complete),
+            rejects,
+            left_out,
+            self._objects,
+            digests,
+            frozenset(marks.publishing),
+        )
 
-    def _as_before(self, name: str, digest: int, complete: set[ModelKey]) -> ModelEntry | None:
+    def _as_before(self, name: str, digest: int, marks: _Marks) -> ModelEntry | None:
         """Return the model of the last listing if its objects are the same: most are, at almost every pass."""
         if self._last is None or self._last.digests.get(name) != digest:
             return None
         model = self._last.models[name]
-        complete.update(entry.key for entry in model.versions if entry.key in self._last.complete)
+        marks.complete.update(entry.key for entry in model.versions if entry.key in self._last.complete)
+        marks.publishing.update(entry.key for entry in model.versions if entry.key in self._last.publishing)
         return model
 
-    def _read_model(
-        self, name: str, objects: Sequence[ObjectMeta], complete: set[ModelKey]
-    ) -> ModelEntry | None:
+    def _read_model(self, name: str, objects: Sequence[ObjectMeta], marks: _Marks) -> ModelEntry | None:
         if not self._is_offered(name):
             return None
-        versions = tuple(self._read_versions(name, objects, complete))
+        versions = tuple(self._read_versions(name, objects, marks))
         return ModelEntry(name, versions) if versions else None
 
     def _end_of_name(self, path: str) -> int:
@@ -183,7 +199,7 @@ class ListingReader:
         return True
 
     def _read_versions(
-        self, name: str, objects: Sequence[ObjectMeta], complete: set[ModelKey]
+        self, name: str, objects: Sequence[ObjectMeta], marks: _Marks
     ) -> Iterator[VersionEntry]:
         """Yield the versions, ascending; of two for one number the first faithful one."""
         taken: VersionEntry | None = None
@@ -201,7 +217,9 @@ class ListingReader:
                 continue
             taken = _entry(key, candidate.prefix, contents)
             if contents.success is not None and contents.success.modified_s >= taken.modified_s:
-                complete.add(key)
+                marks.complete.add(key)
+            if contents.is_being_published:
+                marks.publishing.add(key)
             yield taken
 
     def _candidates(self, name: str, objects: Sequence[ObjectMeta]) -> list[_Candidate]:

@@ -119,6 +119,8 @@ def _sight(entry: VersionEntry, old: VersionEntry | None, this: _Pass) -> Sighti
 
 
 def _is_settled(entry: VersionEntry, old: VersionEntry | None, sighting: Sighting, this: _Pass) -> bool:
+    if entry.key in this.listing.publishing:
+        return old is not None and old.fingerprint == entry.fingerprint
     if this.settle_time_s <= 0 or (old is not None and old.fingerprint == entry.fingerprint):
         return True
     # A version that is being deleted keeps its marker for a while: the marker speaks for new objects only.
