@@ -29,6 +29,7 @@ class ErrorKind(StrEnum):
     MODEL_NOT_FOUND = "model_not_found"
     VERSION_NOT_FOUND = "version_not_found"
     LOAD_FAILED = "load_failed"
+    FILES_DAMAGED = "files_damaged"
     PREDICT_FAILED = "predict_failed"
     TOO_LARGE = "too_large"
     DISK_FULL = "disk_full"

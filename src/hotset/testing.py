@@ -17,6 +17,7 @@ from hotset.errors import ErrorKind, LoadFailedError, UnavailableError, WorkerDi
 from hotset.payload import Encoded, Signature
 from hotset.store import ObjectChangedError, ObjectMeta
 from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall
+from hotset.workers.intact import intact_files
 
 
 class ManualClock:
@@ -177,6 +178,7 @@ class FakeWorker:
         fault = self._script.load_faults.get(spec.name)
         if fault is not None:
             raise fault
+        intact_files(spec.path, spec.files or ())
         self._contents[spec.handle] = _contents_of(Path(spec.path))
         self._script.live[spec.handle] = spec
         self._script.most_live = max(self._script.most_live, len(self._script.live))

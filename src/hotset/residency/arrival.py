@@ -22,7 +22,7 @@ from hotset.errors import (
     UnavailableError,
     WorkerDiedError,
 )
-from hotset.events import EventBus, Fetched, FetchFailed, Loaded
+from hotset.events import Cause, EventBus, Fetched, FetchFailed, Loaded
 from hotset.keys import ModelKey
 from hotset.residency.fetch import Fetcher
 from hotset.residency.flight import Flight
@@ -105,8 +105,14 @@ class Arrival:
         """
         self._disk.hold(version.fingerprint)
         try:
-            fetch_s = await self._ensure_on_disk(version, flight)
-            return await self._into_memory(version, flight, fetch_s)
+            try:
+                return await self._bring(version, flight)
+            except LoadFailedError as error:
+                if error.kind is not ErrorKind.FILES_DAMAGED:
+                    raise
+                # Whatever happened to the files on disk: those in the store are whole.
+                self._disk.evict(version.fingerprint, Cause.CORRUPT)
+                return await self._bring(version, flight)
         except BaseException:
             self._disk.release(version.fingerprint)
             raise
@@ -118,10 +124,13 @@ class Arrival:
             return version.bytes
         return record.memory_bytes if record.memory_bytes is not None else self._estimate(record)
 
-    async def _ensure_on_disk(self, version: VersionEntry, flight: Flight[Any, Any]) -> float | None:
-        """Return the seconds that the fetch took, or None if the files were there."""
-        if await self._is_whole_on_disk(version, flight):
-            return None
+    async def _bring(self, version: VersionEntry, flight: Flight[Any, Any]) -> MemoryEntry:
+        on_disk = self._disk.lookup(version.fingerprint) is not None
+        fetch_s = None if on_disk else await self._fetch(version, flight)
+        return await self._into_memory(version, flight, fetch_s)
+
+    async def _fetch(self, version: VersionEntry, flight: Flight[Any, Any]) -> float:
+        """Return the seconds that it took."""
         flight.phase = Phase.FETCHING
         began_s = self._clock.monotonic()
         try:
@@ -132,16 +141,6 @@ class Arrival:
             raise
         self._events.publish(Fetched(version.key, fetched.bytes, fetched.objects, fetched.seconds))
         return fetched.seconds
-
-    async def _is_whole_on_disk(self, version: VersionEntry, flight: Flight[Any, Any]) -> bool:
-        """Whether the files are there, as they were published; damaged ones go and are fetched again."""
-        if self._disk.lookup(version.fingerprint) is None:
-            return False
-        flight.phase = Phase.LOADING
-        try:
-            return await self._disk.verify(version.fingerprint)
-        except OSError as error:
-            raise LoadFailedError(f"{version.key} cannot be read from disk: {error}") from error
 
     async def _into_memory(
         self, version: VersionEntry, flight: Flight[Any, Any], fetch_s: float | None
@@ -172,16 +171,22 @@ class Arrival:
                 return self._commit(version, resident, room.reservation, fetch_s, load_s)
 
     async def _load(self, version: VersionEntry, expected_bytes: int) -> Resident:
-        # It may have been found damaged meanwhile, by a flight that shares its files.
         record = self._disk.lookup(version.fingerprint)
         if record is None:
-            raise OverloadedError(f"{version.key} left the disk before it was loaded; try again")
+            raise LoadFailedError(
+                f"another model that shares the files of {version.key} found them damaged",
+                kind=ErrorKind.FILES_DAMAGED,
+            )
         path = str(self._disk.path(version.fingerprint))
         deaths = 0
         while True:
             try:
                 return await self._pool.load(
-                    version.key, path, expected_bytes=expected_bytes, weight=record.memory_bytes
+                    version.key,
+                    path,
+                    expected_bytes=expected_bytes,
+                    weight=record.memory_bytes,
+                    files=record.files,
                 )
             except WorkerDiedError as error:
                 deaths += 1  # the first may be another model's fault

@@ -311,19 +311,6 @@ class DiskTier(Shelf):
 
     # Reconciling
 
-    async def verify(self, fingerprint: Fingerprint) -> bool:
-        """Whether a version's files are those of its record; if not, it is evicted, and not given out any more.
-
-        Raises:
-            KeyError: it is not on disk.
-            OSError: the disk's fault.
-        """
-        with self._held(fingerprint):
-            corruption = await self._check_version(fingerprint, [], fix=False)
-        if corruption is not None:
-            self.evict(fingerprint, Cause.CORRUPT)
-        return corruption is None
-
     async def check(self, *, fix: bool = False) -> CheckReport:
         """Compare files and records. ``fix`` evicts what is corrupt and deletes what belongs to nobody.
 

@@ -19,7 +19,8 @@ class LoadSpec:
     """What to load: the directory ``path`` holds the version's files, complete. ``runtime`` None means: detect.
 
     ``weight`` is what the same files weighed when they were loaded before, or None; a small model that is known is
-    not measured again.
+    not measured again. ``files`` are those that were published (relative path, bytes): the worker checks that they are
+    there as they were; None means whatever is there.
     """
 
     handle: int
@@ -28,6 +29,7 @@ class LoadSpec:
     path: str
     runtime: str | None = None
     weight: int | None = None
+    files: tuple[tuple[str, int], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from hotset.runtimes.reason import load_failure
 from hotset.workers.base import LoadReply, LoadSpec, PredictCall
 from hotset.workers.heap import HeapMeter, heap_in_use
 from hotset.workers.held import Held
+from hotset.workers.intact import intact_files
 from hotset.workers.kit import Kit
 from hotset.workers.question import Outcome, Question, answer_together, guarded
 from hotset.workers.reclaim import Reclaimer, set_aside
@@ -79,9 +80,9 @@ class Host:
         """Load a model and measure what it weighs.
 
         Raises:
-            LoadFailedError: whatever the runtime or the user's code raised.
+            LoadFailedError: whatever the runtime or the user's code raised; or the files are damaged.
         """
-        files = files_below(Path(spec.path))
+        files = files_below(Path(spec.path)) if spec.files is None else intact_files(spec.path, spec.files)
         try:
             runtime = self._kit.runtimes.runtime_for(spec, files)
             is_estimate = False

@@ -17,6 +17,7 @@ from hotset.keys import ModelKey
 from hotset.payload import Encoded
 from hotset.status import WorkerStatus
 from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall, Worker
+from hotset.workers.intact import Files
 from hotset.workers.placement import WorkerLoad, place
 
 MakeWorker = Callable[[int, DeathHandler], Worker]
@@ -139,9 +140,10 @@ class WorkerPool:
         *,
         expected_bytes: int = 0,
         weight: int | None = None,
+        files: Files | None = None,
         wait_s: float = 30.0,
     ) -> Resident:
-        """Load the files in ``path`` where there is most room; ``weight`` is what they weighed last time, if known.
+        """Load the files in ``path`` where there is most room; ``weight`` is what they weighed last time, if known; ``files`` what should be there.
 
         Raises:
             LoadFailedError: the runtime's reason.
@@ -151,7 +153,7 @@ class WorkerPool:
         slot = await self._choose(expected_bytes, wait_s)
         worker = slot.worker
         assert worker is not None
-        spec = LoadSpec(next(self._handles), key.name, key.version, path, weight=weight)
+        spec = LoadSpec(next(self._handles), key.name, key.version, path, weight=weight, files=files)
         slot.models += 1
         slot.bytes += expected_bytes
         try:

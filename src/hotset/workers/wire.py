@@ -18,7 +18,7 @@ from hotset.logs import LogFormat
 from hotset.workers.base import LoadReply, LoadSpec
 from hotset.workers.failure import Failure
 
-MAX_HEADER_BYTES: Final = 1 << 20
+MAX_HEADER_BYTES: Final = 1 << 26
 MAX_PAYLOAD_BYTES: Final = (1 << 32) - 1
 RECEIVE_BYTES: Final = 1 << 16
 _LENGTHS: Final = struct.Struct("<II")

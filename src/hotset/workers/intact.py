@@ -1,0 +1,42 @@
+"""The files of a version as a worker finds them: those that were published, each of the size that it had.
+
+Called by whoever loads (the host, and the shipped fake) just before a load, so that nobody has to look at the files
+twice. It reads sizes and no contents: what was on disk whole was verified when it was fetched.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from hotset.errors import ErrorKind, LoadFailedError
+
+Files: TypeAlias = tuple[tuple[str, int], ...]
+"""Relative path, with ``/`` between parts, and bytes of each."""
+
+
+def intact_files(path: str, files: Files) -> Sequence[str]:
+    """Return the paths of ``files``, all of which are below ``path`` with their sizes.
+
+    Raises:
+        LoadFailedError: of kind ``files_damaged`` where one is missing, or is not what was published; else the disk
+            cannot be read.
+    """
+    for file, size in files:
+        try:
+            found = os.lstat(f"{path}/{file}")
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise _damaged(f"{file} is missing") from error
+        except OSError as error:
+            raise LoadFailedError(f"{file} cannot be read from disk: {error}") from error
+        if not stat.S_ISREG(found.st_mode):
+            raise _damaged(f"{file} is no file any more")
+        if found.st_size != size:
+            raise _damaged(f"{file} was published with {size} bytes, found: {found.st_size}")
+    return [file for file, _ in files]
+
+
+def _damaged(reason: str) -> LoadFailedError:
+    return LoadFailedError(f"the files on disk are damaged: {reason}", kind=ErrorKind.FILES_DAMAGED)
