@@ -10,112 +10,39 @@ Two sums are kept below the capacity, each in every part:
   really holds, so a reservation is granted only once the room is physically there.
 * *commitment* = entries + reservations that have been promised room. Victims are chosen against it, so that the
   room which one reservation waits for is never given to another.
+
+An entry may have *copies*: further values for the same key, each with a weight and holds of its own. They take only
+room that nobody else wants, they are the first to go, and they go with their entry.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Final, Generic, TypeVar
 
 from hotset.errors import CapacityError, ErrorKind
 from hotset.events import Cause
+from hotset.tiers.books import NOTHING, Capacity, Entry, Reservation, Weight, smaller
+from hotset.tiers.victims import choose
+
+__all__ = ["NOTHING", "Capacity", "Entry", "Ledger", "LedgerStatistics", "Reservation", "Weight"]
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-
-class Weight(NamedTuple):
-    """What an entry takes: places, host (or disk) bytes, device bytes."""
-
-    models: int = 1
-    bytes: int = 0
-    device_bytes: int = 0
-
-    def plus(self, other: Weight) -> Weight:
-        return Weight(
-            self.models + other.models, self.bytes + other.bytes, self.device_bytes + other.device_bytes
-        )
-
-    def minus(self, other: Weight) -> Weight:
-        return Weight(
-            self.models - other.models, self.bytes - other.bytes, self.device_bytes - other.device_bytes
-        )
-
-
-NOTHING = Weight(0, 0, 0)
-
-
-class Capacity(NamedTuple):
-    """What a tier may hold; None is no limit in that part."""
-
-    models: int | None = None
-    bytes: int | None = None
-    device_bytes: int | None = None
-
-    def holds(self, weight: Weight) -> bool:
-        """Whether ``weight`` is within every part."""
-        return (
-            (self.models is None or weight.models <= self.models)
-            and (self.bytes is None or weight.bytes <= self.bytes)
-            and (self.device_bytes is None or weight.device_bytes <= self.device_bytes)
-        )
-
-    def is_eased(self, target: Weight, without: Weight) -> bool:
-        """Whether taking ``without`` off ``target`` lowers a part that is over its limit."""
-        return any(
-            limit is not None and total > limit and part > 0
-            for limit, total, part in zip(self, target, without, strict=True)
-        )
-
-
-class Entry(Generic[K, V]):
-    """Something in a tier. ``holds`` counts those who use it (leases, pins of the tier above): no victim while > 0."""
-
-    __slots__ = ("cause", "handed_out", "holds", "key", "pinned", "value", "weight")
-
-    def __init__(self, key: K, value: V, weight: Weight) -> None:
-        self.key = key
-        self.value = value
-        self.weight = weight
-        self.holds = 0
-        self.pinned = False
-        self.cause: Cause | None = None
-        self.handed_out = False
-
-    def __repr__(self) -> str:
-        return f"Entry({self.key!s}, {self.weight}, holds={self.holds}, cause={self.cause})"
-
-
-class Reservation(Generic[K]):
-    """Room spoken for. ``on_granted`` is called once, from ``advance``, when the room is there."""
-
-    __slots__ = ("granted", "key", "on_granted", "promised", "weight")
-
-    def __init__(self, key: K, weight: Weight, on_granted: Callable[[], None]) -> None:
-        self.key = key
-        self.weight = weight
-        self.on_granted = on_granted
-        self.promised = NOTHING
-        self.granted = NOTHING
-
-    @property
-    def is_promised(self) -> bool:
-        """Whether its room is there or being made; if not, all the rest is held."""
-        return self.promised == self.weight
-
-    @property
-    def is_granted(self) -> bool:
-        return self.granted == self.weight
+MOST_OVERTAKEN: Final = 32
+"""So many later reservations may be promised room before one that waits for more of it; then it is its turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerStatistics:
-    """A moment of a tier's books."""
+    """A moment of a tier's books; ``entries`` are counted without their ``copies``."""
 
     capacity: Capacity
     usage: Weight
     entries: int
+    copies: int
     draining: int
     reservations: int
     held: int
@@ -123,7 +50,8 @@ class LedgerStatistics:
 
 class Ledger(Generic[K, V]):
     """Owned by the event loop. Order for one key: ``reserve`` → (granted) → ``commit`` or ``cancel``;
-    ``evict`` or being chosen by ``advance`` → handed out by ``advance`` → ``freed``.
+    ``evict`` or being chosen by ``advance`` → handed out by ``advance`` → ``freed``. For a copy:
+    ``reserve_free`` → ``commit_copy`` or ``cancel``; ``drop``, ``evict`` or being chosen → as above.
     """
 
     def __init__(
@@ -134,9 +62,11 @@ class Ledger(Generic[K, V]):
         self.entries: dict[K, Entry[K, V]] = {}
         self._order = order
         self._wake = wake
+        self._copies: dict[Entry[K, V], None] = {}  # in the order in which they came
         self._draining: dict[Entry[K, V], None] = {}  # in the order in which they were evicted
         self._reservations: dict[Reservation[K], None] = {}
         self._resident = NOTHING
+        self._spare = NOTHING  # what copies take, of ``_resident``
         self._leaving = NOTHING
         self._promised = NOTHING
         self._granted = NOTHING
@@ -154,15 +84,20 @@ class Ledger(Generic[K, V]):
     def draining(self) -> tuple[Entry[K, V], ...]:
         return tuple(self._draining)
 
+    def copies(self) -> tuple[Entry[K, V], ...]:
+        """Return the copies of all entries, the oldest first."""
+        return tuple(self._copies)
+
     def statistics(self) -> LedgerStatistics:
         """O(entries): it counts the held ones."""
         return LedgerStatistics(
             capacity=self.capacity,
             usage=self.usage,
             entries=len(self.entries),
+            copies=len(self._copies),
             draining=len(self._draining),
             reservations=len(self._reservations),
-            held=sum(1 for entry in self.entries.values() if entry.holds),
+            held=sum(1 for entry in self.entries.values() if entry.is_used),
         )
 
     @property
@@ -171,9 +106,17 @@ class Ledger(Generic[K, V]):
         return any(not reservation.is_promised for reservation in self._reservations)
 
     def has_room(self, weight: Weight) -> bool:
-        """Whether ``weight`` would fit without evicting anything."""
-        return self.capacity.holds(self.commitment.plus(weight)) and self.capacity.holds(
-            self.usage.plus(weight)
+        """Whether ``weight`` would fit without evicting anything but copies."""
+        return self.capacity.holds(self.commitment.minus(self._spare).plus(weight)) and self.capacity.holds(
+            self.usage.minus(self._spare).plus(weight)
+        )
+
+    def has_free_room(self, weight: Weight) -> bool:
+        """Whether ``weight`` would fit without evicting anything at all, and nobody waits for room."""
+        return (
+            not self.is_short
+            and self.capacity.holds(self.commitment.plus(weight))
+            and self.capacity.holds(self.usage.plus(weight))
         )
 
     # Room
@@ -198,10 +141,31 @@ class Ledger(Generic[K, V]):
         """
         self._refuse_larger_than_capacity(reservation.key, weight)
         reservation.weight = weight
-        kept = _smaller(reservation.granted, weight)
+        kept = smaller(reservation.granted, weight)
         self._set_granted(reservation, kept)
         self._set_promised(reservation, kept)
         self._wake()
+
+    def reserve_free(self, key: K, weight: Weight) -> Reservation[K] | None:
+        """Take free room, granted at once, or None: what a copy takes is never made or waited for."""
+        if not self.has_free_room(weight):
+            return None
+        reservation = Reservation(key, weight, lambda: None)
+        self._reservations[reservation] = None
+        self._set_promised(reservation, weight)
+        self._set_granted(reservation, weight)
+        return reservation
+
+    def resize_free(self, reservation: Reservation[K], weight: Weight) -> bool:
+        """Correct what ``reserve_free`` gave; False, and nothing is changed, if there is no free room for more."""
+        more = weight.minus(smaller(reservation.granted, weight))
+        if more != NOTHING and not self.has_free_room(more):
+            return False
+        reservation.weight = weight
+        self._set_granted(reservation, weight)
+        self._set_promised(reservation, weight)
+        self._wake()
+        return True
 
     def cancel(self, reservation: Reservation[K]) -> None:
         """Give a reservation up. One that was committed or cancelled before is fine."""
@@ -224,6 +188,22 @@ class Ledger(Generic[K, V]):
             self._wake()  # what was room spoken for is now an entry, which may go for those who wait
         return entry
 
+    def commit_copy(self, reservation: Reservation[K], value: V) -> Entry[K, V]:
+        """Turn a reservation of ``reserve_free`` into a copy of the key's entry, which must be there."""
+        if reservation not in self._reservations or not reservation.is_granted:
+            raise RuntimeError(f"commit of a reservation that is not granted: {reservation.key!s}")
+        first = self.entries[reservation.key]
+        self._close(reservation)
+        copy: Entry[K, V] = Entry(first.key, value, reservation.weight)
+        copy.is_copy = True
+        first.copies = (*first.copies, copy)
+        self._copies[copy] = None
+        self._spare = self._spare.plus(copy.weight)
+        self._resident = self._resident.plus(copy.weight)
+        if self._reservations:
+            self._wake()  # it came too late: whoever waits may have its room
+        return copy
+
     def adopt(self, key: K, value: V, weight: Weight) -> Entry[K, V]:
         """Enter what is there already (found on disk at start), whatever the capacity; ``advance`` shrinks it."""
         if key in self.entries:
@@ -239,8 +219,7 @@ class Ledger(Generic[K, V]):
         They come in the order in which they were evicted. ``on_granted`` must not raise.
         """
         self._shrink_to_capacity()
-        for reservation in [r for r in self._reservations if not r.is_promised]:
-            self._promise(reservation)
+        self._promise_in_turn()
         granted = [r for r in self._reservations if self._grant(r)]
         ready = [entry for entry in self._draining if entry.holds == 0 and not entry.handed_out]
         for entry in ready:
@@ -252,16 +231,52 @@ class Ledger(Generic[K, V]):
     # Leaving
 
     def evict(self, key: K, cause: Cause) -> Entry[K, V] | None:
-        """Take the entry out at once; it counts as usage until it is ``freed``. None if there is none."""
+        """Take the entry and its copies out at once; they count as usage until ``freed``. None if there is none."""
         entry = self.entries.pop(key, None)
         if entry is None:
             return None
+        for copy in entry.copies:
+            self._drain_copy(copy, cause)
+        entry.copies = ()
+        self._drain(entry, cause)
+        return entry
+
+    def drop(self, entry: Entry[K, V], cause: Cause) -> None:
+        """Take out one of those that stand for a key: a copy, or the first one, whose place its oldest copy takes.
+
+        The first one of all and the last one left is evicted with its key.
+        """
+        first = self.entries[entry.key]
+        if entry.is_copy:
+            first.copies = tuple(copy for copy in first.copies if copy is not entry)
+            self._drain_copy(entry, cause)
+        elif entry.copies:
+            self._promote(entry)
+            self._drain(entry, cause)
+        else:
+            self.evict(entry.key, cause)
+
+    def _promote(self, first: Entry[K, V]) -> None:
+        heir, *others = first.copies
+        first.copies = ()
+        del self._copies[heir]
+        self._spare = self._spare.minus(heir.weight)
+        heir.is_copy = False
+        heir.copies = tuple(others)
+        heir.pinned = first.pinned
+        self.entries[heir.key] = heir
+
+    def _drain_copy(self, copy: Entry[K, V], cause: Cause) -> None:
+        del self._copies[copy]
+        self._spare = self._spare.minus(copy.weight)
+        self._drain(copy, cause)
+
+    def _drain(self, entry: Entry[K, V], cause: Cause) -> None:
         entry.cause = cause
         self._draining[entry] = None
         self._resident = self._resident.minus(entry.weight)
         self._leaving = self._leaving.plus(entry.weight)
         self._wake()
-        return entry
 
     def freed(self, entry: Entry[K, V]) -> None:
         """The room of an entry that was handed out has come back."""
@@ -295,7 +310,16 @@ class Ledger(Generic[K, V]):
         for entry in self.entries.values():
             total = total.plus(entry.weight)
             assert entry.cause is None
-        assert total == self._resident, (total, self._resident)
+            assert not entry.is_copy
+        assert {copy for entry in self.entries.values() for copy in entry.copies} == self._copies.keys()
+        spare = NOTHING
+        for copy in self._copies:
+            spare = spare.plus(copy.weight)
+            assert copy.cause is None
+            assert copy.is_copy
+            assert not copy.copies
+        assert spare == self._spare, (spare, self._spare)
+        assert total.plus(spare) == self._resident, (total, spare, self._resident)
         total = NOTHING
         for entry in self._draining:
             total = total.plus(entry.weight)
@@ -318,49 +342,63 @@ class Ledger(Generic[K, V]):
 
     def _shrink_to_capacity(self) -> None:
         """What was adopted beyond the capacity leaves, as far as it is free to."""
-        victims, _ = self._choose(self.commitment)
-        for key in victims:
-            self.evict(key, Cause.CAPACITY)
+        victims, _ = self._choose(self.commitment, None)
+        self._evict_all(victims)
 
-    def _promise(self, reservation: Reservation[K]) -> None:
-        needed = reservation.weight.minus(reservation.promised)
-        victims, left = self._choose(self.commitment.plus(needed), but=reservation.key)
-        if not self.capacity.holds(left):
-            return
-        for key in victims:
-            self.evict(key, Cause.CAPACITY)
-        self._set_promised(reservation, reservation.weight)
+    def _promise_in_turn(self) -> None:
+        """First come, first served; who needs more room than there is now may be overtaken, but not for ever.
 
-    def _choose(self, target: Weight, *, but: K | None = None) -> tuple[list[K], Weight]:
-        """Victims in eviction order, ``but`` last, until ``target`` fits or nobody is left; what is left of it.
-
-        Whoever takes nothing of what is short is passed over: device memory is not made by evicting what is in
-        host memory alone.
+        Else one large entry could wait until many small ones stop coming. Whoever holds a part already (it was
+        corrected to more) is served even then: those before it may be waiting for that part.
         """
-        victims: list[K] = []
-        if self.capacity.holds(target):
-            return victims, target
-        for key in self._evictable(but):
-            weight = self.entries[key].weight
-            if self.capacity.is_eased(target, weight):
-                victims.append(key)
-                target = target.minus(weight)
-                if self.capacity.holds(target):
-                    break
-        return victims, target
+        passed: list[Reservation[K]] = []
+        is_blocked = False
+        for reservation in [r for r in self._reservations if not r.is_promised]:
+            if is_blocked and reservation.granted == NOTHING:
+                continue
+            if self._promise(reservation):
+                for earlier in passed:
+                    earlier.overtaken += 1
+            else:
+                passed.append(reservation)
+                is_blocked = is_blocked or reservation.overtaken >= MOST_OVERTAKEN
 
-    def _evictable(self, but: K | None) -> Iterator[K]:
-        spared = False
+    def _promise(self, reservation: Reservation[K]) -> bool:
+        needed = reservation.weight.minus(reservation.promised)
+        victims, left = self._choose(self.commitment.plus(needed), reservation.key)
+        if not self.capacity.holds(left):
+            return False
+        self._evict_all(victims)
+        self._set_promised(reservation, reservation.weight)
+        return True
+
+    def _evict_all(self, victims: list[Entry[K, V]]) -> None:
+        for entry in victims:
+            if entry.cause is None:  # a copy may have gone with its entry
+                self._leave(entry)
+
+    def _leave(self, entry: Entry[K, V]) -> None:
+        if entry.is_copy:
+            self.drop(entry, Cause.CAPACITY)
+        else:
+            self.evict(entry.key, Cause.CAPACITY)
+
+    def _choose(self, target: Weight, but: K | None) -> tuple[list[Entry[K, V]], Weight]:
+        return choose(self.capacity, target, copies=tuple(self._copies), entries=self._evictable(but))
+
+    def _evictable(self, but: K | None) -> Iterator[Entry[K, V]]:
+        """Entries that nobody uses, in the order in which they go, ``but`` last."""
+        spared: Entry[K, V] | None = None
         for key in self._order():
             entry = self.entries.get(key)
-            if entry is None or entry.holds or entry.pinned:
+            if entry is None or entry.holds or entry.pinned or (entry.copies and entry.is_used):
                 continue
             if key == but:
-                spared = True
+                spared = entry
                 continue
-            yield key
-        if spared and but is not None:
-            yield but
+            yield entry
+        if spared is not None:
+            yield spared
 
     def _grant(self, reservation: Reservation[K]) -> bool:
         if reservation.is_granted or not reservation.is_promised:
@@ -383,7 +421,3 @@ class Ledger(Generic[K, V]):
         del self._reservations[reservation]
         self._set_granted(reservation, NOTHING)
         self._set_promised(reservation, NOTHING)
-
-
-def _smaller(one: Weight, other: Weight) -> Weight:
-    return Weight(*(min(a, b) for a, b in zip(one, other, strict=True)))

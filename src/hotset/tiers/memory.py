@@ -5,12 +5,16 @@ The residency manager calls it; it holds opaque values and does no I/O, awaits n
 Recency is kept for what clients *wrote*: a version number and the word ``latest`` have a last-used time each. An
 entry is as young as the youngest word that means it now. So when ``latest`` moves on, nothing is reordered: the
 old version keeps what was asked of it by number, the new one inherits the time of ``latest``.
+
+A version may be in memory several times, in different places: its entry has *copies*. They have no recency of their
+own and answer to the same words; a lease goes to the one with the fewest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Generic, TypeVar
 
 from hotset.events import Cause
@@ -19,6 +23,8 @@ from hotset.tiers.eviction import LRU, Eviction
 from hotset.tiers.ledger import Capacity, Entry, Ledger, LedgerStatistics, Reservation, Weight
 
 V = TypeVar("V")
+
+_fewest_leases = attrgetter("holds")
 
 
 class Lease(Generic[V]):
@@ -67,7 +73,10 @@ class MemoryStatistics:
 
 
 class MemoryTier(Generic[V]):
-    """Owned by the event loop. For one version: ``reserve`` → ``commit`` → leases → ``evict`` or chosen → ``freed``."""
+    """Owned by the event loop. For one version: ``reserve`` → ``commit`` → leases → ``evict`` or chosen → ``freed``.
+
+    For a copy of what is in memory: ``reserve_copy`` → ``commit_copy`` → leases → ``drop``, ``evict`` or chosen → ``freed``.
+    """
 
     def __init__(
         self,
@@ -109,11 +118,13 @@ class MemoryTier(Generic[V]):
         if self._unasked:
             self._unasked.pop(entry.key, None)
         self._leases += 1
+        if entry.copies:
+            entry = min(entry, *entry.copies, key=_fewest_leases)
         return Lease(self, entry)
 
     def lease_entry(self, entry: Entry[ModelKey, V]) -> Lease[V]:
         """Return a lease on an entry that is in memory, without noting a use."""
-        if self._ledger.entries.get(entry.key) is not entry:
+        if entry.cause is not None:
             raise RuntimeError(f"not in memory any more: {entry.key}")
         self._leases += 1
         return Lease(self, entry)
@@ -188,6 +199,7 @@ class MemoryTier(Generic[V]):
         return self._ledger.usage
 
     def has_room(self, weight: Weight) -> bool:
+        """Whether ``weight`` would fit without evicting anything but copies."""
         return self._ledger.has_room(weight)
 
     def reserve(self, key: ModelKey, weight: Weight, on_granted: Callable[[], None]) -> Reservation[ModelKey]:
@@ -207,6 +219,37 @@ class MemoryTier(Generic[V]):
             self.wake()
         return entry
 
+    def reserve_copy(self, key: ModelKey, weight: Weight) -> Reservation[ModelKey] | None:
+        """Take free room, at once, or None if there is none that nobody else wants."""
+        return self._ledger.reserve_free(key, weight)
+
+    def resize_copy(self, reservation: Reservation[ModelKey], weight: Weight) -> bool:
+        """Correct it to the measured weight; False, and nothing is changed, if there is no free room for more."""
+        return self._ledger.resize_free(reservation, weight)
+
+    def commit_copy(self, reservation: Reservation[ModelKey], value: V) -> Entry[ModelKey, V]:
+        """Enter a copy of a version that is in memory; the next leases are its."""
+        copy = self._ledger.commit_copy(reservation, value)
+        if self.is_wanted:
+            self.wake()
+        return copy
+
+    def drop(self, entry: Entry[ModelKey, V], cause: Cause) -> None:
+        """Take out one of those that stand for a version; with the last one the version is evicted.
+
+        Where it is the first one, its oldest copy takes its place, its pin too.
+        """
+        if entry.cause is not None:
+            return  # it is leaving already
+        if entry.copies or entry.is_copy:
+            self._ledger.drop(entry, cause)
+        else:
+            self.evict(entry.key, cause)
+
+    def copies(self) -> tuple[Entry[ModelKey, V], ...]:
+        """Return the copies of all versions, the oldest first."""
+        return self._ledger.copies()
+
     def advance(self) -> list[Entry[ModelKey, V]]:
         """Grant what can be granted; return the unleased entries that are to be unloaded now."""
         ready = self._ledger.advance()
@@ -215,7 +258,7 @@ class MemoryTier(Generic[V]):
         return ready
 
     def evict(self, key: ModelKey, cause: Cause) -> bool:
-        """Take a version out: no new lease from now on; it is unloaded once those it has are released."""
+        """Take a version and its copies out: no new lease from now on; each is unloaded once its leases are released."""
         evicted = self._ledger.evict(key, cause) is not None
         if evicted:
             self._forget(key)
@@ -235,7 +278,7 @@ class MemoryTier(Generic[V]):
         """Yield what is neither leased nor pinned, the one to go first first. Nothing may be changed meanwhile."""
         for key in self._keys_by_recency():
             entry = self._ledger.entries[key]
-            if not entry.holds and not entry.pinned:
+            if not entry.is_used and not entry.pinned:
                 yield entry
 
     def draining(self) -> tuple[Entry[ModelKey, V], ...]:
@@ -261,7 +304,8 @@ class MemoryTier(Generic[V]):
         assert {key for keys in self._versions.values() for key in keys} == entries.keys()
         assert all(key in entries for key in self._latest.values())
         assert {key for key in entries if self.entry_used_s(key) is None} == self._unasked.keys()
-        held = sum(entry.holds for entry in (*entries.values(), *self._ledger.draining()))
+        everything = (*entries.values(), *self._ledger.copies(), *self._ledger.draining())
+        held = sum(entry.holds for entry in everything)
         assert held == self._leases, (held, self._leases)
         assert self.capacity.holds(self.usage), (self.capacity, self.usage)
 

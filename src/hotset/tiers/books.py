@@ -1,0 +1,114 @@
+"""The records of a tier's books: weights, capacities, entries and room that is spoken for.
+
+The ledger keeps them; whoever uses a tier reads them, and changes nothing but ``holds``, through the tier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Generic, NamedTuple, TypeVar
+
+from hotset.events import Cause
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Weight(NamedTuple):
+    """What an entry takes: places, host (or disk) bytes, device bytes."""
+
+    models: int = 1
+    bytes: int = 0
+    device_bytes: int = 0
+
+    def plus(self, other: Weight) -> Weight:
+        return Weight(
+            self.models + other.models, self.bytes + other.bytes, self.device_bytes + other.device_bytes
+        )
+
+    def minus(self, other: Weight) -> Weight:
+        return Weight(
+            self.models - other.models, self.bytes - other.bytes, self.device_bytes - other.device_bytes
+        )
+
+
+NOTHING = Weight(0, 0, 0)
+
+
+class Capacity(NamedTuple):
+    """What a tier may hold; None is no limit in that part."""
+
+    models: int | None = None
+    bytes: int | None = None
+    device_bytes: int | None = None
+
+    def holds(self, weight: Weight) -> bool:
+        """Whether ``weight`` is within every part."""
+        return (
+            (self.models is None or weight.models <= self.models)
+            and (self.bytes is None or weight.bytes <= self.bytes)
+            and (self.device_bytes is None or weight.device_bytes <= self.device_bytes)
+        )
+
+    def is_eased(self, target: Weight, without: Weight) -> bool:
+        """Whether taking ``without`` off ``target`` lowers a part that is over its limit."""
+        return any(
+            limit is not None and total > limit and part > 0
+            for limit, total, part in zip(self, target, without, strict=True)
+        )
+
+
+class Entry(Generic[K, V]):
+    """Something in a tier. ``holds`` counts those who use it (leases, pins of the tier above): no victim while > 0.
+
+    ``copies`` are the further entries that stand for the same key; each of them ``is_copy``.
+    """
+
+    __slots__ = ("cause", "copies", "handed_out", "holds", "is_copy", "key", "pinned", "value", "weight")
+
+    def __init__(self, key: K, value: V, weight: Weight) -> None:
+        self.key = key
+        self.value = value
+        self.weight = weight
+        self.holds = 0
+        self.pinned = False
+        self.cause: Cause | None = None
+        self.handed_out = False
+        self.copies: tuple[Entry[K, V], ...] = ()
+        self.is_copy = False
+
+    @property
+    def is_used(self) -> bool:
+        """Whether anybody holds it or one of its copies."""
+        return self.holds > 0 or any(copy.holds for copy in self.copies)
+
+    def __repr__(self) -> str:
+        return f"Entry({self.key!s}, {self.weight}, holds={self.holds}, cause={self.cause})"
+
+
+class Reservation(Generic[K]):
+    """Room spoken for. ``on_granted`` is called once, from ``advance``, when the room is there."""
+
+    __slots__ = ("granted", "key", "on_granted", "overtaken", "promised", "weight")
+
+    def __init__(self, key: K, weight: Weight, on_granted: Callable[[], None]) -> None:
+        self.key = key
+        self.weight = weight
+        self.on_granted = on_granted
+        self.overtaken = 0
+        self.promised = NOTHING
+        self.granted = NOTHING
+
+    @property
+    def is_promised(self) -> bool:
+        """Whether its room is there or being made; if not, all the rest is held."""
+        return self.promised == self.weight
+
+    @property
+    def is_granted(self) -> bool:
+        return self.granted == self.weight
+
+
+def smaller(one: Weight, other: Weight) -> Weight:
+    """Return the smaller of each part."""
+    return Weight(*(min(a, b) for a, b in zip(one, other, strict=True)))
