@@ -84,15 +84,17 @@ async def test_who_cannot_wait_is_told_how_far_it_is(tmp_path: Path, gated: str,
     async with bench(tmp_path, store) as it:
         gate = store.download_gate if gated == "download" else it.script.gate("paris")
         gate.close()
+        patient = asyncio.create_task(it.ask("paris", timeout_s=60.0))
+        await gate.arrived()
         with pytest.raises(LoadingError, match=words):
             await it.ask("paris", timeout_s=0.05)
         gate.open()
-        assert await it.ask("paris") == "paris@1|paris-1"
+        assert await patient == "paris@1|paris-1"
 
 
 async def test_a_load_that_finds_no_room_gives_up_in_the_end(tmp_path: Path) -> None:
     store = stored(paris=[1], rome=[1])
-    async with bench(tmp_path, store, model_cache_size=1, request_timeout="0.1s") as it:
+    async with bench(tmp_path, store, model_cache_size=1, request_timeout="0.5s") as it:
         lease = await it.lease("rome")
         with pytest.raises(OverloadedError, match="all that is in memory is in use") as error:
             await it.ask("paris", timeout_s=30.0)
@@ -104,7 +106,7 @@ async def test_a_load_that_finds_no_room_gives_up_in_the_end(tmp_path: Path) -> 
 async def test_a_fetch_that_finds_no_room_on_disk_gives_up_in_the_end(tmp_path: Path) -> None:
     store = stored(paris=[1], rome=[1])
     async with bench(
-        tmp_path, store, model_cache_size=1, disk_model_cache_size=1, request_timeout="0.1s"
+        tmp_path, store, model_cache_size=1, disk_model_cache_size=1, request_timeout="0.5s"
     ) as it:
         lease = await it.lease("rome")
         with pytest.raises(OverloadedError, match="no room on disk") as error:
