@@ -6,15 +6,26 @@ other part of hotset imports obstore.
 
 from __future__ import annotations
 
-from hotset.store.base import ObjectChangedError, ObjectMeta, ObjectStore, WritableStore
+from hotset.store.base import (
+    ConflictError,
+    Content,
+    ObjectChangedError,
+    ObjectMeta,
+    ObjectStore,
+    Revision,
+    WritableStore,
+)
 from hotset.store.location import StoreLimits, open_store
 from hotset.store.mounted import MountedStore
 
 __all__ = [
+    "ConflictError",
+    "Content",
     "MountedStore",
     "ObjectChangedError",
     "ObjectMeta",
     "ObjectStore",
+    "Revision",
     "StoreLimits",
     "WritableStore",
     "open_store",

@@ -5,7 +5,7 @@ The catalog and the sync loop list; the disk tier downloads. No implementation h
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -27,8 +27,28 @@ class ObjectMeta:
     modified_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One state of an object that is written over: its etag, and the store's own number of it, where it has one."""
+
+    etag: str
+    generation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """An object as ``open`` found it. ``chunks`` is None where it is still the one that the caller knew."""
+
+    revision: Revision
+    chunks: AsyncIterator[bytes] | None
+
+
 class ObjectChangedError(StoreError):
     """The object is gone, or no longer the one that was listed (another size or etag): list again."""
+
+
+class ConflictError(StoreError):
+    """The object is not in the state on whose condition it was to be written: read it again."""
 
 
 class ObjectStore(Protocol):
@@ -46,6 +66,25 @@ class ObjectStore(Protocol):
 
         Raises:
             StoreError: the store did not answer, or refused.
+        """
+        ...
+
+    def scan(self, start: str = "", *, behind: str = "") -> AsyncIterator[Sequence[ObjectMeta]]:
+        """Yield pages of the objects whose path begins with the text ``start``, without those up to the folder ``behind``.
+
+        In the store's own order, in which all that is in a folder stands together; ``behind`` and all that is in it
+        is left out. A page is one request, so a caller who stops early has paid for no more.
+
+        Raises:
+            StoreError: the store did not answer, or refused.
+        """
+        ...
+
+    async def open(self, path: str, *, unless: str | None = None) -> Content | None:
+        """Return an object of any size, or None if there is none; without content if its etag is ``unless``.
+
+        Raises:
+            StoreError: the store did not answer, or refused; also while the content is read.
         """
         ...
 
@@ -76,6 +115,24 @@ class WritableStore(ObjectStore, Protocol):
 
         Raises:
             StoreError: the store did not answer, or refused.
+        """
+        ...
+
+    async def write_if(self, path: str, data: bytes, revision: Revision | None) -> None:
+        """Put an object if it is in that state; None: if there is none yet.
+
+        Raises:
+            ConflictError: it is in another state.
+            StoreError: the store did not answer, refused or knows no conditions.
+        """
+        ...
+
+    async def upload(self, path: str, source: Path, *, sent: Callable[[int], None]) -> None:
+        """Put a file of any size, replacing the object of that path; ``sent`` is told of bytes as they go.
+
+        Raises:
+            StoreError: the store did not answer, or refused.
+            OSError: the file cannot be read.
         """
         ...
 

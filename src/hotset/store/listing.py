@@ -84,8 +84,10 @@ class _BadKeyError(StoreError):
 class Listing:
     """One pass over the objects below ``prefix``. Made for one ``async for``; owned by the task that runs it."""
 
-    def __init__(self, store: RawStore, *, url: str, root: str, prefix: str) -> None:
+    def __init__(self, store: RawStore, *, url: str, root: str, prefix: str, after: str = "") -> None:
+        """``after``: only what sorts behind this path."""
         self._store = store
+        self._after = after
         self._url = url
         self._root = root
         self._prefix = prefix
@@ -101,7 +103,7 @@ class Listing:
             yield [held]
 
     async def _around_bad_keys(self) -> AsyncIterator[Sequence[ObjectMeta]]:
-        after = ""
+        after = self._after
         for _ in range(_MAX_BAD_KEYS):
             try:
                 async for page in self._flat(self._prefix, after):

@@ -8,18 +8,18 @@ links lead out of the root, and a named pipe blocks the reader for ever.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
-import secrets
 import stat
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import IO, NamedTuple
 
 from hotset.errors import StoreError
-from hotset.store.base import ObjectChangedError, ObjectMeta
+from hotset.store.base import Content, ObjectChangedError, ObjectMeta, Revision
+from hotset.store.local_writing import LocalWriter, failed, is_plain, meta_of
 from hotset.store.target import TargetFile, in_thread, write_at
 
 _PAGE = 1000
@@ -47,6 +47,7 @@ class LocalStore:
     def __init__(self, root: Path, *, max_parallel: int = 16) -> None:
         self._root = os.path.realpath(root)
         self._slots = asyncio.Semaphore(max_parallel)
+        self._writer = LocalWriter(self._root)
 
     @property
     def url(self) -> str:
@@ -57,6 +58,27 @@ class LocalStore:
         while page := await in_thread(lambda: [*islice(objects, _PAGE)]):
             yield page
 
+    async def scan(self, start: str = "", *, behind: str = "") -> AsyncIterator[Sequence[ObjectMeta]]:
+        objects = self._walk("", _Range(start, behind))
+        while page := await in_thread(lambda: [*islice(objects, _PAGE)]):
+            yield page
+
+    async def open(self, path: str, *, unless: str | None = None) -> Content | None:
+        found = await in_thread(partial(self._open_any, path))
+        if found is None:
+            return None
+        source, etag = found
+        if etag == unless:
+            await in_thread(source.close)
+            return Content(Revision(etag), None)
+        return Content(Revision(etag), self._chunks(path, source))
+
+    async def _chunks(self, path: str, source: IO[bytes]) -> AsyncIterator[bytes]:
+        """Of the file that was opened, whatever takes its place meanwhile."""
+        with source:
+            while chunk := await in_thread(partial(self._read_on, path, source)):
+                yield chunk
+
     async def read(self, path: str, *, limit_bytes: int = 1 << 20) -> bytes | None:
         return await in_thread(partial(self._read, path, limit_bytes))
 
@@ -66,19 +88,27 @@ class LocalStore:
                 await in_thread(partial(self._copy_slice, object_, start, file.descriptor))
 
     async def write(self, path: str, data: bytes) -> None:
-        await in_thread(partial(self._write, path, data))
+        await in_thread(partial(self._writer.put, path, [data]))
+
+    async def write_if(self, path: str, data: bytes, revision: Revision | None) -> None:
+        await in_thread(partial(self._writer.put_if, path, data, revision))
+
+    async def upload(self, path: str, source: Path, *, sent: Callable[[int], None]) -> None:
+        async with self._slots:
+            with await in_thread(lambda: source.open("rb")) as file:
+                await in_thread(partial(self._writer.put, path, _reported(file, sent), durable=True))
 
     async def delete(self, path: str) -> None:
-        await in_thread(partial(self._delete, path))
+        await in_thread(partial(self._writer.delete, path))
 
     # The rest runs in threads.
 
-    def _walk(self, prefix: str) -> Iterator[ObjectMeta]:
-        if not stat.S_ISDIR(self._stat_root().st_mode) or not _is_plain(prefix.rstrip("/")):
+    def _walk(self, prefix: str, wanted: _Range | None = None) -> Iterator[ObjectMeta]:
+        if not stat.S_ISDIR(self._stat_root().st_mode) or not is_plain(prefix.rstrip("/")):
             return
         start = self._real(prefix)
         if self._contains(start):
-            yield from self._below(start, prefix, (start,), 0)
+            yield from self._below(start, prefix, (start,), 0, wanted)
 
     def _stat_root(self) -> os.stat_result:
         try:
@@ -86,20 +116,29 @@ class LocalStore:
         except OSError as error:
             raise self._failed("is away", error) from error
 
-    def _below(self, directory: str, prefix: str, above: tuple[str, ...], links: int) -> Iterator[ObjectMeta]:
+    def _below(
+        self,
+        directory: str,
+        prefix: str,
+        above: tuple[str, ...],
+        links: int,
+        wanted: _Range | None = None,
+    ) -> Iterator[ObjectMeta]:
         """Yield the files below the real path ``directory``; ``above`` has the real paths that led here."""
         for entry in self._scan(directory):
+            if wanted is not None and not wanted.touches(prefix, entry.name):
+                continue
             found = self._look(entry)
             if found is None:
                 continue
             real, status = found
             path = prefix + entry.name
             if stat.S_ISREG(status.st_mode):
-                yield _meta(path, status)
+                yield meta_of(path, status)
             elif stat.S_ISDIR(status.st_mode) and real not in above:
                 followed = links + (real != entry.path)
                 if followed <= _MAX_LINKS:
-                    yield from self._below(real, f"{path}/", (*above, real), followed)
+                    yield from self._below(real, f"{path}/", (*above, real), followed, wanted)
 
     def _scan(self, directory: str) -> Sequence[os.DirEntry[str]]:
         try:
@@ -129,13 +168,29 @@ class LocalStore:
 
     def _open(self, path: str) -> int:
         """Open a regular file of the store; anything else at its path counts as no such file."""
-        if not _is_plain(path) or not self._contains(real := self._real(path)):
+        if not is_plain(path) or not self._contains(real := self._real(path)):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         source = os.open(real, _READ)
         if not stat.S_ISREG(os.fstat(source).st_mode):
             os.close(source)
             raise FileNotFoundError(errno.ENOENT, "Not a regular file", path)
         return source
+
+    def _open_any(self, path: str) -> tuple[IO[bytes], str] | None:
+        """Open what is there now and return it with its etag."""
+        try:
+            source = self._open(path)
+        except OSError as error:
+            if error.errno in _GONE:
+                return None
+            raise self._failed(f"cannot be read at {path!r}", error) from error
+        return os.fdopen(source, "rb"), meta_of(path, os.fstat(source)).etag
+
+    def _read_on(self, path: str, source: IO[bytes]) -> bytes:
+        try:
+            return source.read(_BUFFER_BYTES)
+        except OSError as error:
+            raise self._failed(f"cannot be read at {path!r}", error) from error
 
     def _read(self, path: str, limit_bytes: int) -> bytes | None:
         try:
@@ -186,42 +241,32 @@ class LocalStore:
         return data
 
     def _check(self, object_: ObjectMeta, source: int) -> None:
-        found = _meta(object_.path, os.fstat(source))
+        found = meta_of(object_.path, os.fstat(source))
         if (found.size, found.etag) != (object_.size, object_.etag):
             raise ObjectChangedError(f"{object_.path!r} in {self.url} has changed since it was listed")
 
-    def _write(self, path: str, data: bytes) -> None:
-        if not _is_plain(path):
-            raise StoreError(f"not a path that {self.url} could hold: {path!r}")
-        target = Path(self._root, path)
-        part = target.with_name(f".{secrets.token_hex(8)}.part")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(data)
-            part.replace(target)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                part.unlink()
-            raise self._failed(f"cannot be written at {path!r}", error) from error
-
-    def _delete(self, path: str) -> None:
-        if not _is_plain(path):
-            return
-        try:
-            Path(self._root, path).unlink(missing_ok=True)
-        except OSError as error:
-            raise self._failed(f"cannot be written at {path!r}", error) from error
-
     def _failed(self, what: str, error: OSError) -> StoreError:
-        return StoreError(f"the directory {self.url} {what}: {error.strerror or error}")
+        return failed(self.url, what, error)
 
 
-def _is_plain(path: str) -> bool:
-    """Tell whether joining ``path`` to a directory stays below it, as far as the text alone can tell."""
-    return "\0" not in path and not path.startswith("/") and ".." not in path.split("/")
+class _Range(NamedTuple):
+    """What a scan wants: paths that begin with ``start``, behind the folder ``behind``, in the order of the walk."""
+
+    start: str
+    behind: str
+
+    def touches(self, folder: str, name: str) -> bool:
+        """Whether the entry ``name`` of ``folder`` is wanted, or may hold what is."""
+        path = folder + name
+        if not (path.startswith(self.start) or self.start.startswith(f"{path}/")):
+            return False
+        if not self.behind.startswith(folder):
+            return True  # it lies behind, or the walk would not have come here
+        part, slash, _ = self.behind[len(folder) :].partition("/")
+        return name > part or (name == part and bool(slash))
 
 
-def _meta(path: str, status: os.stat_result) -> ObjectMeta:
-    # The inode too: files of one model family often have one size, and a build may give them one date.
-    etag = f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
-    return ObjectMeta(path=path, size=status.st_size, etag=etag, modified_s=status.st_mtime)
+def _reported(file: IO[bytes], sent: Callable[[int], None]) -> Iterator[bytes]:
+    while chunk := file.read(_BUFFER_BYTES):
+        yield chunk
+        sent(len(chunk))

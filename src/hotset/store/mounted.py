@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from hotset.errors import ConfigError
-from hotset.store.base import ObjectChangedError, ObjectMeta, ObjectStore
+from hotset.store.base import Content, ObjectChangedError, ObjectMeta, ObjectStore
 
 
 class MountedStore:
@@ -32,6 +32,25 @@ class MountedStore:
                 continue
             async for page in store.list(prefix[len(folder) :]):
                 yield [replace(object_, path=folder + object_.path) for object_ in page]
+
+    async def scan(self, start: str = "", *, behind: str = "") -> AsyncIterator[Sequence[ObjectMeta]]:
+        async for page in self.list():
+            found = [
+                object_
+                for object_ in page
+                if object_.path.startswith(start)
+                and (not behind or object_.path.split("/") > behind.split("/"))
+                and not object_.path.startswith(f"{behind}/")
+            ]
+            if found:
+                yield found
+
+    async def open(self, path: str, *, unless: str | None = None) -> Content | None:
+        found = self._find(path)
+        if found is None:
+            return None
+        store, inner = found
+        return await store.open(inner, unless=unless)
 
     async def read(self, path: str, *, limit_bytes: int = 1 << 20) -> bytes | None:
         found = self._find(path)

@@ -7,16 +7,17 @@ the etag and size of each answer are compared, and what a store was seen not to 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import obstore
-from obstore.exceptions import PreconditionError
+from obstore.exceptions import NotModifiedError, PreconditionError
 
 from hotset.errors import StoreError
-from hotset.store.base import ObjectChangedError, ObjectMeta
+from hotset.store.base import Content, ObjectChangedError, ObjectMeta, Revision
 from hotset.store.listing import Listing
+from hotset.store.sending import upload_file, write_on_condition
 from hotset.store.target import TargetFile
 from hotset.store.translation import (
     OBSTORE_ERRORS,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:  # obstore has these only for type checkers
     from obstore.store import ObjectStore as RawStore
 
 _CHUNK_BYTES: Final = 1 << 20
+_PARALLEL_PARTS: Final = 4
+"""Of one upload: as many parts of one file are in memory."""
 
 
 class _RangeRefusedError(Exception):
@@ -67,6 +70,48 @@ class RemoteStore:
         async for page in listing.pages():
             yield page
 
+    async def scan(self, start: str = "", *, behind: str = "") -> AsyncIterator[Sequence[ObjectMeta]]:
+        # "0" comes next to "/": behind it there is nothing more of the folder.
+        after = max(start, f"{behind}0" if behind else "")
+        folder = start[: start.rfind("/") + 1]
+        listing = Listing(self._store, url=self._url, root=self._root, prefix=folder, after=after)
+        async for page in listing.pages():
+            found = [object_ for object_ in page if object_.path.startswith(start)]
+            if found:
+                yield found
+            if len(found) < len(page):  # they stand together, and behind them are others
+                return
+
+    async def open(self, path: str, *, unless: str | None = None) -> Content | None:
+        condition = if_match(unless) if unless is not None else None
+        options: GetOptions = {"if_none_match": condition} if condition is not None else {}
+        try:
+            result = await obstore.get_async(self._store, path, options=options)
+        except NotModifiedError:
+            return Content(Revision(unless or ""), None)
+        except FileNotFoundError:
+            return None
+        except OBSTORE_ERRORS as error:
+            raise store_error(error, url=self._url, doing=f"to send {path!r}") from error
+        found = meta_from(result.meta)
+        revision = Revision(found.etag, result.meta["version"] or "")
+        if found.etag == unless:
+            return Content(revision, None)
+        return Content(revision, self._chunks(path, result))
+
+    async def _chunks(self, path: str, result: GetResult) -> AsyncIterator[bytes]:
+        stream = result.stream(min_chunk_size=_CHUNK_BYTES)
+        left = result.meta["size"]
+        while True:
+            with translated(self._url, f"to send {path!r}"):
+                chunk = await anext(stream, None)
+            if chunk is None:
+                break
+            left -= len(chunk)
+            yield bytes(chunk)
+        if left:
+            raise StoreError(f"{self._url} sent another number of bytes than it announced: {path!r}")
+
     async def read(self, path: str, *, limit_bytes: int = 1 << 20) -> bytes | None:
         try:
             async with self._slots:
@@ -95,6 +140,21 @@ class RemoteStore:
     async def write(self, path: str, data: bytes) -> None:
         with translated(self._url, f"to write {path!r}"):
             await obstore.put_async(self._store, path, data)
+
+    async def write_if(self, path: str, data: bytes, revision: Revision | None) -> None:
+        await write_on_condition(self._store, path, data, revision, url=self._url)
+
+    async def upload(self, path: str, source: Path, *, sent: Callable[[int], None]) -> None:
+        async with self._slots:
+            await upload_file(
+                self._store,
+                path,
+                source,
+                url=self._url,
+                part_bytes=self._part_bytes,
+                parallel_parts=_PARALLEL_PARTS,
+                sent=sent,
+            )
 
     async def delete(self, path: str) -> None:
         try:
