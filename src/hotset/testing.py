@@ -139,6 +139,7 @@ class WorkerScript:
     loads: Counter[str] = field(default_factory=Counter)
     live: dict[int, LoadSpec] = field(default_factory=dict)
     most_live: int = 0
+    imported: list[str] = field(default_factory=list)
     used_after_unload: list[int] = field(default_factory=list)
 
     def gate(self, name: str) -> Gate:
@@ -188,6 +189,9 @@ class FakeWorker:
         await self._unless_dead(self._script.unload_gate)
         self._contents.pop(handle, None)
         self._script.live.pop(handle, None)
+
+    def import_ahead(self, modules: Sequence[str]) -> None:
+        self._script.imported += modules
 
     def predict(self, call: PredictCall) -> Awaitable[Encoded]:
         return self._answer(call)

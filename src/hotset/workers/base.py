@@ -7,7 +7,7 @@ so a worker needs no locks for it. The gateway's side of a worker is owned by th
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -98,6 +98,10 @@ class Worker(Protocol):
         Raises:
             WorkerDiedError
         """
+        ...
+
+    def import_ahead(self, modules: Sequence[str]) -> None:
+        """Import these modules in the background, before a load needs them; whatever fails is that load's to tell."""
         ...
 
     def predict(self, call: PredictCall) -> Awaitable[Encoded]:

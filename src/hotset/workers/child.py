@@ -1,4 +1,5 @@
-"""The child process: ``python -m hotset.workers.child CONTROL DATA``, two inherited sockets. Started by ``spawn.py``.
+"""The child process: ``python -m hotset.workers.child CONTROL DATA``, two inherited sockets. Started by ``spawn.py``,
+or forked by ``forkserver.py``.
 
 The main thread serves the control channel and starts every other thread: predict threads on the data channel,
 loader threads for orders. It never loads or predicts itself, so a ping is answered whatever the models do, unless
@@ -24,6 +25,7 @@ from hotset.workers.backlog import Job
 from hotset.workers.base import LoadReply, LoadSpec, PredictCall
 from hotset.workers.failure import pack
 from hotset.workers.host import Host
+from hotset.workers.imports import import_in_background
 from hotset.workers.kit import Kit, kit_builder
 from hotset.workers.loading import LoadThreads
 from hotset.workers.predicting import Answered, PredictThreads
@@ -165,6 +167,8 @@ class Child:
                 self._loading.load(spec, self._load_done(number, spec))
             case wire.Unload(number, handle):
                 self._loading.unload(handle, lambda: self._control.send(wire.Unloaded(number)))
+            case wire.ImportAhead(modules):
+                import_in_background(modules, prepare=isolation.give_way)
             case _:
                 raise wire.WireError(f"an order out of place: {order}")
 
@@ -206,6 +210,7 @@ def main(arguments: list[str]) -> None:
     """Run until the control channel ends, then leave at once: a thread of the user's must not keep us."""
     isolation.die_with_parent()
     isolation.leave_signals_to_parent()
+    isolation.call_process("hotset-child")
     control, data = (socket.socket(fileno=int(number)) for number in arguments)
     for channel in (control, data):
         channel.set_inheritable(False)

@@ -19,6 +19,7 @@ from hotset import logs
 from hotset.logs import LogFormat
 
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_NAME: Final = 15
 
 LOADING_SWITCH_S: Final = 0.0002
 """A thread that loads gives the interpreter up after this long, where a prediction waits for it."""
@@ -30,9 +31,26 @@ in the host, the predict's p99 was 20 to 100 times its own; with them it is abou
 
 def die_with_parent() -> None:
     """Have the system kill this process when the thread that started it ends."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def call_process(name: str) -> None:
+    """Give this process a name of at most 15 characters for ``ps`` and ``top``: a forked child has the command line
+    of its fork server."""
+    _prctl(_PR_SET_NAME, name.encode())
+
+
+def _prctl(option: int, value: int | bytes) -> None:
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        prctl(option, value, 0, 0, 0)
+
+
+def forget_randomness() -> None:
+    """Seed NumPy's own generator anew, so that forked children do not draw the same numbers; Python's does it itself."""
+    random = sys.modules.get("numpy.random")
+    if random is not None:
+        random.seed()
 
 
 def leave_signals_to_parent() -> None:

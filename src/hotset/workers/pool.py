@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from hotset.clock import Clock
@@ -171,6 +171,11 @@ class WorkerPool:
         if slot.worker is worker:
             slot.bytes += reply.bytes - expected_bytes
         return Resident(key, worker, spec.handle, reply)
+
+    def import_ahead(self, modules: Sequence[str]) -> None:
+        """Have every worker that is up import these modules in the background, before a load needs them."""
+        for worker in self.workers:
+            worker.import_ahead(modules)
 
     async def unload(self, resident: Resident) -> None:
         """Return when the model's memory was given back; a worker that died has given it back already."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -29,7 +29,7 @@ from hotset.workers.channel import Channel
 from hotset.workers.deadlines import Deadlines
 from hotset.workers.failure import unpack
 from hotset.workers.kit import STANDARD_KIT
-from hotset.workers.spawn import CHILD_COMMAND, ChildProcess, described_exit
+from hotset.workers.spawn import CHILD_COMMAND, ChildProcess, ChildSource, FreshInterpreters, described_exit
 
 _GRACE_S: Final = 1.0
 """A child with a closed socket is about to end, and what it wrote before is about to be read; after this, no more."""
@@ -39,8 +39,8 @@ _GRACE_S: Final = 1.0
 class ProcessOptions:
     """How a child is made and watched. ``kit`` names what it loads with (see ``kit.py``).
 
-    ``ping_timeout_s`` is long because native code may keep the interpreter to itself while it loads. ``environment``
-    None means: the gateway's own.
+    ``ping_timeout_s`` is long because native code may keep the interpreter to itself while it loads. ``children``
+    None means: fresh interpreters, from ``command`` and ``environment``, which None means: the gateway's own.
     """
 
     threads: int = 1
@@ -58,6 +58,7 @@ class ProcessOptions:
     max_queued: int = 10_000
     command: tuple[str, ...] = CHILD_COMMAND
     environment: Mapping[str, str] | None = None
+    children: ChildSource | None = None
 
 
 class ProcessWorker:
@@ -69,6 +70,7 @@ class ProcessWorker:
     def __init__(self, worker_id: int, *, options: ProcessOptions, on_death: DeathHandler) -> None:
         self._id = worker_id
         self._options = options
+        self._children = options.children or FreshInterpreters(options.command, options.environment)
         self._on_death = on_death
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Encoded]] = {}
@@ -99,7 +101,7 @@ class ProcessWorker:
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = self._loop.create_future()
         try:
-            self._process = process = ChildProcess(self._options.command, self._options.environment)
+            self._process = process = await self._children.start_child()
         except OSError as error:
             raise WorkerDiedError(f"the system could not start a child process: {error}") from error
         self._control = Channel(process.control, decode=wire.decode_control_reply, on_message=self._on_reply)
@@ -114,6 +116,7 @@ class ProcessWorker:
             await self._ended(process)
             raise
         self._gone = None
+        self.import_ahead(self._children.modules)
         self._watch = self._loop.create_task(self._watch_child(process), name=f"hotset-worker-{self._id}")
 
     async def load(self, spec: LoadSpec) -> LoadReply:
@@ -136,6 +139,10 @@ class ProcessWorker:
         number, reply = self._expect_reply()
         self._control.send(wire.Unload(number, handle))
         await reply
+
+    def import_ahead(self, modules: Sequence[str]) -> None:
+        if modules and self._gone is None:
+            self._control.send(wire.ImportAhead(tuple(modules)))
 
     def predict(self, call: PredictCall) -> Awaitable[Encoded]:
         answer: asyncio.Future[Encoded] = asyncio.get_running_loop().create_future()

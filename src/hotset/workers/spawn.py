@@ -1,6 +1,7 @@
-"""Starts a child process with its two sockets, and watches for its end. Called by ``process.py``.
+"""Child processes of the gateway: how one is started from a fresh interpreter, and how each is watched until its end.
 
-``subprocess`` and not ``multiprocessing``: no fork of a process with threads, no pickled state, no helper process.
+Called by ``process.py``. ``subprocess`` and not ``multiprocessing``: no fork of a process with threads, no pickled
+state. ``forking.py`` starts children in another way, faster, and falls back on this one.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 CHILD_COMMAND: Final = (sys.executable, "-P", "-m", "hotset.workers.child")
 
@@ -45,32 +47,48 @@ def described_exit(status: int) -> str:
     return f"killed by signal {number}"
 
 
-class ChildProcess:
-    """A running child. ``exited`` gives its status, after it was reaped.
+class ProcessHandle(Protocol):
+    """A process that is this one's child. ``wait`` blocks, reaps it and returns its status; ``kill`` may come any time."""
 
-    Owned by the event loop. The loop must run in a thread that outlives the child: Linux kills the child when the
+    @property
+    def pid(self) -> int: ...
+
+    def wait(self) -> int: ...
+
+    def kill(self) -> None: ...
+
+
+class ForkedProcess:
+    """Implements ``ProcessHandle`` for a child that another process has forked. Thread-safe; ``wait`` once."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid: Final = pid
+        self._lock = threading.Lock()
+        self._is_reaped = False
+
+    def wait(self) -> int:
+        # In two steps: as long as it is not reaped, nobody else can get its number, and be killed in its place.
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        with self._lock:
+            _, status = os.waitpid(self.pid, 0)
+            self._is_reaped = True
+        return os.waitstatus_to_exitcode(status)
+
+    def kill(self) -> None:
+        with self._lock:
+            if not self._is_reaped:
+                os.kill(self.pid, signal.SIGKILL)
+
+
+class WatchedProcess:
+    """A running process. ``exited`` gives its status, after it was reaped.
+
+    Owned by the event loop. The loop must run in a thread that outlives the process: Linux kills a child when the
     thread that started it ends.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None) -> None:
-        """Start ``command`` with the file numbers of its control and its data socket as last arguments."""
-        self.control, control = socket.socketpair()
-        self.data, data = socket.socketpair()
-        numbers = (control.fileno(), data.fileno())
-        try:
-            self._process = subprocess.Popen(
-                [*command, *map(str, numbers)],
-                pass_fds=numbers,
-                stdin=subprocess.DEVNULL,
-                env=child_environment(os.environ if environment is None else environment),
-            )
-        except BaseException:
-            self.control.close()
-            self.data.close()
-            raise
-        finally:
-            control.close()
-            data.close()
+    def __init__(self, handle: ProcessHandle) -> None:
+        self._handle = handle
         self._loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[int] = self._loop.create_future()
         # A thread that waits works with any loop and any system; it ends with the child.
@@ -78,10 +96,10 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self._handle.pid
 
     def kill(self) -> None:
-        self._process.kill()
+        self._handle.kill()
 
     async def reap(self, limit_s: float) -> int:
         """Wait for the end; past ``limit_s`` kill. Return the status."""
@@ -91,10 +109,95 @@ class ChildProcess:
         return await asyncio.shield(self.exited)
 
     def _wait(self) -> None:
-        status = self._process.wait()
+        status = self._handle.wait()
         with contextlib.suppress(RuntimeError):  # the loop was closed before the child was
             self._loop.call_soon_threadsafe(self._set_exited, status)
 
     def _set_exited(self, status: int) -> None:
         if not self.exited.done():
             self.exited.set_result(status)
+
+
+class ChildProcess(WatchedProcess):
+    """A worker's child, with the gateway's ends of its two sockets, which whoever opens them closes. Owned as its base."""
+
+    def __init__(self, handle: ProcessHandle, sockets: SocketPairs) -> None:
+        super().__init__(handle)
+        self.control: Final = sockets.control
+        self.data: Final = sockets.data
+
+
+@dataclass(frozen=True, slots=True)
+class SocketPairs:
+    """Both ends of a child's control and data sockets, before it has its own."""
+
+    control: socket.socket
+    data: socket.socket
+    child_control: socket.socket
+    child_data: socket.socket
+
+    @property
+    def child_descriptors(self) -> tuple[int, int]:
+        return self.child_control.fileno(), self.child_data.fileno()
+
+
+@contextlib.contextmanager
+def socket_pairs() -> Iterator[SocketPairs]:
+    """Make the sockets; afterwards the child's ends are closed here, and after an error the gateway's too."""
+    with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+        control, child_control = socket.socketpair()
+        ours.enter_context(control)
+        theirs.enter_context(child_control)
+        data, child_data = socket.socketpair()
+        ours.enter_context(data)
+        theirs.enter_context(child_data)
+        yield SocketPairs(control, data, child_control, child_data)
+        ours.pop_all()
+
+
+class ChildSource(Protocol):
+    """Where children come from. Owned by the event loop."""
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """What each child should import ahead of need, once it is ready."""
+        ...
+
+    async def start_child(self) -> ChildProcess:
+        """Return a running child that waits for its configuration.
+
+        Raises:
+            OSError: the system could not start one.
+        """
+        ...
+
+
+class FreshInterpreters:
+    """Starts each child from nothing: ``command`` with the numbers of its two sockets as last arguments."""
+
+    def __init__(
+        self, command: Sequence[str] = CHILD_COMMAND, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._command = command
+        self._environment = environment
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        return ()
+
+    async def start_child(self) -> ChildProcess:
+        with socket_pairs() as sockets:
+            numbers = sockets.child_descriptors
+            return ChildProcess(start_program(self._command, numbers, self._environment), sockets)
+
+
+def start_program(
+    command: Sequence[str], inherited: Sequence[int], environment: Mapping[str, str] | None
+) -> subprocess.Popen[bytes]:
+    """Start ``command`` with the ``inherited`` files' numbers as last arguments; ``environment`` None: our own."""
+    return subprocess.Popen(
+        [*command, *map(str, inherited)],
+        pass_fds=inherited,
+        stdin=subprocess.DEVNULL,
+        env=child_environment(os.environ if environment is None else environment),
+    )

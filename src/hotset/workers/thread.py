@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import logging
 import queue
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from hotset.errors import ConfigError, HotsetError, OverloadedError, WorkerDiedError
@@ -21,6 +21,7 @@ from hotset.workers.backlog import Job
 from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall
 from hotset.workers.deadlines import Deadlines
 from hotset.workers.host import Host
+from hotset.workers.imports import import_in_background
 from hotset.workers.kit import Kit
 from hotset.workers.loading import LoadThreads
 from hotset.workers.predicting import Answered, PredictThreads
@@ -148,6 +149,9 @@ class ThreadWorker:
             await reply
         finally:
             self._replies.discard(reply)
+
+    def import_ahead(self, modules: Sequence[str]) -> None:
+        import_in_background(modules)
 
     def predict(self, call: PredictCall) -> Awaitable[Encoded]:
         answer: asyncio.Future[Encoded] = asyncio.get_running_loop().create_future()

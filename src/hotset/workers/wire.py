@@ -108,6 +108,12 @@ class Pong(msgspec.Struct, array_like=True, frozen=True, tag="pong"):
     number: int
 
 
+class ImportAhead(msgspec.Struct, array_like=True, frozen=True, tag="import"):
+    """Control, to the child: import these modules in the background, before a load needs them."""
+
+    modules: tuple[str, ...]
+
+
 class Close(msgspec.Struct, array_like=True, frozen=True, tag="close"):
     """Control, to the child, last: unload what is idle within ``limit_s`` and end."""
 
@@ -115,7 +121,7 @@ class Close(msgspec.Struct, array_like=True, frozen=True, tag="close"):
 
 
 DataReply: TypeAlias = Answer | Failed
-ControlOrder: TypeAlias = Configure | Load | Unload | Ping | Close
+ControlOrder: TypeAlias = Configure | Load | Unload | ImportAhead | Ping | Close
 ControlReply: TypeAlias = Ready | Refused | Loaded | Unloaded | Pong | Failed
 
 _encode: Final = msgspec.msgpack.Encoder().encode
