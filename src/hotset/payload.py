@@ -86,8 +86,11 @@ class InferResponse:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An answer as bytes, ready for any door that carries bytes."""
+    """An answer as bytes, ready for any door that carries bytes.
 
-    body: bytes
+    ``body`` is a view, of bytes, where it is large and lies in memory that somebody else owns: use it, and let it go.
+    """
+
+    body: bytes | memoryview
     content_type: str = "application/json"
     headers: Sequence[tuple[str, str]] = ()

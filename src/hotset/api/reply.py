@@ -30,7 +30,7 @@ class Reply(NamedTuple):
     """Status, body and headers. The length is added when it is sent."""
 
     status: int
-    body: bytes = b""
+    body: bytes | memoryview = b""
     content_type: bytes = JSON
     headers: Sequence[RawHeader] = ()
 

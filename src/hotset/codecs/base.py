@@ -12,18 +12,22 @@ from hotset.runtimes.base import CallMeta
 
 
 class Codec(Protocol):
-    """Every decode raises ``InvalidInputError`` naming the field, and nothing else, whatever the bytes are."""
+    """Every decode raises ``InvalidInputError`` naming the field, and nothing else, whatever the bytes are.
+
+    A large body is a read-only view: what is decoded should refer to it, or copy what it needs, but not all of it. An
+    answer's body may be a view too, of memory that the model may write to again after the answer was sent.
+    """
 
     @property
     def name(self) -> str: ...
 
-    def decode_tensors(self, body: bytes, meta: CallMeta, signature: Signature) -> InferRequest:
+    def decode_tensors(self, body: bytes | memoryview, meta: CallMeta, signature: Signature) -> InferRequest:
         """Read the request of a ``TensorServable``."""
         ...
 
     def encode_tensors(self, response: InferResponse, request: InferRequest, meta: CallMeta) -> Encoded: ...
 
-    def decode_payload(self, body: bytes, meta: CallMeta) -> tuple[Any, InferRequest | None]:
+    def decode_payload(self, body: bytes | memoryview, meta: CallMeta) -> tuple[Any, InferRequest | None]:
         """Read the payload for a ``PayloadServable``, and the tensor request that it came from, if it was one."""
         ...
 

@@ -1,6 +1,6 @@
 """A body by its content type: what the user's ``predict`` gets as its payload.
 
-Pure; called by the native codec. JSON becomes its value, a form a dict, text a ``str``, all else stays ``bytes``.
+Pure; called by the native codec. JSON becomes its value, a form a dict, text a ``str``, all else stays as it is.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CHARSETS: Final = frozenset(
 _VALUE: Final = msgspec.json.Decoder()
 
 
-def read_payload(body: bytes, content_type: str) -> Any:
+def read_payload(body: bytes | memoryview, content_type: str) -> Any:
     """Return the payload in ``body``.
 
     ``curl -d`` and many small clients send JSON as a form or with no type at all, so both of those are tried as
@@ -50,13 +50,13 @@ def read_payload(body: bytes, content_type: str) -> Any:
     return body
 
 
-def _form(body: bytes) -> dict[str, str | list[str]]:
+def _form(body: bytes | memoryview) -> dict[str, str | list[str]]:
     """Return a form's fields; one that is given several times is a list."""
-    fields = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
+    fields = parse_qs(str(body, "utf-8", "replace"), keep_blank_values=True)
     return {name: values[0] if len(values) == 1 else values for name, values in fields.items()}
 
 
-def _text(body: bytes, content_type: str) -> str:
+def _text(body: bytes | memoryview, content_type: str) -> str:
     message = Message()
     message["Content-Type"] = content_type
     charset = message.get_content_charset("utf-8")
@@ -67,6 +67,6 @@ def _text(body: bytes, content_type: str) -> str:
     if encoding not in _CHARSETS:
         raise InvalidInputError(f"expected a charset of {', '.join(sorted(_CHARSETS))}, found: {charset!r}")
     try:
-        return body.decode(encoding)
+        return str(body, encoding)
     except UnicodeDecodeError as error:
         raise InvalidInputError(f"the body is not text in {charset}: {error}") from error

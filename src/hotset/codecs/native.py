@@ -7,6 +7,7 @@ bytes. For a framework's model it is TensorFlow Serving's: ``{"instances": …}`
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from hotset.codecs.rows import read_columns, read_rows, write_columns, write_row
 from hotset.errors import InvalidInputError, PredictFailedError
 from hotset.payload import Encoded, InferRequest, InferResponse, Signature
 from hotset.runtimes.base import CallMeta
+from hotset.shared.arena import LARGE_BYTES
 
 _FORM: Final = "form"
 _ROWS: Final = MappingProxyType({_FORM: "rows"})
@@ -38,7 +40,7 @@ class NativeCodec:
 
     name = "native"
 
-    def decode_tensors(self, body: bytes, meta: CallMeta, signature: Signature) -> InferRequest:
+    def decode_tensors(self, body: bytes | memoryview, meta: CallMeta, signature: Signature) -> InferRequest:
         del meta
         asked = read_json(_BODY, body)
         outputs = asked.outputs or ()
@@ -56,7 +58,7 @@ class NativeCodec:
             return Encoded(write_json({"outputs": write_columns(response.outputs)}))
         return Encoded(write_json({"predictions": write_rows(response.outputs)}))
 
-    def decode_payload(self, body: bytes, meta: CallMeta) -> tuple[Any, InferRequest | None]:
+    def decode_payload(self, body: bytes | memoryview, meta: CallMeta) -> tuple[Any, InferRequest | None]:
         return read_payload(body, meta.content_type), None
 
     def encode_result(self, result: Any, request: InferRequest | None, meta: CallMeta) -> Encoded:
@@ -64,8 +66,19 @@ class NativeCodec:
         if isinstance(result, str):
             return Encoded(_text(result), TEXT)
         if isinstance(result, bytes | bytearray | memoryview):
-            return Encoded(bytes(result), BINARY)
+            return Encoded(_binary(result), BINARY)
         return Encoded(write_json(result), JSON)
+
+
+def _binary(result: bytes | bytearray | memoryview) -> bytes | memoryview:
+    """Return the bytes of a result, without copying a large one."""
+    if isinstance(result, bytes):
+        return result
+    view = memoryview(result)
+    if view.nbytes >= LARGE_BYTES and view.c_contiguous:
+        with suppress(TypeError, ValueError):  # elements of a type that Python has not: copied, then
+            return view.cast("B")
+    return view.tobytes()
 
 
 def _text(result: str) -> bytes:

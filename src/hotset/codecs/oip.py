@@ -90,7 +90,7 @@ class OipCodec:
 
     name = "oip"
 
-    def decode_tensors(self, body: bytes, meta: CallMeta, signature: Signature) -> InferRequest:
+    def decode_tensors(self, body: bytes | memoryview, meta: CallMeta, signature: Signature) -> InferRequest:
         del signature
         return _read(body, meta)
 
@@ -101,7 +101,7 @@ class OipCodec:
         )
         return Encoded(write_json(answer))
 
-    def decode_payload(self, body: bytes, meta: CallMeta) -> tuple[Any, InferRequest | None]:
+    def decode_payload(self, body: bytes | memoryview, meta: CallMeta) -> tuple[Any, InferRequest | None]:
         request = _read(body, meta)
         return dict(request.inputs), request
 
@@ -113,7 +113,7 @@ class OipCodec:
         return self.encode_tensors(InferResponse(outputs), request, meta)
 
 
-def _read(body: bytes, meta: CallMeta) -> InferRequest:
+def _read(body: bytes | memoryview, meta: CallMeta) -> InferRequest:
     if any(name == BINARY_HEADER for name, _ in meta.headers):
         raise InvalidInputError(
             "the binary tensor data extension is not supported; send JSON data, without the header: "

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from hotset.payload import Encoded, Signature
+from hotset.shared.arena import Segment
+
+Body: TypeAlias = bytes | memoryview | Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +51,14 @@ class LoadReply:
 
 @dataclass(slots=True)
 class PredictCall:
-    """One request on its way to a model. ``deadline_s`` is on the monotonic clock, which children share."""
+    """One request on its way to a model. ``deadline_s`` is on the monotonic clock, which children share.
+
+    A large ``body`` is a segment of shared memory in the gateway, and a read-only view of it where the model is.
+    """
 
     handle: int
     codec: str
-    body: bytes
+    body: Body
     content_type: str = ""
     query_string: str = ""
     headers: tuple[tuple[str, str], ...] = ()

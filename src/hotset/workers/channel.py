@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Generic, cast
 
 import msgspec
@@ -34,12 +34,13 @@ class Channel(asyncio.Protocol, Generic[Message]):
         decode: Callable[[bytes], Message],
         on_message: Callable[[Message, bytes], None],
     ) -> None:
+        """``on_message`` may raise ``WireError``, which ends the channel."""
         self._socket = channel
         self._reader = wire.FrameReader(decode)
         self._on_message = on_message
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._pieces: list[bytes] = []
+        self._pieces: list[wire.Piece] = []
         self._scheduled = False
         self._paused = False
         self.lost: asyncio.Future[None] = self._loop.create_future()
@@ -47,7 +48,7 @@ class Channel(asyncio.Protocol, Generic[Message]):
     async def open(self) -> None:
         await self._loop.create_unix_connection(lambda: self, sock=self._socket)
 
-    def send(self, message: msgspec.Struct, payload: bytes = b"") -> None:
+    def send(self, message: msgspec.Struct, payload: wire.Piece = b"") -> None:
         """Queue a frame; it leaves in the next turn of the loop. After the end it goes nowhere.
 
         Raises:
@@ -69,6 +70,14 @@ class Channel(asyncio.Protocol, Generic[Message]):
             self._socket.close()
             self.lost.set_result(None)
 
+    def share(self, message: msgspec.Struct, files: Sequence[int]) -> None:
+        """Send a short frame and files with it, at once. Legal only before ``open``.
+
+        Raises:
+            OSError: the child is gone.
+        """
+        socket.send_fds(self._socket, [wire.frame_head(message)], files)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
@@ -79,8 +88,12 @@ class Channel(asyncio.Protocol, Generic[Message]):
             _logger.exception("a child sent what is no frame")
             self.close()
             return
-        for message, payload in frames:
-            self._on_message(message, payload)
+        try:
+            for message, payload in frames:
+                self._on_message(message, payload)
+        except wire.WireError:
+            _logger.exception("a child sent what does not fit")
+            self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc  # how the child ended says more

@@ -18,81 +18,23 @@ from collections.abc import Callable
 from typing import Final
 
 from hotset.errors import ConfigError, HotsetError
-from hotset.payload import Encoded
 from hotset.runtimes.reason import reason_of
 from hotset.workers import isolation, wire
-from hotset.workers.backlog import Job
-from hotset.workers.base import LoadReply, LoadSpec, PredictCall
+from hotset.workers.base import LoadReply, LoadSpec
+from hotset.workers.datachannel import DataChannel, Shared
 from hotset.workers.failure import pack
 from hotset.workers.host import Host
 from hotset.workers.imports import import_in_background
 from hotset.workers.kit import Kit, kit_builder
 from hotset.workers.loading import LoadThreads
-from hotset.workers.predicting import Answered, PredictThreads
+from hotset.workers.predicting import PredictThreads
 
 _logger: Final = logging.getLogger(__name__)
 
+_CLOSED_ON_EXEC: Final[int] = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+
 CRASHED: Final = 70
 """Exit status after a fault of hotset's own."""
-
-_LARGE_READ: Final = 1 << 20
-
-
-class DataChannel:
-    """The predict threads' mailbox over the data socket. ``receive`` in one thread at a time, ``send`` in any."""
-
-    def __init__(self, channel: socket.socket) -> None:
-        self._socket = channel
-        self._reader = wire.FrameReader(wire.decode_predict)
-        self._write = threading.Lock()
-
-    def receive(self, *, wait: bool) -> list[Job] | None:
-        while True:
-            size = min(max(self._reader.missing, wire.RECEIVE_BYTES), _LARGE_READ)
-            try:
-                data = self._socket.recv(size, 0 if wait else socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return []
-            if not data:
-                return None
-            jobs = [_job(message, body) for message, body in self._reader.feed(data)]
-            if jobs or not wait:
-                return jobs
-
-    def send(self, answers: list[Answered]) -> None:
-        pieces: list[bytes] = []
-        for answer in answers:
-            pieces += _answer_frame(answer)
-        buffers = wire.joined(pieces)
-        with self._write:
-            for buffer in buffers:
-                self._socket.sendall(buffer)
-
-
-def _job(message: wire.Predict, body: bytes) -> Job:
-    return Job(
-        message.number,
-        PredictCall(
-            message.handle,
-            message.codec,
-            body,
-            message.content_type,
-            message.query_string,
-            message.headers,
-            message.deadline_s,
-        ),
-    )
-
-
-def _answer_frame(answer: Answered) -> tuple[bytes, ...]:
-    number, outcome = answer
-    if isinstance(outcome, Encoded):
-        try:
-            message = wire.Answer(number, outcome.content_type, tuple(outcome.headers))
-            return wire.frame_head(message, len(outcome.body)), outcome.body
-        except (wire.WireError, TypeError) as error:
-            outcome = HotsetError(f"an answer that cannot be sent: {error}")
-    return (wire.frame_head(wire.Failed(number, pack(outcome))),)
 
 
 class ControlChannel:
@@ -102,14 +44,21 @@ class ControlChannel:
         self._socket = channel
         self._reader = wire.FrameReader(wire.decode_control_order)
         self._write = threading.Lock()
+        self.files: list[int] = []
+        """What came with orders; whoever carries them out closes them."""
 
     def receive(self) -> list[wire.ControlOrder]:
         """Wait for orders; none means that the parent is gone."""
-        while data := self._socket.recv(wire.RECEIVE_BYTES):
+        while data := self._read():
             orders = [order for order, _ in self._reader.feed(data)]
             if orders:
                 return orders
         return []
+
+    def _read(self) -> bytes:
+        data, files, _, _ = socket.recv_fds(self._socket, wire.RECEIVE_BYTES, 2, _CLOSED_ON_EXEC)
+        self.files += files
+        return data
 
     def send(self, reply: wire.ControlReply) -> None:
         frame = wire.frame_head(reply)
@@ -123,9 +72,16 @@ class Child:
     def __init__(self, control: ControlChannel, data: socket.socket) -> None:
         self._control = control
         self._data = data
+        self._shared: Shared | None = None
         self._host: Host
+        self._mailbox: DataChannel
         self._loading: LoadThreads
         self._predicting: PredictThreads
+
+    def share(self, order: wire.Share) -> None:
+        """Take over the files of shared memory that came with the order."""
+        bodies, answers = self._control.files
+        self._shared = Shared(bodies, order.bodies_bytes, answers, order.answers_bytes)
 
     def configure(self, order: wire.Configure) -> None:
         """Build the kit (which imports the user's predictor) and start all threads.
@@ -144,11 +100,21 @@ class Child:
             busy=isolation.favour_predictions,
             prepare=isolation.give_way,
         )
+        self._mailbox = self._opened()
         self._predicting = PredictThreads(
-            self._host, DataChannel(self._data), threads=order.threads, on_crash=lambda: os._exit(CRASHED)
+            self._host, self._mailbox, threads=order.threads, on_crash=lambda: os._exit(CRASHED)
         )
         self._loading.start()
         self._predicting.start()
+
+    def _opened(self) -> DataChannel:
+        try:
+            return DataChannel(self._data, self._shared)
+        except OSError as error:
+            raise ConfigError(f"the memory for large payloads could not be mapped: {error}") from error
+        finally:
+            while self._control.files:
+                os.close(self._control.files.pop())
 
     def serve(self) -> None:
         """Carry out orders until told to close, or until the parent is gone."""
@@ -163,6 +129,7 @@ class Child:
         match order:
             case wire.Ping(number):
                 self._control.send(wire.Pong(number))
+                self._mailbox.trim()
             case wire.Load(number, spec):
                 self._loading.load(spec, self._load_done(number, spec))
             case wire.Unload(number, handle):
@@ -195,6 +162,9 @@ def _built_kit(order: wire.Configure) -> Kit:
 def _run(control: ControlChannel, data: socket.socket) -> None:
     child = Child(control, data)
     orders = control.receive()
+    if orders and isinstance(orders[0], wire.Share):
+        child.share(orders[0])
+        orders = orders[1:] or control.receive()
     if len(orders) != 1 or not isinstance(orders[0], wire.Configure):
         return
     try:

@@ -15,7 +15,9 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 from hotset.errors import ErrorKind, HotsetError, UnavailableError
+from hotset.payload import Encoded
 from hotset.runtimes.reason import reason_of
+from hotset.shared.arena import LARGE_BYTES
 from hotset.workers.backlog import Backlog, Job
 from hotset.workers.host import Host
 from hotset.workers.question import Outcome
@@ -134,6 +136,8 @@ class PredictThreads:
         if jobs:
             outcomes = self._outcomes(jobs)
             answers.extend(Answered(job.number, it) for job, it in zip(jobs, outcomes, strict=True))
+            if any(type(outcome) is Encoded and len(outcome.body) >= LARGE_BYTES for outcome in outcomes):
+                self._flush(answers)
             self._host.note_pace(jobs[0].call.handle, (self._now() - started) / len(jobs))
 
     def _work_one_by_one(self, unit: list[Job], answers: list[Answered]) -> None:
@@ -149,6 +153,8 @@ class PredictThreads:
                 oldest = started
             outcome = _too_late() if job.call.deadline_s <= started else self._outcomes([job])[0]
             answers.append(Answered(job.number, outcome))
+            if type(outcome) is Encoded and len(outcome.body) >= LARGE_BYTES:
+                self._flush(answers)  # it may lie in memory that the model writes its next answer to
             ended = self._now()
             host.note_pace(handle, ended - started)
             started = ended

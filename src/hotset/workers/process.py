@@ -7,8 +7,10 @@ it reports the death, and whoever made this worker makes the next one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import math
+import os
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -23,6 +25,8 @@ from hotset.errors import (
 )
 from hotset.logs import LogFormat
 from hotset.payload import Encoded
+from hotset.shared.arena import Arena, Place, Segment, create_file
+from hotset.shared.mapped import MappedArena
 from hotset.workers import wire
 from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall
 from hotset.workers.channel import Channel
@@ -67,10 +71,21 @@ class ProcessWorker:
     Owned by the event loop. Legal order as in ``Worker``; one that died or failed to start is not started again.
     """
 
-    def __init__(self, worker_id: int, *, options: ProcessOptions, on_death: DeathHandler) -> None:
+    def __init__(
+        self,
+        worker_id: int,
+        *,
+        options: ProcessOptions,
+        on_death: DeathHandler,
+        bodies: Arena | None = None,
+    ) -> None:
+        """``bodies`` is where the bodies of calls may be, and its size that of the child's own arena, for answers."""
         self._id = worker_id
         self._options = options
         self._children = options.children or FreshInterpreters(options.command, options.environment)
+        self._bodies = bodies
+        self._answer_memory: MappedArena | None = None
+        self._lent: dict[int, Segment] = {}
         self._on_death = on_death
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Encoded]] = {}
@@ -107,6 +122,8 @@ class ProcessWorker:
         self._control = Channel(process.control, decode=wire.decode_control_reply, on_message=self._on_reply)
         self._data = Channel(process.data, decode=wire.decode_data_reply, on_message=self._on_answer)
         try:
+            if self._bodies is not None:
+                self._share(self._bodies)
             await self._control.open()
             await self._data.open()
             self._control.send(self._configuration())
@@ -153,6 +170,10 @@ class ProcessWorker:
             return answer
         try:
             self._check_predict()
+            body = call.body
+            place = None
+            if isinstance(body, Segment):
+                body, place = self._lend(number, body)
             self._data.send(
                 wire.Predict(
                     number,
@@ -162,10 +183,12 @@ class ProcessWorker:
                     call.query_string,
                     call.headers,
                     call.deadline_s,
+                    place,
                 ),
-                call.body,
+                body,
             )
         except wire.WireError as error:
+            self._lent.pop(number, None)
             answer.set_exception(InvalidInputError(f"the request is too large for a worker: {error}"))
         except HotsetError as error:
             answer.set_exception(error)
@@ -185,6 +208,29 @@ class ProcessWorker:
         if self._closing is None:
             self._closing = self._loop.create_task(self._close(self._process))
         await asyncio.shield(self._closing)
+
+    def _share(self, bodies: Arena) -> None:
+        """Give the child the arena of bodies, and one of its own for its answers."""
+        try:
+            answers = create_file(bodies.size)
+            try:
+                self._answer_memory = MappedArena(answers, bodies.size, on_unused=self._answer_unused)
+                self._control.share(wire.Share(bodies.size, bodies.size), [bodies.file, answers])
+            finally:
+                os.close(answers)
+        except OSError as error:
+            raise WorkerDiedError(f"the memory for large payloads could not be shared: {error}") from error
+
+    def _lend(self, number: int, body: Segment) -> tuple[bytes, Place | None]:
+        """Return what to send for a large body; the child has the segment until it says that it has not."""
+        if self._bodies is None:
+            return body.tobytes(), None
+        self._lent[number] = body
+        return b"", body.place
+
+    def _answer_unused(self, number: int) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed, and the child with it
+            self._loop.call_soon_threadsafe(self._data.send, wire.Freed(number))
 
     def _configuration(self) -> wire.Configure:
         options = self._options
@@ -246,6 +292,8 @@ class ProcessWorker:
         await asyncio.wait((self._control.lost, self._data.lost), timeout=_GRACE_S)
         self._control.close()
         self._data.close()
+        self._lent.clear()  # not before: it read them to its end
+        self._answer_memory = None
         return described_exit(status)
 
     async def _close(self, process: ChildProcess) -> None:
@@ -289,15 +337,27 @@ class ProcessWorker:
             if not future.done():
                 future.set_exception(WorkerDiedError(f"the worker process {reason}"))
 
-    def _on_answer(self, message: wire.DataReply, body: bytes) -> None:
+    def _on_answer(self, message: wire.DataReply, body: bytes | memoryview) -> None:
+        if isinstance(message, wire.Freed):
+            self._lent.pop(message.number, None)
+            return
         answer = self._answers.pop(message.number, None)
         self._deadlines.drop(message.number)
-        if answer is None or answer.done():
-            return
         if isinstance(message, wire.Answer):
-            answer.set_result(Encoded(body, message.content_type, message.headers))
-        else:
+            if message.place is not None:
+                body = self._shared_answer(message.number, message.place)
+            if answer is not None and not answer.done():
+                answer.set_result(Encoded(body, message.content_type, message.headers))
+        elif answer is not None and not answer.done():
             answer.set_exception(unpack(message.failure))
+
+    def _shared_answer(self, number: int, place: Place) -> memoryview:
+        if self._answer_memory is None:
+            raise wire.WireError("an answer in shared memory, where none is shared")
+        try:
+            return self._answer_memory.view(number, place)
+        except ValueError as error:
+            raise wire.WireError(f"an answer that is nowhere: {error}") from error
 
     def _on_reply(self, message: wire.ControlReply, _payload: bytes) -> None:
         match message:

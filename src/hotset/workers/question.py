@@ -51,11 +51,12 @@ class Question:
     def decode(self) -> None:
         if self.is_decoded:
             return
-        held, call = self._held, self._call
+        held = self._held
+        body: Any = self._call.body  # a segment only in the gateway
         if held.tensors is not None:
-            self._source = self._codec.decode_tensors(call.body, self._meta, held.tensors.signature)
+            self._source = self._codec.decode_tensors(body, self._meta, held.tensors.signature)
         elif held.payload is not None:
-            self._source = self._codec.decode_payload(call.body, self._meta)
+            self._source = self._codec.decode_payload(body, self._meta)
         else:
             raise UnavailableError(f"{held} was unloaded before this call")
         self.is_decoded = True

@@ -12,11 +12,13 @@ import itertools
 import logging
 import queue
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from hotset.errors import ConfigError, HotsetError, OverloadedError, WorkerDiedError
 from hotset.payload import Encoded
 from hotset.runtimes.reason import reason_of
+from hotset.shared.arena import Segment
 from hotset.workers.backlog import Job
 from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall
 from hotset.workers.deadlines import Deadlines
@@ -56,8 +58,17 @@ class QueueMailbox:
         return None if self._ended else jobs
 
     def send(self, answers: list[Answered]) -> None:
+        answers = [_kept(answer) for answer in answers]
         with contextlib.suppress(RuntimeError):  # the loop was closed before the worker was: nobody waits
-            self._loop.call_soon_threadsafe(self._on_answers, answers.copy())
+            self._loop.call_soon_threadsafe(self._on_answers, answers)
+
+
+def _kept(answer: Answered) -> Answered:
+    """Return an answer that stays as it is, whatever the model writes next to the memory that it gave."""
+    outcome = answer.outcome
+    if type(outcome) is Encoded and type(outcome.body) is memoryview:
+        return Answered(answer.number, replace(outcome, body=bytes(outcome.body)))
+    return answer
 
 
 class ThreadWorker:
@@ -163,6 +174,8 @@ class ThreadWorker:
             )
         else:
             number = next(self._numbers)
+            if type(call.body) is Segment:
+                call.body = call.body.tobytes()
             self._answers[number] = answer
             self._deadlines.add(number, call.deadline_s, answer)
             self._mailbox.put(Job(number, call))

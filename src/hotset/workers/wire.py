@@ -4,6 +4,9 @@ A frame is two little-endian 32-bit lengths, the header, the payload. There are 
 so that loads and pings never wait behind predictions: the *data* channel carries ``Predict`` and its answers, the
 *control* channel everything else. Both ends are of one version of hotset, so nothing is negotiated. No pickle:
 a child that went wrong can fail its calls, and not run code in the gateway.
+
+A large payload is not in its frame: the message says at which ``place`` of shared memory it is, and its reader says
+``Freed``, with the number of the call, once it needs it no more.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 import msgspec
 
 from hotset.logs import LogFormat
+from hotset.shared.arena import Place
 from hotset.workers.base import LoadReply, LoadSpec
 from hotset.workers.failure import Failure
 
@@ -25,13 +29,16 @@ _LENGTHS: Final = struct.Struct("<II")
 
 Message = TypeVar("Message")
 
+Piece: TypeAlias = bytes | memoryview
+"""What is written: a head, or a payload as whoever made it left it."""
+
 
 class WireError(ValueError):
     """A frame that cannot be sent, or bytes that are no frame: the channel is of no more use."""
 
 
 class Predict(msgspec.Struct, array_like=True, frozen=True, gc=False, tag="predict"):
-    """Data, to the child: one call; the payload is its body."""
+    """Data, to the child: one call; the payload is its body, or its body is at ``place``."""
 
     number: int
     handle: int
@@ -40,14 +47,22 @@ class Predict(msgspec.Struct, array_like=True, frozen=True, gc=False, tag="predi
     query_string: str
     headers: tuple[tuple[str, str], ...]
     deadline_s: float
+    place: Place | None = None
 
 
 class Answer(msgspec.Struct, array_like=True, frozen=True, gc=False, tag="answer"):
-    """Data, to the gateway: the payload is the answer's body."""
+    """Data, to the gateway: the payload is the answer's body, or the body is at ``place``."""
 
     number: int
     content_type: str
     headers: tuple[tuple[str, str], ...]
+    place: Place | None = None
+
+
+class Freed(msgspec.Struct, array_like=True, frozen=True, gc=False, tag="freed"):
+    """Data, both ways: what was at the place that came with this number is not used any more."""
+
+    number: int
 
 
 class Failed(msgspec.Struct, array_like=True, frozen=True, gc=False, tag="failed"):
@@ -57,8 +72,17 @@ class Failed(msgspec.Struct, array_like=True, frozen=True, gc=False, tag="failed
     failure: Failure
 
 
+class Share(msgspec.Struct, array_like=True, frozen=True, tag="share"):
+    """Control, to the child, before all else, with two files: the arena of bodies, to read, and that of its answers,
+    to write. Where it does not come, nothing is shared.
+    """
+
+    bodies_bytes: int
+    answers_bytes: int
+
+
 class Configure(msgspec.Struct, array_like=True, frozen=True, tag="configure"):
-    """Control, to the child, first: all that it has to know. ``kit`` is ``module:function`` (see ``kit.py``)."""
+    """Control, to the child: all that it has to know. ``kit`` is ``module:function`` (see ``kit.py``)."""
 
     kit: str
     predictor: str | None
@@ -120,12 +144,13 @@ class Close(msgspec.Struct, array_like=True, frozen=True, tag="close"):
     limit_s: float
 
 
-DataReply: TypeAlias = Answer | Failed
-ControlOrder: TypeAlias = Configure | Load | Unload | ImportAhead | Ping | Close
+DataOrder: TypeAlias = Predict | Freed
+DataReply: TypeAlias = Answer | Failed | Freed
+ControlOrder: TypeAlias = Share | Configure | Load | Unload | ImportAhead | Ping | Close
 ControlReply: TypeAlias = Ready | Refused | Loaded | Unloaded | Pong | Failed
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-decode_predict: Final[Callable[[bytes], Predict]] = msgspec.msgpack.Decoder(Predict).decode
+decode_data_order: Final[Callable[[bytes], DataOrder]] = msgspec.msgpack.Decoder(DataOrder).decode
 decode_data_reply: Final[Callable[[bytes], DataReply]] = msgspec.msgpack.Decoder(DataReply).decode
 decode_control_order: Final[Callable[[bytes], ControlOrder]] = msgspec.msgpack.Decoder(ControlOrder).decode
 decode_control_reply: Final[Callable[[bytes], ControlReply]] = msgspec.msgpack.Decoder(ControlReply).decode
@@ -145,10 +170,10 @@ def frame_head(message: msgspec.Struct, payload_bytes: int = 0) -> bytes:
     return _LENGTHS.pack(len(header), payload_bytes) + header
 
 
-def joined(pieces: Iterable[bytes], *, small: int = RECEIVE_BYTES) -> list[bytes]:
+def joined(pieces: Iterable[Piece], *, small: int = RECEIVE_BYTES) -> list[Piece]:
     """Return ``pieces`` with runs of small ones joined: one write for many frames, no copy of a large payload."""
-    buffers: list[bytes] = []
-    run: list[bytes] = []
+    buffers: list[Piece] = []
+    run: list[Piece] = []
     for piece in pieces:
         if len(piece) < small:
             run.append(piece)

@@ -39,7 +39,7 @@ def test_frames_come_out_as_they_went_in_however_the_stream_is_cut(
     sent: list[tuple[wire.Predict, bytes]], cuts: list[int]
 ) -> None:
     stream = b"".join(wire.frame_head(message, len(payload)) + payload for message, payload in sent)
-    reader = wire.FrameReader(wire.decode_predict)
+    reader = wire.FrameReader(wire.decode_data_order)
     got = [frame for chunk in chunks_of(stream, cuts) for frame in reader.feed(chunk)]
     assert got == sent
     assert reader.missing == 0
@@ -48,7 +48,7 @@ def test_frames_come_out_as_they_went_in_however_the_stream_is_cut(
 @given(frames)
 def test_frames_come_out_byte_by_byte(sent: list[tuple[wire.Predict, bytes]]) -> None:
     stream = b"".join(wire.frame_head(message, len(payload)) + payload for message, payload in sent)
-    reader = wire.FrameReader(wire.decode_predict)
+    reader = wire.FrameReader(wire.decode_data_order)
     assert [frame for byte in stream for frame in reader.feed(bytes([byte]))] == sent
 
 
@@ -76,7 +76,7 @@ def test_missing_tells_how_much_of_a_payload_is_to_come() -> None:
 )
 @pytest.mark.parametrize("size", [1, 8])
 def test_a_header_of_an_impossible_size_is_refused_before_it_is_waited_for(header: bytes, size: int) -> None:
-    reader = wire.FrameReader(wire.decode_predict)
+    reader = wire.FrameReader(wire.decode_data_order)
     with pytest.raises(wire.WireError, match="header of"):
         for start in range(0, 9, size):
             reader.feed((header + b"x")[start : start + size])

@@ -1,0 +1,151 @@
+"""The child's end of the data channel: calls in, answers out, large ones of both through shared memory.
+
+The predict threads' mailbox; ``child.py`` makes it. A call's body and an answer's are copied nowhere here when they
+are large: a body is a view of the gateway's arena, and an answer is written into this child's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections import deque
+from typing import Final, NamedTuple
+
+from hotset.errors import HotsetError
+from hotset.payload import Encoded
+from hotset.shared.arena import LARGE_BYTES, Arena, Segment
+from hotset.shared.mapped import MappedArena
+from hotset.workers import wire
+from hotset.workers.backlog import Job
+from hotset.workers.base import PredictCall
+from hotset.workers.failure import pack
+from hotset.workers.predicting import Answered
+
+_LARGE_READ: Final = 1 << 20
+
+
+class Shared(NamedTuple):
+    """Files of the gateway's arena, with the bodies of calls, and of this child's own, for answers."""
+
+    bodies: int
+    bodies_bytes: int
+    answers: int
+    answers_bytes: int
+
+
+class DataChannel:
+    """``receive`` in one thread at a time, all else in any."""
+
+    def __init__(self, channel: socket.socket, shared: Shared | None = None) -> None:
+        """Map what is shared; its files may be closed then.
+
+        Raises:
+            OSError: there is no room to map it.
+        """
+        self._socket = channel
+        self._reader = wire.FrameReader(wire.decode_data_order)
+        self._write = threading.Lock()
+        self._bodies: MappedArena | None = None
+        self._answers: Arena | None = None
+        if shared is not None:
+            self._bodies = MappedArena(shared.bodies, shared.bodies_bytes, on_unused=self._unused)
+            self._answers = Arena(shared.answers, shared.answers_bytes)
+        self._sent: dict[int, Segment] = {}
+        """Answers that the gateway still reads."""
+        self._done: deque[int] = deque()
+        """Bodies that nothing here uses any more, of which the gateway is to be told."""
+
+    def receive(self, *, wait: bool) -> list[Job] | None:
+        while True:
+            size = min(max(self._reader.missing, wire.RECEIVE_BYTES), _LARGE_READ)
+            try:
+                data = self._socket.recv(size, 0 if wait else socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return []
+            if not data:
+                return None
+            jobs: list[Job] = []
+            for message, body in self._reader.feed(data):
+                if isinstance(message, wire.Predict):
+                    jobs.append(_job(message, body if message.place is None else self._body(message)))
+                else:
+                    self._sent.pop(message.number, None)
+            if jobs or not wait:
+                return jobs
+
+    def send(self, answers: list[Answered]) -> None:
+        pieces: list[wire.Piece] = []
+        for answer in answers:
+            pieces += self._frame(answer)
+        buffers = wire.joined(pieces)
+        with self._write:
+            for buffer in buffers:
+                self._socket.sendall(buffer)
+        if self._done:
+            self._tell()
+
+    def trim(self) -> None:
+        """Give the system back what answers have not needed since the last time."""
+        if self._answers is not None:
+            for _ in self._answers.trim():
+                pass
+
+    def _body(self, message: wire.Predict) -> memoryview:
+        if self._bodies is None or message.place is None:
+            raise wire.WireError("a body in shared memory, where none is shared")
+        return self._bodies.view(message.number, message.place)
+
+    def _frame(self, answer: Answered) -> tuple[wire.Piece, ...]:
+        number, outcome = answer
+        if isinstance(outcome, Encoded):
+            body = outcome.body
+            try:
+                headers = tuple(outcome.headers)
+                if len(body) >= LARGE_BYTES and self._answers is not None:
+                    segment = self._answers.holding(body)
+                    if segment is not None:
+                        self._sent[number] = segment
+                        message = wire.Answer(number, outcome.content_type, headers, segment.place)
+                        return (wire.frame_head(message),)
+                return wire.frame_head(wire.Answer(number, outcome.content_type, headers), len(body)), body
+            except (wire.WireError, TypeError) as error:
+                self._sent.pop(number, None)
+                outcome = HotsetError(f"an answer that cannot be sent: {error}")
+        return (wire.frame_head(wire.Failed(number, pack(outcome))),)
+
+    def _unused(self, number: int) -> None:
+        self._done.append(number)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell the gateway which bodies are not used any more.
+
+        This runs in finalizers, where waiting for the lock could be for ever: whoever has it now looks again after.
+        """
+        while self._done and self._write.acquire(blocking=False):
+            try:
+                frames = b"".join(wire.frame_head(wire.Freed(number)) for number in _taken(self._done))
+                with contextlib.suppress(OSError):  # the gateway is gone; who receives will see it
+                    self._socket.sendall(frames)
+            finally:
+                self._write.release()
+
+
+def _taken(numbers: deque[int]) -> list[int]:
+    return [numbers.popleft() for _ in range(len(numbers))]
+
+
+def _job(message: wire.Predict, body: bytes | memoryview) -> Job:
+    return Job(
+        message.number,
+        PredictCall(
+            message.handle,
+            message.codec,
+            body,
+            message.content_type,
+            message.query_string,
+            message.headers,
+            message.deadline_s,
+        ),
+    )
