@@ -35,8 +35,10 @@ check: setup  ## ruff, mypy strict and import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup  ## Print hot-path figures against a bare uvicorn app with the same model
-	$(BIN)/python benchmarks/run.py
+bench: setup  ## Measure everything beside bare uvicorn and bare Python; reports in bench-results (QUICK=1, ONLY="hot churn")
+	command -v cc || command -v gcc || command -v clang || \
+	  $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick,) $(if $(ONLY),--only $(ONLY),)
 
 test-faults: setup  ## The tests that cause every fault of the failure table
 	$(BIN)/python -m pytest tests/fault

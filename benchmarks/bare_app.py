@@ -1,14 +1,22 @@
-"""The yardstick: a bare ASGI callable that holds one scikit-learn model, behind uvicorn with uvloop and httptools.
+"""The yardstick: a bare ASGI callable behind uvicorn with uvloop and httptools. Started by ``subjects.py``:
 
-Started by ``subjects.py`` as ``python bare_app.py MODEL PORT``. It does what a hand-written one-model service does
-for a request and nothing more: no routes, no errors, no limits, no metrics.
+    python bare_app.py PORT model FILE               one model, as in a hand-written one-model service
+    python bare_app.py PORT cache FOLDER SIZE        functools.lru_cache(SIZE) around joblib.load; 0: unbounded
+    python bare_app.py PORT predictor FILE WORKERS   a predictor's own predict, in so many processes
+
+It does for a request what such a service does and nothing more: no routes, no errors, no limits, no metrics. It
+predicts and loads on its event loop, as services of this kind do.
 """
 
 from __future__ import annotations
 
+import os
+import runpy
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
 
 import joblib
 import msgspec
@@ -17,6 +25,8 @@ import uvicorn
 
 Message = MutableMapping[str, Any]
 
+PREDICTOR: Final = "HOTSET_BENCH_PREDICTOR"
+
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
@@ -24,8 +34,9 @@ _encode = msgspec.json.Encoder().encode
 class BareApp:
     """An ASGI 3 callable. Owned by the event loop, which predicts too."""
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
+    def __init__(self, answer: Callable[[str, Any], Any]) -> None:
+        """``answer`` gives the answer to a path and a body, decoded."""
+        self._answer = answer
 
     async def __call__(
         self,
@@ -41,18 +52,56 @@ class BareApp:
             body += message.get("body", b"")
             if not message.get("more_body", False):
                 break
-        rows = np.array(_decode(body)["instances"], dtype=np.float64)
-        answer = _encode({"predictions": self._model.predict(rows).tolist()})
+        answer = _encode(self._answer(scope["path"], _decode(body)))
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer})
 
 
+def one_model(file: str) -> BareApp:
+    """Hold the model of a file."""
+    model = joblib.load(file)
+    return BareApp(lambda _path, body: _predicted(model, body))
+
+
+def cache(folder: str, size: int) -> BareApp:
+    """Load the models of a folder when they are asked for, and keep ``size`` of them."""
+    load = lru_cache(maxsize=size or None)(joblib.load)
+    return BareApp(lambda path, body: _predicted(load(f"{folder}/{path.split('/')[2]}/model.joblib"), body))
+
+
+def predictor() -> BareApp:
+    """Call the predictor that the environment names; each worker process makes its own."""
+    file = os.environ[PREDICTOR]
+    made = runpy.run_path(file)["Predictor"]()
+    model = made.load_model(Path(file).parent)
+    return BareApp(lambda _path, body: made.predict(model, body))
+
+
+def _predicted(model: Any, body: Any) -> Any:
+    rows = np.array(body["instances"], dtype=np.float64)
+    return {"predictions": model.predict(rows).tolist()}
+
+
 def main(arguments: list[str]) -> None:
-    """Serve ``MODEL`` on ``PORT`` until SIGTERM, with the options that hotset gives to uvicorn."""
-    path, port = arguments
+    """Serve until SIGTERM, with the options that hotset gives to uvicorn."""
+    port, kind, *rest = arguments
+    app: BareApp | str
+    workers = None
+    match kind, rest:
+        case "model", [file]:
+            app = one_model(file)
+        case "cache", [folder, size]:
+            app = cache(folder, int(size))
+        case "predictor", [file, count]:
+            os.environ[PREDICTOR] = file
+            app, workers = "bare_app:predictor", int(count)
+        case _:
+            raise SystemExit(__doc__)
     uvicorn.run(
-        BareApp(joblib.load(path)),
+        app,
+        factory=isinstance(app, str),
+        workers=workers,
         port=int(port),
         loop="uvloop",
         http="httptools",

@@ -1,61 +1,88 @@
-"""Closed-loop load on one server: so many connections, each sending its next request when the last was answered.
+"""What is sent to a server and what came of it: jobs, results, and the seam to the programs that send.
 
-``run.py`` and its sections call it. The load runs in a process of its own: ``wrk`` where it is installed, else
-``asyncio_load.py``, which takes more of the machine itself. Nothing here knows what is measured.
+Every section calls it. It starts nothing (``generators.py`` does) and knows nothing of what is measured.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Final, Protocol
+from dataclasses import dataclass
+from typing import Final, Protocol
 
-HERE: Final = Path(__file__).parent
-GRACE_S: Final = 30
+import numpy as np
+import numpy.typing as npt
+
+MS_IN_S: Final = 1e3
+
+Seconds = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One POST with a JSON body; neither part holds a tab or a line's end."""
+    """One POST with a JSON body; neither part holds a tab or a line's end. Without a body it is a GET."""
 
     path: str
-    body: str
+    body: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to send, in this order again and again, and for how long."""
+    """What to send, in this order again and again, and for how long.
+
+    ``rate`` 0 is the closed loop: each connection sends its next request when the last was answered. Any other one is
+    the open loop: so many requests a second whether or not the server keeps up, over at most ``connections``.
+    """
 
     port: int
     requests: tuple[Request, ...]
     connections: int
     seconds: float
+    rate: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """``refused`` counts answers that were no 2xx or 3xx, ``broken`` connections that failed or waited too long."""
+    """What came back. In the open loop times count from a request's turn, so that waiting to be sent is in them.
+
+    ``refused`` counts answers that were no 2xx, ``broken`` connections that failed or waited too long, ``unsent`` what
+    an open loop could not send in time. ``own_cpu`` is what the program itself took of one core, and ``own_late_ms``
+    the 99th percentile of its own delays: where they are high, the program was the limit and not the server.
+    """
 
     requests: int
     seconds: float
     p50_ms: float
+    p90_ms: float
     p99_ms: float
-    refused: int
-    broken: int
+    p999_ms: float
+    max_ms: float
+    refused: int = 0
+    broken: int = 0
+    unsent: int = 0
+    own_cpu: float = 0.0
+    own_late_ms: float = 0.0
+
+    @property
+    def answers(self) -> int:
+        """Requests that were answered well."""
+        return self.requests - self.failures - self.unsent
 
     @property
     def per_second(self) -> float:
-        return (self.requests - self.refused) / self.seconds
+        return self.answers / self.seconds
 
     @property
     def failures(self) -> int:
         return self.refused + self.broken
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A result with each of its requests: when its turn was, from the start, and what it took."""
+
+    result: Result
+    turn_s: Seconds
+    took_s: Seconds
 
 
 class Generator(Protocol):
@@ -73,69 +100,31 @@ class Generator(Protocol):
         ...
 
 
-class Wrk:
-    """``wrk`` with one thread, for whole seconds. It counts a time-out where an answer takes longer than 10 s."""
+class Tracer(Generator, Protocol):
+    """A generator that has the open loop too and tells of every request."""
 
-    def __init__(self, program: str) -> None:
-        self._program = program
-        told = subprocess.run([program, "-v"], capture_output=True, text=True, check=False)
-        self.description = " ".join((told.stdout + told.stderr).splitlines()[0].split()[:2])
+    def trace(self, job: Job) -> Trace:
+        """Send the job's requests, and keep what each of them took.
 
-    def run(self, job: Job) -> Result:
-        with tempfile.TemporaryDirectory(prefix="hotset-bench-") as folder:
-            file = Path(folder) / "requests"
-            file.write_text("".join(f"{it.path}\t{it.body}\n" for it in job.requests))
-            options = ["-t1", f"-c{job.connections}", f"-d{max(1, round(job.seconds))}s", "--timeout", "10s"]
-            script = ["-s", str(HERE / "wrk.lua"), f"http://127.0.0.1:{job.port}", "--", str(file)]
-            return parse_wrk(_output([self._program, *options, *script], job.seconds + GRACE_S))
+        Raises:
+            RuntimeError: as ``run``.
+        """
+        ...
 
 
-class AsyncioLoad:
-    """The load generator of this directory, for machines without ``wrk``."""
-
-    description = "asyncio_load.py (wrk was not found; this one takes more of the machine itself)"
-
-    def run(self, job: Job) -> Result:
-        program = [sys.executable, str(HERE / "asyncio_load.py")]
-        told = _output(program, job.seconds + GRACE_S, given=json.dumps(asdict(job)))
-        return Result(**json.loads(told))
-
-
-def find_generator() -> Generator:
-    """Return the best generator that this machine has."""
-    program = shutil.which("wrk")
-    return AsyncioLoad() if program is None else Wrk(program)
+def raw_request(request: Request) -> bytes:
+    """Return a request as it goes over the wire."""
+    body = request.body.encode()
+    method = "POST" if body else "GET"
+    head = f"{method} {request.path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    if body:
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    return head.encode() + b"\r\n" + body
 
 
-def parse_wrk(told: str) -> Result:
-    """Return what ``wrk.lua`` printed.
-
-    Raises:
-        RuntimeError: there is no result in it.
-    """
-    lines = [line for line in told.splitlines() if line.startswith("RESULT ")]
-    if len(lines) != 1:
-        raise RuntimeError(f"expected one line with RESULT from wrk, found {len(lines)}: {told[-500:]!r}")
-    found: dict[str, Any] = json.loads(lines[0].removeprefix("RESULT "))
-    return Result(
-        requests=found["requests"],
-        seconds=found["duration"] / 1e6,
-        p50_ms=found["p50"] / 1e3,
-        p99_ms=found["p99"] / 1e3,
-        refused=found["refused"],
-        broken=found["broken"],
-    )
-
-
-def percentile(ordered: Sequence[float], percent: float) -> float:
-    """Return the value below which ``percent`` of ``ordered``, which ascends, lie; 0 where there is none."""
-    if not ordered:
-        return 0.0
-    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
-
-
-def _output(command: Sequence[str], limit_s: float, *, given: str | None = None) -> str:
-    ended = subprocess.run(command, input=given, capture_output=True, text=True, timeout=limit_s, check=False)
-    if ended.returncode:
-        raise RuntimeError(f"{command[0]} ended with status {ended.returncode}: {ended.stderr[-1000:]}")
-    return ended.stdout
+def percentiles_ms(times_s: Sequence[float] | Seconds, percents: Sequence[float]) -> list[float]:
+    """Return the values below which so many percent lie: always one that occurred, and 0 where there is none."""
+    if not len(times_s):
+        return [0.0] * len(percents)
+    found = np.percentile(times_s, percents, method="inverted_cdf") * MS_IN_S
+    return [float(it) for it in found]

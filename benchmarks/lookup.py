@@ -1,4 +1,4 @@
-"""What a request costs with 1,000 and with 100,000 models in the catalog: it must be the same. A section of ``run.py``.
+"""What a request costs with 1,000 and with 100,000 models in the catalog: it must be the same. A section.
 
 Once through real requests to one hot model, with two servers taking turns; and once by itself, without sockets and
 processes, where a difference could not hide behind them.
@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from load import Generator
 from models import name_of, request_for, write_models
-from rich.table import Table
-from rounds import WARM_UP, Plan, Sample, of, ratio, summary, take_turns
+from rounds import COLUMNS, Sample, Subject, of, ratio, summary, take_turns, warm_up
+from section import Grid, Options, Section, at_most
 from subjects import hotset
 
 from hotset.config import load_settings
@@ -32,24 +32,59 @@ REPEATS: Final = 7
 LEASE: Final = "manager.lease_now and release"
 RESOLVE: Final = "catalog.resolve"
 
+Alone = Mapping[str, Mapping[str, float]]
 
-def run(generator: Generator, folder: Path, plan: Plan, *, tell: Callable[[str], None]) -> list[Sample]:
-    """Measure a hot model through real requests, with a small and a large catalog. The sync loop rests meanwhile."""
+
+def run(options: Options) -> Section:
+    """Measure a hot model with a small and a large catalog. The sync loop rests meanwhile."""
     few, many = SIZES
+    folder = options.folder
     for size in SIZES:
-        tell(f"lookup, writing {size:,} models")
+        options.tell(f"lookup, writing {size:,} models")
         write_models(folder / str(size), size, trained=1)
-    tell("lookup, real requests")
+    options.tell("lookup, real requests")
     request, settings = request_for(0), {"sync-interval": "0s"}
     with (
         hotset(folder / str(few), folder / f"{few}-server", request, settings=settings) as small,
         hotset(folder / str(many), folder / f"{many}-server", request, settings=settings) as large,
     ):
-        servers = {_name(few): small, _name(many): large}
-        for size, server in zip(SIZES, servers.values(), strict=True):
+        subjects = {_name(few): Subject(small, (request,)), _name(many): Subject(large, (request,))}
+        for size, server in zip(SIZES, (small, large), strict=True):
             _check_catalog(server.get("/status"), size)
-        take_turns(generator, servers, request, connections=CONNECTIONS, plan=WARM_UP)
-        return take_turns(generator, servers, request, connections=CONNECTIONS, plan=plan)
+        warm_up(options.closed, subjects, plan=options.plan)
+        samples = take_turns(options.closed, subjects, connections=CONNECTIONS, plan=options.plan)
+    options.tell("lookup, without sockets")
+    alone = asyncio.run(_run_alone(folder))
+    return _section(samples, alone)
+
+
+def _section(samples: Sequence[Sample], alone: Alone) -> Section:
+    few, many = (_name(size) for size in SIZES)
+    small, large = of(samples, few), of(samples, many)
+    rows = tuple((name, *summary(of(samples, name)).cells()) for name in (few, many))
+    steps = tuple(
+        (name, f"{found[few]:,.0f}", f"{found[many]:,.0f}", f"{found[many] / found[few]:.2f}")
+        for name, found in alone.items()
+    )
+    return Section(
+        title="Cost of a lookup",
+        about=(
+            f"One hot model, {CONNECTIONS} connections, in a catalog of {SIZES[0]:,} and in one of {SIZES[1]:,} models. The "
+            "steps by themselves go through 50 hot models in turn, on fakes of store and worker."
+        ),
+        grids=(
+            Grid("Requests, closed loop", ("catalog", *COLUMNS), rows),
+            Grid("Steps by themselves, ns", ("", few, many, "ratio"), steps),
+        ),
+        goals=(
+            at_most(
+                f"CPU of a request with {SIZES[1]:,} models, to {SIZES[0]:,}",
+                ratio(large, small, of_what=lambda it: it.cpu_us),
+                1.1,
+            ),
+        ),
+        raw={"requests": [asdict(it) for it in samples], "alone_ns": alone},
+    )
 
 
 def _check_catalog(status: Any, size: int) -> None:
@@ -60,12 +95,6 @@ def _check_catalog(status: Any, size: int) -> None:
 
 def _name(size: int) -> str:
     return f"{size:,} models"
-
-
-def run_alone(folder: Path, *, tell: Callable[[str], None]) -> dict[str, dict[str, float]]:
-    """Return the nanoseconds of each step, for each size of the catalog."""
-    tell("lookup, without sockets")
-    return asyncio.run(_run_alone(folder))
 
 
 async def _run_alone(folder: Path) -> dict[str, dict[str, float]]:
@@ -130,24 +159,3 @@ def _resolve(replica: Replica, refs: Sequence[ModelRef]) -> Callable[[], float]:
         return (time.perf_counter_ns() - started) / (rounds * len(refs))
 
     return step
-
-
-def table(samples: Sequence[Sample], alone: dict[str, dict[str, float]]) -> Table:
-    """Return both measurements; the ratio is of the large catalog's cost to the small one's."""
-    few, many = (_name(size) for size in SIZES)
-    grid = Table(title="Cost of a lookup, by the number of models in the catalog", title_justify="left")
-    for column in ("", few, many, "ratio of cost"):
-        grid.add_column(column, justify="right" if column else "left")
-    small, large = of(samples, few, CONNECTIONS), of(samples, many, CONNECTIONS)
-    one, other = summary(small), summary(large)
-    label = f"real requests, {CONNECTIONS} connections"
-    cost = f"{ratio(small, large):.2f}"
-    grid.add_row(f"{label}: req/s", f"{one.per_second:,.0f}", f"{other.per_second:,.0f}", cost)
-    grid.add_row(f"{label}: p50 ms", f"{one.p50_ms:.2f}", f"{other.p50_ms:.2f}", "")
-    cpu = f"{other.cpu_us / max(one.cpu_us, 1e-9):.2f}"
-    grid.add_row(f"{label}: CPU µs/req", f"{one.cpu_us:.0f}", f"{other.cpu_us:.0f}", cpu)
-    for name, found in alone.items():
-        grid.add_row(
-            f"{name}, ns", f"{found[few]:,.0f}", f"{found[many]:,.0f}", f"{found[many] / found[few]:.2f}"
-        )
-    return grid

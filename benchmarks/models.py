@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from io import BytesIO
 from itertools import accumulate
 from pathlib import Path
 from typing import Final
@@ -15,9 +16,12 @@ from typing import Final
 import joblib
 import numpy as np
 from load import Request
+from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LinearRegression
 
 FEATURES: Final = 10
+TREES: Final = 20
+FOREST_ROWS: Final = 500
 ROW: Final = tuple(round(0.25 * number - 1.1, 2) for number in range(FEATURES))
 
 
@@ -46,6 +50,38 @@ def write_models(folder: Path, count: int, *, trained: int | None = None) -> Non
 def model_file(folder: Path, number: int) -> Path:
     """Return where a model's file is."""
     return folder / name_of(number) / "model.joblib"
+
+
+def write_version(folder: Path, number: int, version: int) -> None:
+    """Publish a version of a model in one step; each version answers otherwise."""
+    staged = folder.with_name(f"{folder.name}-staged") / f"{name_of(number)}-{version}"
+    staged.mkdir(parents=True)
+    joblib.dump(_model(number + version), staged / "model.joblib")
+    target = folder / name_of(number) / str(version)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staged.rename(target)
+
+
+def forest_request(number: int) -> Request:
+    """Return a request for one row of a forest."""
+    return Request(f"/models/{_forest_name(number)}/predict", json.dumps({"instances": [list(ROW)]}))
+
+
+def write_forests(folder: Path, count: int) -> None:
+    """Write ``count`` random forests beside other models: many small objects, which take long to unpickle."""
+    draw = np.random.default_rng(1)
+    rows = draw.normal(size=(FOREST_ROWS, FEATURES))
+    forest = RandomForestRegressor(TREES, random_state=1).fit(rows, rows.sum(axis=1))
+    whole = BytesIO()
+    joblib.dump(forest, whole)
+    for number in range(count):
+        file = folder / _forest_name(number) / "model.joblib"
+        file.parent.mkdir()
+        file.write_bytes(whole.getvalue())
+
+
+def _forest_name(number: int) -> str:
+    return f"forest-{number:04}"
 
 
 def zipf(count: int, *, exponent: float, seed: int) -> Iterator[int]:

@@ -1,143 +1,132 @@
-"""``make bench``: prints what hotset costs, beside a bare uvicorn app with the same model, and keeps the raw results.
+"""``make bench``: what hotset costs, section by section, beside a bare uvicorn app or bare Python that does the same work.
 
-``--quick`` takes one round of two seconds each; ``--only hotpath`` runs one section.
+Prints every table, and keeps raw figures and reports below ``bench-results/``. ``--quick`` takes under three minutes;
+``--only hot churn`` runs those sections alone. Ends with 1 if a section failed; a goal that is missed is no failure.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import asdict
-from importlib.metadata import version
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import churn
-import hotpath
+import hot
+import interference
 import lookup
-from load import Generator, find_generator
+import machine
+import memory
+import processes
+import rollover
+from generators import find_closed, find_tracer
+from load import Generator, Tracer
+from report import NOT_SHOWN, Report, goals_grid, is_figures, keep
 from rich.console import Console
 from rich.table import Table
-from rounds import Plan
+from section import Grid, Options, Run, Section
 
 RESULTS: Final = Path("bench-results")
-SCRATCH_BYTES: Final = 256 << 20
-WIDTH: Final = 110
+SCRATCH_BYTES: Final = 1 << 30
+WIDTH: Final = 150
 """Columns where the output goes to a file."""
 
-FULL: Final = Plan(rounds=3, seconds=5)
-QUICK: Final = Plan(rounds=1, seconds=2)
-PACKAGES: Final = (
-    "hotset",
-    "uvicorn",
-    "uvloop",
-    "httptools",
-    "msgspec",
-    "numpy",
-    "scikit-learn",
-)
-NOT_SHOWN: Final = (
-    "Not shown: hotset uses two processes (gateway and child) where the bare app uses one; the CPU column counts "
-    "both. The load generator runs on the same machine, in a closed loop: a slow server is asked less often, so "
-    "percentiles tell of the requests that were sent and not of an arrival rate. Loopback only; one small model, "
-    "so the share of HTTP and JSON is large. Compare figures of one run only."
-)
-
-Tell = Callable[[str], None]
+SECTIONS: Final[Mapping[str, Run]] = {
+    "hot": hot.run,
+    "churn": churn.run,
+    "interference": interference.run,
+    "rollover": rollover.run,
+    "memory": memory.run,
+    "processes": processes.run,
+    "lookup": lookup.run,
+}
 
 
-def machine() -> dict[str, str]:
-    """Return what the figures depend on: the machine and the versions."""
-    load = ", ".join(f"{it:.1f}" for it in os.getloadavg())
-    return {
-        "cpu": f"{_processor()}, {os.cpu_count()} cores, load {load}",
-        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
-        "packages": ", ".join(f"{name} {version(name)}" for name in PACKAGES),
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _hotpath(generator: Generator, folder: Path, plan: Plan, tell: Tell) -> tuple[Any, Table]:
-    samples = hotpath.run(generator, folder, plan, tell=tell)
-    return [asdict(it) for it in samples], hotpath.table(samples)
-
-
-def _lookup(generator: Generator, folder: Path, plan: Plan, tell: Tell) -> tuple[Any, Table]:
-    samples = lookup.run(generator, folder, plan, tell=tell)
-    alone = lookup.run_alone(folder, tell=tell)
-    return {"requests": [asdict(it) for it in samples], "alone_ns": alone}, lookup.table(samples, alone)
-
-
-def _churn(generator: Generator, folder: Path, plan: Plan, tell: Tell) -> tuple[Any, Table]:
-    rounds = churn.run(generator, folder, plan, tell=tell)
-    return [asdict(it) for it in rounds], churn.table(rounds)
-
-
-SECTIONS: Final = {"hotpath": _hotpath, "lookup": _lookup, "churn": _churn}
-
-
-def main() -> None:
-    """Run the sections that are asked for, print their tables, and write the raw results down."""
+def main() -> int:
+    """Run the sections that are asked for, print their tables, and write everything down."""
     asked = _arguments()
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
-    generator = find_generator()
-    plan = QUICK if asked.quick else FULL
-    about = machine() | {"load generator": generator.description}
-    about["plan"] = f"{plan.rounds} rounds of {plan.seconds:g} s, medians"
+    tracer = find_tracer(RESULTS / "programs")
+    closed = find_closed(tracer)
+    about = machine.described() | {
+        "load": f"{closed.description} for the closed loop, {tracer.description} for the open one",
+        "load average at the start": machine.load_average(),
+        "run": "quick: one short round each" if asked.quick else "rounds that take turns, medians",
+    }
     for name, value in about.items():
         console.print(f"[bold]{name}[/bold]: {value}")
-    raw: dict[str, Any] = {"about": about}
-    with (
-        tempfile.TemporaryDirectory(prefix="hotset-bench-", dir=_scratch()) as folder,
-        console.status("…") as status,
-    ):
-        for name in asked.only or SECTIONS:
-            raw[name], table = SECTIONS[name](generator, Path(folder) / name, plan, status.update)
-            console.print(table)
+    started_s = time.monotonic()
+    sections, failed = _measured(asked.only or list(SECTIONS), console, closed, tracer, quick=asked.quick)
+    about["load average at the end"] = machine.load_average()
+    about["took"] = f"{time.monotonic() - started_s:.0f} s"
+    report = Report(about, sections, failed)
+    if report.goals:
+        console.print(_table(goals_grid(report.goals)))
     console.print(NOT_SHOWN, style="dim")
-    console.print(f"Raw results: {_keep(raw)}")
+    for file in keep(report, RESULTS, time.strftime("%Y%m%d-%H%M%S")):
+        console.print(f"kept: {file}")
+    return 1 if failed else 0
 
 
-def _scratch() -> str | None:
-    """Return a directory in memory where there is one: 100,000 small directories take a disk minutes to remove."""
-    memory = Path("/dev/shm")
-    if (
-        not memory.is_dir()
-        or not os.access(memory, os.W_OK)
-        or shutil.disk_usage(memory).free < SCRATCH_BYTES
-    ):
-        return None
-    return str(memory)
+def _measured(
+    names: Sequence[str], console: Console, closed: Generator, tracer: Tracer, *, quick: bool
+) -> tuple[dict[str, Section], dict[str, str]]:
+    """Run sections; one that fails is told and does not keep the others from being measured."""
+    sections: dict[str, Section] = {}
+    failed: dict[str, str] = {}
+    with console.status("…") as status:
+        for name in names:
+            with _scratch() as folder:
+                try:
+                    section = SECTIONS[name](Options(quick, folder, closed, tracer, status.update))
+                except Exception:  # noqa: BLE001 - the last border: it is told, and the others go on
+                    failed[name] = traceback.format_exc()
+                    console.print(f"{name} failed\n{failed[name]}", markup=False)
+                    continue
+            sections[name] = section
+            console.print(f"\n[bold]{section.title}[/bold]\n{section.about}")
+            for grid in section.grids:
+                console.print(_table(grid))
+    return sections, failed
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """Make a directory, in memory where there is room: 100,000 small directories take a disk minutes to remove."""
+    shared = Path("/dev/shm")
+    fits = shared.is_dir() and os.access(shared, os.W_OK) and shutil.disk_usage(shared).free >= SCRATCH_BYTES
+    with tempfile.TemporaryDirectory(prefix="hotset-bench-", dir=shared if fits else None) as folder:
+        yield Path(folder)
+
+
+def _table(grid: Grid) -> Table:
+    table = Table(title=grid.title, title_justify="left", caption=grid.note or None)
+    for number, column in enumerate(grid.columns):
+        table.add_column(column, justify="right" if is_figures(grid, number) else "left")
+    for row in grid.rows:
+        table.add_row(*row)
+    return table
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one round of two seconds")
-    parser.add_argument("--only", nargs="+", choices=list(SECTIONS), help="these sections alone")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="one short round of everything, under three minutes"
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=list(SECTIONS), metavar="NAME", help=f"of {', '.join(SECTIONS)}"
+    )
     return parser.parse_args()
 
 
-def _keep(raw: dict[str, Any]) -> Path:
-    RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / time.strftime("%Y%m%d-%H%M%S.json")
-    file.write_text(json.dumps(raw, indent=1))
-    return file
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -14,19 +14,28 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
-from load import HERE, Request
+from load import Request
 
+HERE: Final = Path(__file__).parent
 START_LIMIT_S: Final = 300
 STOP_LIMIT_S: Final = 30
 LOCALHOST: Final = "127.0.0.1"
 READY: Final = Request("/health/ready", "")
 """Answered once the store was listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Of all processes together: what is theirs alone, and what is resident, in bytes."""
+
+    uss: int
+    rss: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +78,54 @@ class Server:
             return json.load(answer)
 
     def cpu_s(self) -> float:
-        """Return the processor time that the server and its children have used."""
+        """Return the processor time that the server and its children have used, those included that have ended."""
+        total = 0.0
+        for process in self._processes():
+            with suppress(psutil.NoSuchProcess):
+                it = process.cpu_times()
+                total += it.user + it.system + it.children_user + it.children_system
+        return total
+
+    def memory(self) -> Memory:
+        """Return the memory of the server and its children."""
+        uss = rss = 0
+        for process in self._processes():
+            with suppress(psutil.NoSuchProcess):
+                it = process.memory_full_info()
+                uss, rss = uss + it.uss, rss + it.rss
+        return Memory(uss, rss)
+
+    def _processes(self) -> list[psutil.Process]:
         process = psutil.Process(self.pid)
-        times = [it.cpu_times() for it in (process, *process.children(recursive=True))]
-        return sum(it.user + it.system for it in times)
+        return [process, *process.children(recursive=True)]
 
 
 @contextmanager
 def bare(model: Path, first: Request) -> Iterator[Server]:
-    """Run the bare uvicorn app; ``first`` is asked until it is answered."""
+    """Run the bare uvicorn app with one model; ``first`` is asked until it is answered."""
+    with _bare("model", str(model), first=first) as server:
+        yield server
+
+
+@contextmanager
+def bare_cache(models: Path, size: int | None, first: Request) -> Iterator[Server]:
+    """Run the bare uvicorn app with ``functools.lru_cache`` of ``size`` around ``joblib.load``."""
+    with _bare("cache", str(models), str(size or 0), first=first) as server:
+        yield server
+
+
+@contextmanager
+def bare_predictor(predictor: Path, workers: int, first: Request) -> Iterator[Server]:
+    """Run the bare uvicorn app with a predictor's ``predict`` in ``workers`` processes."""
+    with _bare("predictor", str(predictor), str(workers), first=first) as server:
+        yield server
+
+
+@contextmanager
+def _bare(*arguments: str, first: Request) -> Iterator[Server]:
     port = free_port()
-    with _running([sys.executable, str(HERE / "bare_app.py"), str(model), str(port)], port, first) as server:
+    command = [sys.executable, str(HERE / "bare_app.py"), str(port), *arguments]
+    with _running(command, port, first) as server:
         yield server
 
 

@@ -1,4 +1,4 @@
--- Requests for wrk, from a file: "path<TAB>body" a line, sent in that order again and again. Started by load.py:
+-- Requests for wrk, from a file: "path<TAB>body" a line, sent in that order again and again. Started by generators.py:
 --   wrk ... URL -- FILE
 -- Prints one line "RESULT {json}" when done. Times are in microseconds, as wrk has them.
 
@@ -9,7 +9,7 @@ function init(args)
    for line in io.lines(args[1]) do
       local path, body = line:match("^([^\t]*)\t(.*)$")
       local headers = { ["Content-Type"] = "application/json" }
-      requests[#requests + 1] = wrk.format("POST", path, headers, body)
+      requests[#requests + 1] = body == "" and wrk.format("GET", path) or wrk.format("POST", path, headers, body)
    end
 end
 
@@ -21,7 +21,9 @@ end
 function done(summary, latency, _)
    local errors = summary.errors
    print(string.format(
-      'RESULT {"requests": %d, "duration": %d, "p50": %d, "p99": %d, "refused": %d, "broken": %d}',
-      summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+      'RESULT {"requests": %d, "duration": %d, "p50": %d, "p90": %d, "p99": %d, "p999": %d, "max": %d, ' ..
+      '"refused": %d, "broken": %d}',
+      summary.requests, summary.duration,
+      latency:percentile(50), latency:percentile(90), latency:percentile(99), latency:percentile(99.9), latency.max,
       errors.status, errors.connect + errors.read + errors.write + errors.timeout))
 end
