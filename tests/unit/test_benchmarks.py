@@ -149,12 +149,12 @@ class TestLoadGen:
     ) -> None:
         server = answering()
         requests = tuple(bench.load.Request(f"/{number}", "{}") for number in range(3))
-        job = bench.load.Job(server.port, requests, 2, 0.3)
+        job = bench.load.Job(server.port, requests, 1, 0.3)
         trace = bench.generators.LoadGen(program).trace(job)
         result = trace.result
         assert result.requests == len(trace.took_s) == server.answered > 0
         assert (result.failures, result.unsent) == (0, 0)
-        assert server.paths[:3] == [b"/0", b"/1", b"/2"]
+        assert server.paths[:4] == [b"/0", b"/1", b"/2", b"/0"]
 
     def test_the_open_loop_counts_from_the_turn_and_hides_no_waiting(
         self, bench: Modules, program: Path, answering: Answering
