@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -54,7 +55,7 @@ class OnnxRuntime:
     def load(self, path: Path, files: Sequence[str]) -> OnnxServable:
         file = choose(files, SUFFIXES)
         try:
-            onnxruntime = importlib.import_module("onnxruntime")
+            onnxruntime = framework()
         except ImportError as error:
             raise LoadFailedError(
                 "ONNX Runtime is not installed; install it with: pip install 'hotset[onnx]'"
@@ -67,6 +68,18 @@ class OnnxRuntime:
             raise load_failure(f"cannot load {file}:", error) from error
         refusal = onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument
         return OnnxServable(session, _declared(session, file), refusal)
+
+
+def framework() -> Any:
+    """Import ONNX Runtime and return it, with its telemetry off: it would keep a database in the user's cache.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read by the import itself
+    onnxruntime = importlib.import_module("onnxruntime")
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
 
 
 def _options(onnxruntime: Any) -> Any:

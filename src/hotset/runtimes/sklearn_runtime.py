@@ -21,6 +21,7 @@ from hotset.payload import Array, InferRequest, InferResponse, Signature, Tensor
 from hotset.runtimes.gcpause import collector_pause
 from hotset.runtimes.modelfile import candidates, choose
 from hotset.runtimes.reason import load_failure, reason_of
+from hotset.runtimes.unpickling import unpickle
 
 SUFFIXES: Final = (".joblib", ".pkl", ".pickle")
 OUTPUTS: Final = ("predict", "predict_proba", "transform")
@@ -39,13 +40,13 @@ class SklearnRuntime:
     def load(self, path: Path, files: Sequence[str]) -> SklearnServable:
         file = choose(files, SUFFIXES)
         try:
-            joblib = importlib.import_module("joblib")
+            importlib.import_module("joblib")
             importlib.import_module("sklearn")
         except ImportError as error:
             raise LoadFailedError(
                 "scikit-learn is not installed; install it with: pip install 'hotset[sklearn]'"
             ) from error
-        model = _unpickle(joblib.load, path / file, file)
+        model = _loaded(path / file, file)
         methods = {name: getattr(model, name) for name in OUTPUTS if callable(getattr(model, name, None))}
         if not methods:
             raise LoadFailedError(
@@ -55,10 +56,10 @@ class SklearnRuntime:
         return SklearnServable(model, methods)
 
 
-def _unpickle(load: Callable[[Path], Any], path: Path, file: str) -> Any:
+def _loaded(path: Path, file: str) -> Any:
     try:
         with collector_pause:
-            return load(path)
+            return unpickle(path)
     except Exception as error:
         raise load_failure(f"cannot unpickle {file}:", error) from error
 

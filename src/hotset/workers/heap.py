@@ -1,9 +1,10 @@
 """What a load adds to this process's heap, and how freed heap goes back to the system. Called by the host.
 
 In-use heap is what glibc's malloc has given out (all arenas, and large blocks that it maps by themselves) plus
-what Python's own allocator holds in small blocks, which malloc does not see, at an average size.
+what Python's own allocator holds in small blocks, which malloc does not see, at an average size. What our own
+runtimes map of models' files counts as heap (see ``runtimes/mapped.py``).
 
-Its limits: memory that a framework maps without malloc (files read with mmap, device memory) does not count; small
+Its limits: other memory that a framework maps without malloc (files of its own, device memory) does not count; small
 blocks are counted and not measured; what predictions allocate for the time of a load counts as the load's; a growth
 while two loads overlap is shared between them equally, so their sum is right and each alone may be off. On a system
 without ``mallinfo2`` (glibc before 2.33, musl, macOS) only Python's small blocks count.
@@ -17,6 +18,8 @@ import sys
 import threading
 from collections.abc import Callable
 from typing import Final
+
+from hotset.runtimes.mapped import mapped_bytes
 
 AVERAGE_BLOCK_BYTES: Final = 64
 """Python's small blocks are of 16 to 512 bytes: numbers below 32, tuples, lists and short strings 50 to 90."""
@@ -55,12 +58,12 @@ _MALLOC_TRIM: Final = _malloc_trim()
 
 
 def heap_in_use() -> int:
-    """Return the bytes of heap that are in use in this process now."""
-    blocks = sys.getallocatedblocks() * AVERAGE_BLOCK_BYTES
+    """Return the bytes of heap, and of models' mapped files, that are in use in this process now."""
+    in_use = sys.getallocatedblocks() * AVERAGE_BLOCK_BYTES + mapped_bytes()
     if _MALLINFO2 is None:
-        return blocks
+        return in_use
     info = _MALLINFO2()
-    return int(info.uordblks) + int(info.hblkhd) + blocks
+    return int(info.uordblks) + int(info.hblkhd) + in_use
 
 
 def trim_heap() -> None:

@@ -1,0 +1,79 @@
+"""Which modules to import before a model asks for them: from the files that the store offers, or the user's own code.
+
+Pure, but for reading the user's file. Called by the composition root, as soon as it knows of any files; the modules
+themselves are imported by the fork server and the children.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from hotset.runtimes import onnx_runtime, sklearn_runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Imports:
+    """Modules, in order. ``shared`` ones may be imported before a fork; ``own`` ones each process imports for itself."""
+
+    shared: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
+
+
+_SKLEARN: Final = Imports(shared=("hotset.runtimes.sklearn_ahead",))
+_ONNX: Final = Imports(own=("hotset.runtimes.onnx_ahead",))
+
+_BY_SUFFIX: Final = dict.fromkeys(sklearn_runtime.SUFFIXES, _SKLEARN) | dict.fromkeys(
+    onnx_runtime.SUFFIXES, _ONNX
+)
+
+_BY_PACKAGE: Final = {
+    "sklearn": _SKLEARN,
+    "joblib": Imports(shared=("joblib",)),
+    "pandas": Imports(shared=("pandas",)),
+    "scipy": Imports(shared=("scipy",)),
+}
+"""What the user's file would import in each child anyway, and what is known to survive a fork. Frameworks that start
+threads or open devices are not here."""
+
+
+def imports_for_files(files: Iterable[str]) -> Imports:
+    """Return what versions with these files will need; ``files`` is read no further than until all is known."""
+    found: dict[Imports, None] = {}
+    known = len(set(_BY_SUFFIX.values()))
+    for file in files:
+        imports = _BY_SUFFIX.get(PurePosixPath(file).suffix.lower())
+        if imports is not None:
+            found[imports] = None
+            if len(found) == known:
+                break
+    return _joined(found)
+
+
+def imports_for_predictor(path: Path) -> Imports:
+    """Return what the user's file imports first of all that can be imported before a fork. Runs none of it."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return Imports()  # whoever imports it will say what is wrong with it
+    found = (_BY_PACKAGE.get(package) for package in _packages(tree))
+    return _joined(imports for imports in found if imports is not None)
+
+
+def _packages(tree: ast.Module) -> Iterator[str]:
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            yield from (name.name.partition(".")[0] for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+
+
+def _joined(found: Iterable[Imports]) -> Imports:
+    parts = list(found)
+    return Imports(
+        tuple(dict.fromkeys(module for part in parts for module in part.shared)),
+        tuple(dict.fromkeys(module for part in parts for module in part.own)),
+    )
