@@ -157,6 +157,12 @@ class Settings(BaseModel):
         description="How many predictions each process runs at the same time.",
         json_schema_extra=_WORKERS,
     )
+    spread_hot_models: Annotated[bool, SWITCH] = Field(
+        True,
+        description="Load a model whose requests queue up into other processes too, while there is free room in memory."
+        " Needs `processes_per_replica` of 2 or more.",
+        json_schema_extra=_WORKERS,
+    )
     max_batch_size: Annotated[int, number(1)] = Field(
         64,
         description="How many waiting requests of one model are predicted at once, where the model takes rows or your code"

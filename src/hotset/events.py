@@ -26,6 +26,7 @@ class Cause(StrEnum):
     CORRUPT = "corrupt"
     IDLE = "idle"
     WORKER_DIED = "worker_died"
+    MOVED = "moved"
 
 
 class TierName(StrEnum):
@@ -77,6 +78,39 @@ class Evicted:
 
     tier: TierName
     key: ModelKey
+    cause: Cause
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A version that was in memory is now in one more worker; ``bytes`` is the copy's weight."""
+
+    key: ModelKey
+    worker: int
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CopyFailed:
+    """A version stays where it is: it could not be loaded into one more worker."""
+
+    key: ModelKey
+    worker: int
+    kind: ErrorKind
+    reason: str
+    retry_in_s: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CopyDropped:
+    """One of several that stood for a version left its worker, and its memory came back."""
+
+    key: ModelKey
+    worker: int
     cause: Cause
     bytes: int
     seconds: float
@@ -142,6 +176,9 @@ Event: TypeAlias = (
     | Loaded
     | LoadFailed
     | Evicted
+    | Copied
+    | CopyFailed
+    | CopyDropped
     | LatestMoved
     | Synced
     | SyncFailed

@@ -112,6 +112,17 @@ LOAD_SECONDS: Final = _histogram(
 LOAD_FAILURES: Final = _counter("hotset_load_failures_total", "Loads that failed, by kind of error.", "kind")
 EVICTIONS: Final = _counter("hotset_evictions_total", "Versions that left a tier, by cause.", "tier", "cause")
 EVICTED_BYTES: Final = _counter("hotset_evicted_bytes_total", "Bytes that evictions gave back.", "tier")
+COPIES_MADE: Final = _counter(
+    "hotset_copies_made_total", "How often a version in memory was loaded into one more worker."
+)
+COPY_FAILURES: Final = _counter(
+    "hotset_copy_failures_total", "Copies that could not be loaded, by kind of error.", "kind"
+)
+COPIES_DROPPED: Final = _counter(
+    "hotset_copies_dropped_total",
+    "Copies that left memory, by cause; moved: the copy took the place of what it was made of.",
+    "cause",
+)
 LATEST_MOVES: Final = _counter(
     "hotset_latest_moves_total", "How often latest of a model moved to another version."
 )
@@ -138,6 +149,10 @@ TIER_OLDEST: Final = _gauge(
     "hotset_tier_oldest_used_seconds",
     "Seconds since the least recently used version of a tier was used. When it is short, the tier is too small.",
     "tier",
+)
+COPIES: Final = _gauge(
+    "hotset_copies",
+    "Versions in memory that are in more than one worker, counted for each worker beyond the first.",
 )
 CATALOG_MODELS: Final = _gauge("hotset_catalog_models", "Models that the store offers.")
 CATALOG_VERSIONS: Final = _gauge("hotset_catalog_versions", "Versions that the store offers.")

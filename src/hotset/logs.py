@@ -18,6 +18,9 @@ from typing import Any, Final, Literal, TextIO, TypeAlias
 import msgspec
 
 from hotset.events import (
+    Copied,
+    CopyDropped,
+    CopyFailed,
     Event,
     Evicted,
     Fetched,
@@ -43,6 +46,9 @@ _LEVELS: Final[Mapping[type[Event], int]] = {
     Loaded: logging.INFO,
     LoadFailed: logging.WARNING,
     Evicted: logging.INFO,
+    Copied: logging.INFO,
+    CopyFailed: logging.WARNING,
+    CopyDropped: logging.INFO,
     LatestMoved: logging.INFO,
     Synced: logging.INFO,
     SyncFailed: logging.WARNING,

@@ -20,6 +20,9 @@ from prometheus_client.registry import Collector
 
 from hotset import instruments
 from hotset.events import (
+    Copied,
+    CopyDropped,
+    CopyFailed,
     Event,
     Evicted,
     Fetched,
@@ -101,6 +104,12 @@ class Metrics:
             case Evicted():
                 self._count(instruments.EVICTIONS, event.tier.value, event.cause.value)
                 self._count(instruments.EVICTED_BYTES, event.tier.value, by=event.bytes)
+            case Copied():
+                self._count(instruments.COPIES_MADE)
+            case CopyFailed():
+                self._count(instruments.COPY_FAILURES, event.kind.value)
+            case CopyDropped():
+                self._count(instruments.COPIES_DROPPED, event.cause.value)
             case LatestMoved():
                 self._count(instruments.LATEST_MOVES)
             case Synced():
@@ -156,6 +165,9 @@ _EVENT_COUNTERS: Final = (
     instruments.LOAD_FAILURES,
     instruments.EVICTIONS,
     instruments.EVICTED_BYTES,
+    instruments.COPIES_MADE,
+    instruments.COPY_FAILURES,
+    instruments.COPIES_DROPPED,
     instruments.LATEST_MOVES,
     instruments.SYNC_FAILURES,
     instruments.WORKER_STARTS,
@@ -237,6 +249,8 @@ def _tier_families(server: ServerStatus) -> Iterator[Metric]:
     yield _family(instruments.TIER_CAPACITY_BYTES, (((tier.tier,), tier.capacity_bytes) for tier in tiers))
     yield _family(instruments.TIER_LEASES, (((tier.tier,), tier.leases) for tier in tiers))
     yield _family(instruments.TIER_PINNED, (((tier.tier,), tier.pinned) for tier in tiers))
+    copies = sum(tier.copies for tier in tiers)
+    yield _family(instruments.COPIES, [((), copies)])
     yield _family(instruments.TIER_OLDEST, (((tier.tier,), tier.oldest_used_s) for tier in tiers))
 
 

@@ -144,6 +144,7 @@ class Replica:
             await self._close()
             raise
         self._spawn(self.sync.run(), "sync loop")
+        self._spawn(self.manager.copies.run(), "copies")
         self._spawn(self._warm_up(await asyncio.to_thread(read_hot_set, self._hot_path)), "warm-up")
 
     def drain(self) -> None:
@@ -298,6 +299,8 @@ class Replica:
             clock=self.clock,
             events=self.events,
             is_static=settings.models is not None,
+            threads=settings.threads_per_process,
+            most_copies=None if settings.spread_hot_models else 0,
         )
 
     async def _find(self, name: str) -> ModelEntry | None:

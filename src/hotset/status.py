@@ -31,6 +31,7 @@ class VersionStatus:
     ``tier`` is the fastest place that holds it: ``memory``, ``disk`` or ``store``. ``READY`` means in memory; a
     version that would be loaded by the next request is ``UNAVAILABLE`` with a ``reason`` that says so. After a
     failed load, ``failure`` and ``reason`` say why and ``retry_in_s`` when the next attempt is allowed.
+    ``copies`` is in how many workers beyond the first it is; ``memory_bytes`` and ``leases`` count them all.
     """
 
     name: str
@@ -43,6 +44,7 @@ class VersionStatus:
     last_used_s: float | None = None
     leases: int = 0
     pinned: bool = False
+    copies: int = 0
     reason: str = ""
     failure: ErrorKind | None = None
     retry_in_s: float | None = None
@@ -90,7 +92,10 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True)
 class TierStatus:
-    """One cache level. A capacity of None means unbounded; ``oldest_used_s`` is the age of the next to go."""
+    """One cache level. A capacity of None means unbounded; ``oldest_used_s`` is the age of the next to go.
+
+    ``models`` and ``bytes`` are what is used of the capacity, ``copies`` of the models and what is leaving included.
+    """
 
     tier: str
     models: int
@@ -99,6 +104,7 @@ class TierStatus:
     capacity_bytes: int | None = None
     leases: int = 0
     pinned: int = 0
+    copies: int = 0
     oldest_used_s: float | None = None
 
 

@@ -16,6 +16,9 @@ from hotset import logs
 from hotset.errors import ErrorKind
 from hotset.events import (
     Cause,
+    Copied,
+    CopyDropped,
+    CopyFailed,
     Event,
     EventBus,
     Evicted,
@@ -40,6 +43,9 @@ EVENTS: tuple[Event, ...] = (
     Loaded(PARIS, worker=0, runtime="sklearn", bytes=1_258_291, seconds=0.0312345678),
     LoadFailed(PARIS, kind=ErrorKind.LOAD_FAILED, reason='bad "file"', retry_in_s=5.0, seconds=0.1),
     Evicted(TierName.MEMORY, PARIS, Cause.CAPACITY, bytes=100, seconds=0.5),
+    Copied(PARIS, worker=2, bytes=1_258_291, seconds=0.1),
+    CopyFailed(PARIS, worker=2, kind=ErrorKind.LOAD_FAILED, reason="no", retry_in_s=60.0, seconds=0.1),
+    CopyDropped(PARIS, worker=2, cause=Cause.IDLE, bytes=1_258_291, seconds=0.1),
     LatestMoved("paris", version=4, previous=3),
     Synced(models=10, versions=12, rejects=0, unsettled=0, added=1, removed=0, changed=0, seconds=0.5),
     SyncFailed(reason="away", consecutive=2, retry_in_s=20.0),
@@ -85,6 +91,9 @@ def test_every_event_there_is_has_a_level_and_a_line(stream: io.StringIO) -> Non
         "loaded",
         "load_failed",
         "evicted",
+        "copied",
+        "copy_failed",
+        "copy_dropped",
         "latest_moved",
         "synced",
         "sync_failed",
@@ -118,8 +127,8 @@ def test_a_json_line_has_model_version_tier_cause_seconds_and_bytes(stream: io.S
     [
         (EVENTS[2], "INFO    loaded paris@3  worker=0 runtime=sklearn bytes=1.2MiB seconds=0.031"),
         (EVENTS[3], r'WARNING load_failed paris@3  kind=load_failed reason="bad \"file\"" retry_in_s=5.000'),
-        (EVENTS[5], "INFO    latest_moved paris@4  previous=3"),
-        (EVENTS[9], 'ERROR   worker_died  worker=0 pid=12 reason="killed by SIGKILL" lost_models=7'),
+        (EVENTS[8], "INFO    latest_moved paris@4  previous=3"),
+        (EVENTS[12], 'ERROR   worker_died  worker=0 pid=12 reason="killed by SIGKILL" lost_models=7'),
     ],
 )
 def test_a_console_line_is_for_people(stream: io.StringIO, event: Event, line: str) -> None:

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Iterable
 
 from hotset.clock import Clock
-from hotset.events import Cause, EventBus, Evicted, TierName
+from hotset.events import Cause, CopyDropped, EventBus, Evicted, TierName
 from hotset.keys import Fingerprint, ModelKey
 from hotset.residency.arrival import MemoryEntry, Occupant
 from hotset.tiers.disk import DiskTier
@@ -52,11 +52,17 @@ class Departure:
         leaving = set(keys)
         for key in leaving:
             self._memory.evict(key, cause)
-        waits = [
-            self._gone.setdefault(entry, asyncio.Event())
-            for entry in self._memory.draining()
-            if entry.key in leaving
-        ]
+        await self._until_gone(entry for entry in self._memory.draining() if entry.key in leaving)
+
+    async def unload_places(self, places: Iterable[MemoryEntry], cause: Cause) -> None:
+        """Take some of the places out in which versions are; return when their memory was given back."""
+        leaving = set(places)
+        for place in leaving:
+            self._memory.drop(place, cause)
+        await self._until_gone(entry for entry in self._memory.draining() if entry in leaving)
+
+    async def _until_gone(self, entries: Iterable[MemoryEntry]) -> None:
+        waits = [self._gone.setdefault(entry, asyncio.Event()) for entry in entries]
         for gone in waits:
             await gone.wait()
 
@@ -101,15 +107,22 @@ class Departure:
             await self._pool.unload(occupant.resident)
         finally:
             self._memory.freed(entry)
-            self._leave_disk_behind(occupant.version.fingerprint, cause)
+            self._leave_disk_behind(occupant.version.fingerprint, cause, is_copy=entry.is_copy)
             gone = self._gone.pop(entry, None)
             if gone is not None:
                 gone.set()
         took_s = self._clock.monotonic() - began_s
-        self._events.publish(Evicted(TierName.MEMORY, entry.key, cause, entry.weight.bytes, took_s))
+        bytes_ = entry.weight.bytes
+        if entry.is_copy:
+            worker = occupant.resident.worker.id
+            self._events.publish(CopyDropped(entry.key, worker, cause, bytes_, took_s))
+        else:
+            self._events.publish(Evicted(TierName.MEMORY, entry.key, cause, bytes_, took_s))
 
-    def _leave_disk_behind(self, fingerprint: Fingerprint, cause: Cause) -> None:
+    def _leave_disk_behind(self, fingerprint: Fingerprint, cause: Cause, *, is_copy: bool) -> None:
         self._disk.release(fingerprint)
+        if is_copy:
+            return  # what it is a copy of says when the version was used last
         if cause in {Cause.SUPERSEDED, Cause.DELETED}:
             self._disk.demote(fingerprint)
         else:

@@ -50,6 +50,10 @@ class Failures:
         self._failures[key] = failure
         return failure
 
+    def keys(self, now_s: float) -> frozenset[ModelKey]:
+        """Return what may not be tried yet."""
+        return frozenset(key for key, failure in self._failures.items() if failure.retry_at_s > now_s)
+
     def forget(self, key: ModelKey) -> None:
         self._failures.pop(key, None)
 

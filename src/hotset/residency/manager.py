@@ -31,6 +31,7 @@ from hotset.errors import (
 from hotset.events import Cause, EventBus, LoadFailed
 from hotset.keys import LATEST, Fingerprint, ModelKey, ModelRef
 from hotset.residency.arrival import Arrival, MemoryEntry, Occupant
+from hotset.residency.copies import Copies
 from hotset.residency.departure import Departure
 from hotset.residency.failures import Failures
 from hotset.residency.flight import Flight, Flights
@@ -62,8 +63,13 @@ class Manager:
         clock: Clock,
         events: EventBus,
         is_static: bool = False,
+        threads: int = 1,
+        most_copies: int | None = None,
     ) -> None:
-        """``lookup`` None means that a name which is not in the catalog is not looked for in the store."""
+        """``lookup`` None means that a name which is not in the catalog is not looked for in the store.
+
+        ``threads`` is how many calls a worker runs at once; for ``most_copies`` see ``Copies``.
+        """
         self.catalog: Final = catalog
         self.disk: Final = disk
         self.memory: Final = memory
@@ -90,6 +96,16 @@ class Manager:
         )
         self._departure = Departure(disk=disk, memory=memory, pool=pool, clock=clock, events=events)
         self._reload = Reload(memory=memory, offered=self.rollover.offered, start_load=self.start_load)
+        self.copies: Final = Copies(
+            memory=memory,
+            disk=disk,
+            pool=pool,
+            offered=catalog.version,
+            clock=clock,
+            events=events,
+            threads=threads,
+            most_copies=most_copies,
+        )
         self._reliefs: Flights[int, None, None] = Flights(
             share=lambda _, done: done, give_back=lambda _: None
         )
@@ -359,24 +375,22 @@ class Manager:
         entry = self.memory.find(ModelRef(*key))
         if entry is None:
             return
-        worker = entry.value.resident.worker
+        workers = [place.value.resident.worker for place in (entry, *entry.copies)]
+        now_s = self._clock.monotonic()
         with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, deadline_s - self._clock.monotonic())):
-                await self._reliefs.join(
-                    worker.id, lambda _: self._relieve(worker, key), now_s=self._clock.monotonic()
-                )
+            async with asyncio.timeout(max(0.0, deadline_s - now_s)):
+                for worker in workers:  # where there are several, nobody has said which of them it was
+                    await self._reliefs.join(worker.id, partial(self._relieve, worker, key), now_s=now_s)
 
-    async def _relieve(self, worker: Worker, but: ModelKey) -> None:
-        idle = [
-            entry.key
-            for entry in self.memory.idle()
-            if entry.value.resident.worker is worker and entry.key != but
-        ]
-        await self._departure.unload(to_relieve(idle), Cause.PRESSURE)
+    async def _relieve(self, worker: Worker, but: ModelKey, _flight: Flight[None, None]) -> None:
+        idle = (*(copy for copy in self.memory.copies() if not copy.holds), *self.memory.idle())
+        here = [place for place in idle if place.value.resident.worker is worker and place.key != but]
+        await self._departure.unload_places(to_relieve(here), Cause.PRESSURE)
 
     async def close(self) -> None:
         """End every flight, unload everything and wait for it."""
         await self.flights.close()
+        await self.copies.close()
         await self._reliefs.close()
         if self._lookup is not None:
             await self._lookup.close()

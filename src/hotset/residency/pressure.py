@@ -9,12 +9,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import psutil
 
-from hotset.keys import ModelKey
-
+T = TypeVar("T")
 CGROUP_FILES: Final = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
@@ -50,7 +49,7 @@ def default_disk_bytes(directory: Path, used_bytes: int) -> int:
     return int((shutil.disk_usage(directory).free + used_bytes) * DISK_SHARE)
 
 
-def to_relieve(idle: Sequence[ModelKey]) -> Sequence[ModelKey]:
+def to_relieve(idle: Sequence[T]) -> Sequence[T]:
     """Return who is unloaded after a prediction ran out of memory, of those that lie idle, the oldest first.
 
     The half: how much the prediction lacks is not known, and it is tried again but once.

@@ -32,7 +32,11 @@ class Reload:
         self._pins: set[ModelKey] = set()
 
     def worker_lost(self, worker: int) -> int:
-        """Forget what was in a worker and load it again, the most recently used first; return how much it was."""
+        """Forget what was in a worker and load it again, the most recently used first; return how much it was.
+
+        What is in another worker as well stays in memory there.
+        """
+        spared = self._drop_copies(worker)
         lost = {
             entry.key: entry for entry in self._memory.entries() if entry.value.resident.worker.id == worker
         }
@@ -52,7 +56,7 @@ class Reload:
             version = self._offered(ModelRef(*key))
             if version is not None:
                 self._start_load(version)
-        return len(lost)
+        return len(lost) + spared
 
     def arrived(self, key: ModelKey) -> None:
         """A version is in memory; if it was pinned before its worker died, it is again."""
@@ -63,6 +67,15 @@ class Reload:
     def forget(self, keys: Iterable[ModelKey]) -> None:
         """These are not to be pinned when they come back: unpinned, unloaded or deleted meanwhile."""
         self._pins.difference_update(keys)
+
+    def _drop_copies(self, worker: int) -> int:
+        """Drop what was in this worker of all that is in others too; return how much it was."""
+        firsts = {copy.key: self._memory.find(ModelRef(*copy.key)) for copy in self._memory.copies()}
+        places = [place for first in firsts.values() if first for place in (first, *first.copies)]
+        dropped = [place for place in places if place.value.resident.worker.id == worker]
+        for place in dropped:
+            self._memory.drop(place, Cause.WORKER_DIED)
+        return len(dropped)
 
     def _take_out(self, entries: Iterable[MemoryEntry]) -> None:
         for entry in entries:

@@ -128,6 +128,7 @@ class View:
         record = manager.disk.lookup(version.fingerprint)
         failure = manager.failures.get(key, version.fingerprint)
         state = state_of(self._facts(version, entry, on_disk=record is not None, failure=failure))
+        places = (entry, *entry.copies) if entry is not None else ()
         return VersionStatus(
             name=key.name,
             version=key.version,
@@ -135,10 +136,11 @@ class View:
             tier="memory" if entry is not None else "disk" if record is not None else "store",
             store_bytes=version.bytes,
             disk_bytes=record.bytes if record is not None else 0,
-            memory_bytes=entry.weight.bytes if entry is not None else 0,
+            memory_bytes=sum(place.weight.bytes for place in places),
             last_used_s=self._age(manager.memory.entry_used_s(key)),
-            leases=entry.holds if entry is not None else 0,
+            leases=sum(place.holds for place in places),
             pinned=entry.pinned if entry is not None else False,
+            copies=len(places[1:]),
             reason=str(failure.error) if failure is not None else _REASONS.get(state, ""),
             failure=failure.error.kind if failure is not None else None,
             retry_in_s=max(0.0, failure.retry_at_s - self._clock.monotonic()) if failure else None,
@@ -174,5 +176,6 @@ def _tier(
         capacity_bytes=books.capacity.bytes,
         leases=leases,
         pinned=pinned,
+        copies=books.copies,
         oldest_used_s=oldest_used_s,
     )

@@ -61,16 +61,28 @@ class Capacity(NamedTuple):
 class Entry(Generic[K, V]):
     """Something in a tier. ``holds`` counts those who use it (leases, pins of the tier above): no victim while > 0.
 
-    ``copies`` are the further entries that stand for the same key; each of them ``is_copy``.
+    ``uses`` is how many leases it ever had. ``copies`` are the further entries that stand for the same key; each of them ``is_copy``.
     """
 
-    __slots__ = ("cause", "copies", "handed_out", "holds", "is_copy", "key", "pinned", "value", "weight")
+    __slots__ = (
+        "cause",
+        "copies",
+        "handed_out",
+        "holds",
+        "is_copy",
+        "key",
+        "pinned",
+        "uses",
+        "value",
+        "weight",
+    )
 
     def __init__(self, key: K, value: V, weight: Weight) -> None:
         self.key = key
         self.value = value
         self.weight = weight
         self.holds = 0
+        self.uses = 0
         self.pinned = False
         self.cause: Cause | None = None
         self.handed_out = False

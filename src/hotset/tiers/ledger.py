@@ -261,7 +261,7 @@ class Ledger(Generic[K, V]):
         first.copies = ()
         del self._copies[heir]
         self._spare = self._spare.minus(heir.weight)
-        heir.is_copy = False
+        first.is_copy, heir.is_copy = True, False  # they change places
         heir.copies = tuple(others)
         heir.pinned = first.pinned
         self.entries[heir.key] = heir

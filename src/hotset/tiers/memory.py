@@ -36,6 +36,7 @@ class Lease(Generic[V]):
         self._tier: MemoryTier[V] | None = tier
         self._entry = entry
         entry.holds += 1
+        entry.uses += 1
 
     @property
     def key(self) -> ModelKey:
@@ -218,6 +219,10 @@ class MemoryTier(Generic[V]):
         if self.is_wanted:
             self.wake()
         return entry
+
+    def has_free_room(self, weight: Weight) -> bool:
+        """Whether ``weight`` would fit without evicting anything at all, and nobody waits for room."""
+        return self._ledger.has_free_room(weight)
 
     def reserve_copy(self, key: ModelKey, weight: Weight) -> Reservation[ModelKey] | None:
         """Take free room, at once, or None if there is none that nobody else wants."""

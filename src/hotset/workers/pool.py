@@ -141,36 +141,39 @@ class WorkerPool:
         expected_bytes: int = 0,
         weight: int | None = None,
         files: Files | None = None,
+        worker: int | None = None,
         wait_s: float = 30.0,
     ) -> Resident:
-        """Load the files in ``path`` where there is most room; ``weight`` is what they weighed last time, if known; ``files`` what should be there.
+        """Load the files in ``path`` where there is most room, or in this very ``worker``.
+
+        ``weight`` is what they weighed last time, if known; ``files`` what should be there.
 
         Raises:
             LoadFailedError: the runtime's reason.
             WorkerDiedError: the worker ended while it loaded.
-            UnavailableError: no worker came up within ``wait_s``.
+            UnavailableError: no worker came up within ``wait_s``, or that one is not up.
         """
-        slot = await self._choose(expected_bytes, wait_s)
-        worker = slot.worker
-        assert worker is not None
+        slot = await self._choose(expected_bytes, wait_s) if worker is None else self._slot_of(worker)
+        chosen = slot.worker
+        assert chosen is not None
         spec = LoadSpec(next(self._handles), key.name, key.version, path, weight=weight, files=files)
         slot.models += 1
         slot.bytes += expected_bytes
         try:
             async with asyncio.timeout(self._hang_s):
-                reply = await worker.load(spec)
+                reply = await chosen.load(spec)
         except TimeoutError as error:
-            self._take_off(slot, worker, expected_bytes)
-            worker.give_up(f"the load of {key} took longer than {self._hang_s:g} s")
+            self._take_off(slot, chosen, expected_bytes)
+            chosen.give_up(f"the load of {key} took longer than {self._hang_s:g} s")
             raise LoadFailedError(
                 f"{key} was not loaded within {self._hang_s:g} s; mend its load, or raise load_timeout"
             ) from error
         except BaseException:
-            self._take_off(slot, worker, expected_bytes)
+            self._take_off(slot, chosen, expected_bytes)
             raise
-        if slot.worker is worker:
+        if slot.worker is chosen:
             slot.bytes += reply.bytes - expected_bytes
-        return Resident(key, worker, spec.handle, reply)
+        return Resident(key, chosen, spec.handle, reply)
 
     def import_ahead(self, modules: Sequence[str]) -> None:
         """Have every worker that is up import these modules in the background, before a load needs them."""
@@ -200,6 +203,12 @@ class WorkerPool:
         for slot in self._slots:
             slot.worker = None
         await asyncio.gather(*(worker.close() for worker in workers))
+
+    def _slot_of(self, worker: int) -> _Slot:
+        for slot in self._slots:
+            if slot.worker is not None and slot.worker.id == worker:
+                return slot
+        raise UnavailableError(f"worker {worker} is not up", kind=ErrorKind.WORKER_DIED)
 
     async def _choose(self, need_bytes: int, wait_s: float) -> _Slot:
         try:
