@@ -534,7 +534,7 @@ async def test_a_lookup_that_shows_another_version_gone_lets_it_go(tmp_path):
         await it.sync()
         await it.settled()
         assert it.on_disk() == {"paris@2"}
-        assert it.manager.version_count == 1
+        assert it.manager.snapshot.models.version_count == 1
 
 
 async def test_lookup_vs_sync_of_a_model_that_goes(tmp_path):
@@ -561,8 +561,8 @@ async def test_a_model_found_while_a_snapshot_is_put_in_force_is_listed(tmp_path
         await asyncio.sleep(0)
         assert await it.ask("oslo") == "oslo@1|oslo-1"
         await applying
-        assert it.manager.names == ["oslo", "paris"]
-        assert it.manager.version_count == 2
+        assert list(it.manager.snapshot.models) == ["oslo", "paris"]
+        assert it.manager.snapshot.models.version_count == 2
         assert it.on_disk() == {"oslo@1"}
 
 

@@ -691,8 +691,8 @@ class ResidencyMachine(RuleBasedStateMachine):
             assert bench.memory.find(ref) or (ref.version == LATEST and bench.memory.entries_of(ref.name)), (
                 ref
             )
-        assert manager.names == sorted({key.name for key in self.store.current})
-        assert manager.version_count == len(self.store.current)
+        assert list(manager.snapshot.models) == sorted({key.name for key in self.store.current})
+        assert manager.snapshot.models.version_count == len(self.store.current)
         held = {entry.value.version.fingerprint for entry in bench.memory.entries()}
         assert bench.disk._holds.keys() == held
         assert bench.disk._doomed.keys() <= held, "what is to go goes, unless it serves until there is room"

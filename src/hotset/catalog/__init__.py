@@ -1,7 +1,8 @@
 """What the store offers now. Pure: a listing becomes a snapshot and rejects with reasons; refs resolve in it.
 
-``listing`` reads pages, ``contents`` says what belongs to a version, ``settling`` decides which versions count yet,
-``snapshot`` resolves and compares, ``stored`` writes and reads a snapshot as bytes.
+``listing`` reads pages, ``reading`` one model's objects, ``contents`` says what belongs to a version, ``settling``
+decides which versions count yet, ``snapshot`` resolves and compares, ``models`` holds what a snapshot offers (in
+``block``s of ``packing``'s bytes), ``known`` meets it again, ``stored`` writes and reads a snapshot as bytes.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from hotset.catalog.contents import (
     VersionContents,
     version_contents,
 )
-from hotset.catalog.entries import Layout, ModelEntry, Reject, VersionEntry
-from hotset.catalog.listing import MAX_REJECTS, Listing, ListingReader
+from hotset.catalog.entries import Layout, Mark, ModelEntry, Reject, VersionEntry
+from hotset.catalog.listing import Listing, ListingReader
 from hotset.catalog.misfit import explain_misfit
+from hotset.catalog.models import Draft, Models, differences, without
+from hotset.catalog.reading import MAX_REJECTS
 from hotset.catalog.settling import Settling, Sighting, settle
 from hotset.catalog.snapshot import Catalog, Diff, Snapshot, diff, keep_lookups
-from hotset.catalog.stored import SnapshotFormatError, dump, load
+from hotset.catalog.stored import SnapshotFormatError, dump, dump_parts, load
 
 __all__ = [
     "MAX_REJECTS",
@@ -26,10 +29,13 @@ __all__ = [
     "SUCCESS",
     "Catalog",
     "Diff",
+    "Draft",
     "Layout",
     "Listing",
     "ListingReader",
+    "Mark",
     "ModelEntry",
+    "Models",
     "Reject",
     "Settling",
     "Sighting",
@@ -39,10 +45,13 @@ __all__ = [
     "VersionContents",
     "VersionEntry",
     "diff",
+    "differences",
     "dump",
+    "dump_parts",
     "explain_misfit",
     "keep_lookups",
     "load",
     "settle",
     "version_contents",
+    "without",
 ]

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from hotset.errors import ConfigError
 from hotset.keys import Fingerprint, ModelKey
 
 
+class Mark(StrEnum):
+    """What a version's markers say: nothing, that it is complete, or that a publisher is still at it."""
+
+    NONE = "none"
+    COMPLETE = "complete"
+    PUBLISHING = "publishing"
+
+
 @dataclass(frozen=True, slots=True)
 class VersionEntry:
-    """One version on the store: its objects are those below ``prefix`` (relative to the store, ends in ``/``)."""
+    """One version on the store: its objects are those below ``prefix`` (relative to the store, ends in ``/``).
+
+    ``mark`` is about the upload and not about the content: it takes no part in comparisons.
+    """
 
     key: ModelKey
     fingerprint: Fingerprint
@@ -19,6 +31,7 @@ class VersionEntry:
     bytes: int
     objects: int
     modified_s: float
+    mark: Mark = field(default=Mark.NONE, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hotset.catalog.entries import ModelEntry, VersionEntry
+from hotset.catalog.entries import Mark, ModelEntry, VersionEntry
 from hotset.catalog.listing import Listing
+from hotset.catalog.models import Draft, differences
 from hotset.catalog.snapshot import Snapshot
 from hotset.keys import Fingerprint, ModelKey
 
@@ -38,7 +39,6 @@ class Settling:
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    listing: Listing
     memory: Settling
     now_s: float
     seen_s: float
@@ -62,18 +62,17 @@ def settle(
     first seen when its listing ends, at the latest. A changed version that is unsettled stays as it is in
     ``previous``; a new one is left out; one that is no longer listed is gone.
     """
-    this = _Pass(listing, memory, now_s, now_s + took_s, wall_s, settle_time_s)
-    models: dict[str, ModelEntry] = {}
+    this = _Pass(memory, now_s, now_s + took_s, wall_s, settle_time_s)
+    models = Draft(listing.models)
     sightings: dict[ModelKey, Sighting] = {}
-    for name, listed in listing.models.items():
-        known = previous.models.get(name)
-        if known is listed or known == listed:
-            models[name] = known  # the same object: two snapshots share what they have in common
+    for difference in differences(previous.models, listing.models):
+        listed, known = difference.after, difference.before
+        if listed is None or listed == known:
             continue
         model = _settled_model(listed, known, this, sightings)
-        if model is not None:
-            models[name] = model
-    snapshot = Snapshot(models, listing.rejects, listing.rejects_left_out, tuple(sorted(sightings)))
+        if model is not listed:
+            models.set(difference.name, model)
+    snapshot = Snapshot(models.done(), listing.rejects, listing.rejects_left_out, tuple(sightings))
     return snapshot, Settling(sightings, wall_s)
 
 
@@ -119,12 +118,12 @@ def _sight(entry: VersionEntry, old: VersionEntry | None, this: _Pass) -> Sighti
 
 
 def _is_settled(entry: VersionEntry, old: VersionEntry | None, sighting: Sighting, this: _Pass) -> bool:
-    if entry.key in this.listing.publishing:
+    if entry.mark is Mark.PUBLISHING:
         return old is not None and old.fingerprint == entry.fingerprint
     if this.settle_time_s <= 0 or (old is not None and old.fingerprint == entry.fingerprint):
         return True
     # A version that is being deleted keeps its marker for a while: the marker speaks for new objects only.
-    if entry.key in this.listing.complete and (old is None or entry.modified_s > old.modified_s):
+    if entry.mark is Mark.COMPLETE and (old is None or entry.modified_s > old.modified_s):
         return True
     if this.now_s - sighting.first_seen_s >= this.settle_time_s:
         return True

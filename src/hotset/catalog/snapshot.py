@@ -6,16 +6,15 @@ it. Resolving costs the same whatever the number of models. Nothing here reads a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from math import isqrt
 from typing import Final
 
 from hotset.catalog.entries import ModelEntry, Reject, VersionEntry
+from hotset.catalog.models import Draft, Models, differences
 from hotset.errors import ErrorKind, NotFoundError
 from hotset.keys import LATEST, ModelKey, ModelRef
 
-_MIN_ADDITIONS: Final = 64
 _VERSIONS_NAMED: Final = 5
 
 
@@ -24,13 +23,16 @@ class Snapshot:
     """Models by name, what was turned down and why, and the versions that wait until they have settled.
 
     ``unsettled`` names new versions, which are not among the models, and changed ones, which are there as they were.
-    Immutable: the mapping given is never changed by anyone.
+    Immutable. Any mapping may be given as ``models``; what is kept is a compact copy.
     """
 
-    models: Mapping[str, ModelEntry] = field(default_factory=dict)
+    models: Models = field(default_factory=Models)
     rejects: tuple[Reject, ...] = ()
     rejects_left_out: int = 0
     unsettled: tuple[ModelKey, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "models", Models.of(self.models))
 
     def resolve(self, ref: ModelRef) -> VersionEntry:
         """Return the version that ``ref`` means now.
@@ -58,46 +60,12 @@ class Snapshot:
 
     def with_model(self, entry: ModelEntry) -> Snapshot:
         """Return a snapshot with one model added or replaced; it shares all others with this one."""
-        return replace(self, models=_overlaid(self.models, entry))
+        return replace(self, models=self.models.with_changes({entry.name: entry}))
 
 
 def _named(model: ModelEntry) -> str:
     newest = [str(entry.key.version) for entry in model.versions[: -_VERSIONS_NAMED - 1 : -1]]
     return ", ".join(newest) + (", …" if len(model.versions) > _VERSIONS_NAMED else "")
-
-
-class _Overlay(Mapping[str, ModelEntry]):
-    """A large mapping with a few additions on top, so that an addition copies only the few. Immutable."""
-
-    __slots__ = ("_additions", "_base", "_length")
-
-    def __init__(self, base: Mapping[str, ModelEntry], additions: Mapping[str, ModelEntry]) -> None:
-        self._base = base
-        self._additions = additions
-        self._length = len(base) + sum(name not in base for name in additions)
-
-    def __getitem__(self, name: str) -> ModelEntry:
-        entry = self._additions.get(name)
-        return self._base[name] if entry is None else entry
-
-    def __iter__(self) -> Iterator[str]:
-        yield from self._base
-        yield from (name for name in self._additions if name not in self._base)
-
-    def __len__(self) -> int:
-        return self._length
-
-    def plus(self, entry: ModelEntry) -> Mapping[str, ModelEntry]:
-        """Merge into one dictionary after about √n additions: an addition costs O(√n), also over many."""
-        additions = {**self._additions, entry.name: entry}
-        if len(additions) <= max(_MIN_ADDITIONS, isqrt(len(self._base))):
-            return _Overlay(self._base, additions)
-        return {**self._base, **additions}
-
-
-def _overlaid(models: Mapping[str, ModelEntry], entry: ModelEntry) -> Mapping[str, ModelEntry]:
-    overlay = models if isinstance(models, _Overlay) else _Overlay(models, {})
-    return overlay.plus(entry)
 
 
 class Catalog:
@@ -137,34 +105,39 @@ class Catalog:
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """What differs between two snapshots. ``changed``: the same key with another fingerprint.
+    """What differs between two snapshots, in order of name. ``changed``: the same key with another fingerprint.
 
-    ``latest_changed`` names the models offered before and after whose latest is another version or another content.
+    ``added`` is only counted: in the first snapshot it is everything. ``latest_changed`` names the models offered
+    before and after whose latest is another version or another content.
     """
 
-    added: frozenset[ModelKey] = frozenset()
-    removed: frozenset[ModelKey] = frozenset()
-    changed: frozenset[ModelKey] = frozenset()
-    latest_changed: tuple[str, ...] = ()
+    added: int = 0
+    removed: Sequence[ModelKey] = ()
+    changed: Sequence[ModelKey] = ()
+    latest_changed: Sequence[str] = ()
 
 
 def diff(old: Snapshot, new: Snapshot) -> Diff:
-    """Return what changed from ``old`` to ``new``; models that both share cost next to nothing."""
-    added: set[ModelKey] = set()
-    removed: set[ModelKey] = set()
-    changed: set[ModelKey] = set()
+    """Return what changed from ``old`` to ``new``; what both share costs nothing."""
+    removed: list[ModelKey] = []
+    changed: list[ModelKey] = []
     latest_changed: list[str] = []
-    for name in old.models.keys() | new.models.keys():
-        before, after = old.models.get(name), new.models.get(name)
-        if before is after:
+    for difference in differences(old.models, new.models) if old.models else ():
+        before = difference.before
+        if before is None:
             continue
-        prints_before, prints_after = _fingerprints(before), _fingerprints(after)
-        added.update(prints_after.keys() - prints_before.keys())
-        removed.update(prints_before.keys() - prints_after.keys())
-        changed.update(key for key, value in prints_after.items() if prints_before.get(key, value) != value)
-        if before and after and _content(before.latest) != _content(after.latest):
-            latest_changed.append(name)
-    return Diff(frozenset(added), frozenset(removed), frozenset(changed), tuple(sorted(latest_changed)))
+        after = difference.after
+        prints_after = _fingerprints(after)
+        for version in before.versions:
+            found = prints_after.get(version.key)
+            if found is None:
+                removed.append(version.key)
+            elif found != version.fingerprint:
+                changed.append(version.key)
+        if after is not None and _content(before.latest) != _content(after.latest):
+            latest_changed.append(before.name)
+    added = new.models.version_count - old.models.version_count + len(removed)
+    return Diff(added, removed or (), changed or (), latest_changed or ())
 
 
 def _fingerprints(model: ModelEntry | None) -> dict[ModelKey, str]:
@@ -181,7 +154,9 @@ def keep_lookups(found: Snapshot, *, before: Snapshot, now: Snapshot) -> Snapsho
     ``before`` was in force when the listing began, ``now`` is in force as it ends. A lookup that ended within the
     listing may have seen what the listing passed too early; if it is wrong, the next pass corrects it.
     """
-    if now is before:
-        return found
-    added = {name: entry for name, entry in now.models.items() if before.models.get(name) is not entry}
-    return replace(found, models={**found.models, **added}) if added else found
+    models = Draft(found.models)
+    for difference in differences(before.models, now.models):
+        if difference.after is not None:
+            models.set(difference.name, difference.after)
+    kept = models.done()
+    return found if kept is found.models else replace(found, models=kept)

@@ -9,13 +9,12 @@ step of the event loop, and fetching, loading and unloading are awaited outside.
 from __future__ import annotations
 
 import asyncio
-from bisect import insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from hotset.catalog import Catalog, Diff, Snapshot, VersionEntry, diff
+from hotset.catalog import Catalog, Diff, Models, Snapshot, VersionEntry, diff, without
 from hotset.clock import Clock
 from hotset.errors import (
     CapacityError,
@@ -43,8 +42,12 @@ from hotset.residency.rollover import Rollover
 from hotset.residency.state import Phase
 from hotset.tiers.disk import DiskTier
 from hotset.tiers.memory import MemoryTier
+from hotset.tiers.record import DiskRecord
 from hotset.workers.base import Worker
 from hotset.workers.pool import WorkerPool
+
+STEP: Final = 100
+"""Changes that are followed in one turn of the loop."""
 
 
 class Manager:
@@ -76,8 +79,6 @@ class Manager:
         self.pool: Final = pool
         self.failures: Final = failures
         self.is_static: Final = is_static
-        self.names: list[str] = sorted(catalog.snapshot.models)
-        self.version_count = sum(len(model.versions) for model in catalog.snapshot.models.values())
         self._arrival = arrival
         self._lookup = lookup
         self._has_snapshot = asyncio.Event()
@@ -234,10 +235,8 @@ class Manager:
             return  # a pass that came meanwhile has seen the store later than the lookup
         self.catalog.add(found)
         self._found.add(name)
-        if known is None:
-            insort(self.names, name)
-        before = Snapshot({name: known} if known is not None else {})
-        self._follow(diff(before, Snapshot({name: found})))
+        before = Snapshot(Models.of({name: known}) if known is not None else Models())
+        self._follow(diff(before, Snapshot(Models.of({name: found}))))
 
     def _too_late(self, version: VersionEntry) -> UnavailableError:
         flight = self.flights.get(version.key)
@@ -294,28 +293,34 @@ class Manager:
         return self.catalog.snapshot
 
     async def apply(self, snapshot: Snapshot) -> None:
-        """Put a new snapshot in force; unload what is gone, load newer versions ahead where they are used."""
+        """Put a new snapshot in force; unload what is gone, load newer versions ahead where they are used.
+
+        What follows is done in small steps, with others' turns in between, however much has changed.
+        """
         before = self.catalog.snapshot
-        on_disk = (
-            {record.fingerprint for record in self.disk.records()} if self._has_snapshot.is_set() else set()
-        )
+        on_disk = self.disk.records() if self._has_snapshot.is_set() else ()
         self.catalog.apply(snapshot)
         self._has_snapshot.set()
         self._applied += 1
         self._found.clear()
         if self._lookup is not None:
             self._lookup.forget()
-        changes, orphans, names = await asyncio.to_thread(_compare, before, snapshot, on_disk)
-        for name in sorted(self._found - snapshot.models.keys()):
-            insort(names, name)
-        self.names = names
-        self._follow(changes)
-        for fingerprint in orphans - self._fingerprints_found():
-            self.disk.evict(fingerprint, Cause.DELETED)  # what is still in memory goes once it was unloaded
+        changes, orphans = await asyncio.to_thread(_compare, before, snapshot, on_disk)
+        for part in _in_steps(changes):
+            self._follow(part)
+            await asyncio.sleep(0)
+        for number, name in enumerate(self.rollover.outdated):
+            self._follow_name(name)
+            if number % STEP == STEP - 1:
+                await asyncio.sleep(0)
+        for number, fingerprint in enumerate(orphans):
+            if fingerprint not in self._fingerprints_found():
+                self.disk.evict(fingerprint, Cause.DELETED)  # what is in memory goes once it was unloaded
+            if number % STEP == STEP - 1:
+                await asyncio.sleep(0)
 
     def _follow(self, changes: Diff) -> None:
         """Unload what is gone, and load ahead what is newer and used."""
-        self.version_count += len(changes.added) - len(changes.removed)
         for key in (*changes.removed, *changes.changed):
             self.failures.forget(key)
         self._reload.forget(changes.removed)
@@ -323,9 +328,13 @@ class Manager:
             self.memory.evict(key, Cause.DELETED)
             self.rollover.forget_served(key.name)
         touched = {key.name for key in (*changes.removed, *changes.changed)}
-        for name in {*changes.latest_changed, *touched, *self.rollover.outdated}:
-            self.rollover.follow(name)
-            self.rollover.load_ahead(name)
+        for name in {*changes.latest_changed, *touched}:
+            if self.memory.entries_of(name) or self.rollover.is_outdated(name):
+                self._follow_name(name)
+
+    def _follow_name(self, name: str) -> None:
+        self.rollover.follow(name)
+        self.rollover.load_ahead(name)
 
     def _fingerprints_found(self) -> set[Fingerprint]:
         """Return the fingerprints of what lookups have found since the last snapshot was put in force."""
@@ -398,8 +407,25 @@ class Manager:
 
 
 def _compare(
-    before: Snapshot, now: Snapshot, on_disk: set[Fingerprint]
-) -> tuple[Diff, set[Fingerprint], list[str]]:
-    """Return what changed, what is on disk although no version has it, and all names. Runs in a thread."""
-    offered = (version.fingerprint for model in now.models.values() for version in model.versions)
-    return diff(before, now), on_disk.difference(offered) if on_disk else set(), sorted(now.models)
+    before: Snapshot, now: Snapshot, on_disk: Iterable[DiskRecord]
+) -> tuple[Diff, set[Fingerprint]]:
+    """Return what changed, and what is on disk although no version has it. Runs in a thread."""
+    gone = {record.fingerprint for record in on_disk if not _offers(now, record)}
+    return diff(before, now), without(gone, now.models)
+
+
+def _offers(snapshot: Snapshot, record: DiskRecord) -> bool:
+    """Whether the version that a record was written for is still there; another one may have the same files."""
+    model = snapshot.models.get(record.key.name)
+    version = model.version(record.key.version) if model is not None else None
+    return version is not None and version.fingerprint == record.fingerprint
+
+
+def _in_steps(changes: Diff) -> Iterator[Diff]:
+    """Yield the changes in parts of which each takes about a millisecond to follow."""
+    for start in range(0, len(changes.removed), STEP):
+        yield Diff(removed=changes.removed[start : start + STEP])
+    for start in range(0, len(changes.changed), STEP):
+        yield Diff(changed=changes.changed[start : start + STEP])
+    for start in range(0, len(changes.latest_changed), STEP):
+        yield Diff(latest_changed=changes.latest_changed[start : start + STEP])

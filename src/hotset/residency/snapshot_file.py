@@ -8,8 +8,11 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
-from hotset.catalog import Snapshot, dump, load
+from hotset.catalog import Snapshot, dump_parts, load
+
+_BUFFER_BYTES: Final = 1 << 18
 
 
 class SnapshotFile:
@@ -43,12 +46,11 @@ class SnapshotFile:
         Raises:
             OSError: the disk's fault; the file is as it was.
         """
-        data = dump(snapshot, origin=self._origin)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         staged = self._path.with_name(f"{self._path.name}.new")
         try:
-            with staged.open("wb") as file:
-                file.write(data)
+            with staged.open("wb", buffering=_BUFFER_BYTES) as file:
+                file.writelines(dump_parts(snapshot, origin=self._origin))
                 file.flush()
                 os.fsync(file.fileno())
             staged.replace(self._path)

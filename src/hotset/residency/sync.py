@@ -127,7 +127,6 @@ class SyncLoop:
         self._random = random
         self._file = _file(state_path, store, layout)
         self._written: Snapshot | None = None
-        self._listing: Listing | None = None
         self._settling = Settling()
         self._doubted = False
         self._passing = asyncio.Lock()
@@ -191,10 +190,10 @@ class SyncLoop:
 
     async def _pass(self, started_s: float) -> _Outcome:
         before, wall_s = self._target.snapshot, self._clock.wall()
-        reader = await self._read_pages()
+        reader = ListingReader(self._layout, known=before.models)
+        await self._read_pages(reader)
         took_s = self._clock.monotonic() - started_s
         listing = await asyncio.to_thread(reader.finish)
-        self._listing = listing
         previous = self._target.snapshot
         self._doubt(listing, previous)
 
@@ -209,7 +208,7 @@ class SyncLoop:
                 took_s=took_s,
             )
             snapshot = keep_lookups(settled, before=before, now=previous)
-            return _Outcome(snapshot, settling, diff(previous, snapshot), _count_versions(snapshot))
+            return _Outcome(snapshot, settling, diff(previous, snapshot), snapshot.models.version_count)
 
         outcome = await asyncio.to_thread(conclude)
         snapshot = keep_lookups(outcome.snapshot, before=previous, now=self._target.snapshot)
@@ -219,19 +218,24 @@ class SyncLoop:
         )  # only now: what settled in a pass that is not applied must not be forgotten
         return replace(outcome, snapshot=snapshot)
 
-    async def _read_pages(self) -> ListingReader:
+    async def _read_pages(self, reader: ListingReader) -> None:
+        await self._feed(reader, self._store.list())
+        while scattered := reader.take_scattered():
+            for name in scattered:
+                await self._feed(reader, self._store.list(f"{name}/"))
+
+    async def _feed(self, reader: ListingReader, pages: AsyncIterator[Sequence[ObjectMeta]]) -> None:
         """Feed on the loop, in parts of about a millisecond: a thread would hold the interpreter for longer."""
-        reader = ListingReader(self._layout, last=self._listing)
-        pages = self._store.list()
         try:
             while (page := await self._next(pages)) is not None:
                 for start in range(0, len(page), _FEED_OBJECTS):
                     reader.feed(page[start : start + _FEED_OBJECTS])
                     await asyncio.sleep(0)
+                if reader.is_behind:
+                    await asyncio.to_thread(reader.catch_up)
         finally:
             if isinstance(pages, AsyncGenerator):
                 await pages.aclose()
-        return reader
 
     async def _next(self, pages: AsyncIterator[Sequence[ObjectMeta]]) -> Sequence[ObjectMeta] | None:
         try:
@@ -262,7 +266,7 @@ class SyncLoop:
                 versions=outcome.versions,
                 rejects=len(snapshot.rejects) + snapshot.rejects_left_out,
                 unsettled=len(snapshot.unsettled),
-                added=len(outcome.diff.added),
+                added=outcome.diff.added,
                 removed=len(outcome.diff.removed),
                 changed=len(outcome.diff.changed),
                 seconds=seconds,
@@ -344,7 +348,3 @@ def _read(file: SnapshotFile) -> Snapshot | None:
     except OSError as error:
         logger.warning("the stored catalog cannot be removed: %s", error)
     return None
-
-
-def _count_versions(snapshot: Snapshot) -> int:
-    return sum(len(model.versions) for model in snapshot.models.values())

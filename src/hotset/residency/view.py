@@ -5,7 +5,6 @@ Reads only. The front calls it for the status routes and the metrics page.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 
 from hotset.catalog import ModelEntry, VersionEntry
@@ -69,17 +68,15 @@ class View:
 
     def models(self, *, prefix: str, limit: int, after: str) -> ModelPage:
         """Return at most ``limit`` models whose names start with ``prefix`` and sort behind ``after``."""
-        names = self._manager.names
-        start = max(bisect_left(names, prefix), bisect_right(names, after) if after else 0)
+        models = self._manager.catalog.snapshot.models
         page: list[ModelStatus] = []
-        for name in names[start : start + limit + 1]:
-            model = self._manager.catalog.model(name)
+        for name in models.names_from(max(prefix, after)):
             if not name.startswith(prefix):
                 break
             if len(page) == limit:
                 return ModelPage(tuple(page), next=page[-1].name)
-            if model is not None:
-                page.append(self.model(model))
+            if name != after:
+                page.append(self.model(models[name]))
         return ModelPage(tuple(page))
 
     def model(self, model: ModelEntry) -> ModelStatus:
@@ -109,7 +106,7 @@ class View:
         return CatalogStatus(
             store=self._store_url,
             models=len(snapshot.models),
-            versions=self._manager.version_count,
+            versions=snapshot.models.version_count,
             unsettled=len(snapshot.unsettled),
             rejects=len(snapshot.rejects) + snapshot.rejects_left_out,
             examples=tuple(RejectStatus(it.path, it.reason) for it in snapshot.rejects[:EXAMPLES]),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hotset.catalog import Catalog, Layout, ListingReader, ModelEntry, Snapshot, settle
+from hotset.catalog import Catalog, Layout, ListingReader, ModelEntry, Snapshot, load, settle
 from hotset.errors import StoreError
 from hotset.events import Event, EventBus, Synced, SyncFailed
 from hotset.keys import ModelKey, ModelRef
@@ -534,7 +534,7 @@ async def test_the_file_is_written_only_when_something_changed(rig, tmp_path):
     assert path.stat().st_ino == first
     rig.store.put("b/1/m")
     await sync.pass_once()
-    assert b'"b/1/"' in path.read_bytes()
+    assert set(load(path.read_bytes(), origin="memory://models with <name>/<version>/…").models) == {"a", "b"}
 
 
 async def test_a_disk_that_refuses_the_file_does_not_fail_the_pass(rig, tmp_path, caplog):
@@ -573,7 +573,7 @@ async def test_a_cancel_waits_for_the_write_that_has_begun(rig, tmp_path):
         await asyncio.sleep(0)
     ended_early = task.done()
     data = await asyncio.to_thread(pipe.read_bytes)
-    assert data.startswith(b"hotset-snapshot 1 ")
+    assert data.startswith(b"hotset-snapshot 2\n")
     assert not ended_early
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -1,0 +1,105 @@
+"""One model as bytes and back: 45 bytes for each version, where the object takes about 600.
+
+The block packs what a listing found, and unpacks what somebody asks for. A version's path is not kept: it follows from
+the name, the number and one of three spellings. An entry that no listing makes (a fingerprint that is not one, a path
+of its own) is packed as MessagePack instead, so that nothing is refused and nothing is lost.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+import msgspec
+
+from hotset.catalog.entries import Mark, ModelEntry, VersionEntry
+from hotset.keys import Fingerprint, ModelKey
+
+VERSION: Final = struct.Struct("<Bq16sqId")
+"""Spelling and mark, number, fingerprint, bytes, objects, time of the newest object."""
+
+IRREGULAR: Final = 0xFF
+"""The first byte of an entry that is packed as MessagePack."""
+
+_MARK_SHIFT: Final = 4
+_SPELLINGS: Final = ("{name}/{number}/", "{name}/v{number}/", "{name}/")
+_MARKS: Final = tuple(Mark)
+_MARK_BYTES: Final = {mark: index << _MARK_SHIFT for index, mark in enumerate(_MARKS)}
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_DECODER: Final = msgspec.msgpack.Decoder(ModelEntry)
+
+
+class _IrregularError(ValueError):
+    """The entry is not what a listing makes."""
+
+
+def pack(model: ModelEntry) -> bytes:
+    """Return the entry without its name, which the block holds."""
+    try:
+        return b"".join([_pack_version(model.name, version) for version in model.versions])
+    except (_IrregularError, ValueError, struct.error):
+        return bytes([IRREGULAR]) + _ENCODER.encode(model)
+
+
+def unpack(name: str, packed: bytes) -> ModelEntry:
+    """Return the entry that ``pack`` was given."""
+    if packed[:1] == b"\xff":
+        return _DECODER.decode(packed[1:])
+    return ModelEntry(name, tuple([_unpack_version(name, it) for it in VERSION.iter_unpack(packed)]))
+
+
+def count_versions(packed: bytes) -> int:
+    """Return how many versions a packed entry has."""
+    if packed[:1] == b"\xff":
+        return len(_DECODER.decode(packed[1:]).versions)
+    return len(packed) // VERSION.size
+
+
+def fingerprints(packed: bytes) -> list[Fingerprint]:
+    """Return the fingerprints alone."""
+    if packed[:1] == b"\xff":
+        return [version.fingerprint for version in _DECODER.decode(packed[1:]).versions]
+    return [Fingerprint(fields[2].hex()) for fields in VERSION.iter_unpack(packed)]
+
+
+def is_regular(packed: bytes) -> bool:
+    """Say whether a listing could have made it: versions in order, numbers and spellings as they should be."""
+    if not packed or len(packed) % VERSION.size:
+        return False
+    last = -1
+    for head, number, _fingerprint, size, _objects, _modified_s in VERSION.iter_unpack(packed):
+        if head & 0xF >= len(_SPELLINGS) or head >> _MARK_SHIFT >= len(_MARKS) or number <= last or size < 0:
+            return False
+        last = number
+    return True
+
+
+def _pack_version(name: str, version: VersionEntry) -> bytes:
+    number = version.key.version
+    fingerprint = bytes.fromhex(version.fingerprint)
+    if version.key.name != name or fingerprint.hex() != version.fingerprint or len(fingerprint) != 16:
+        raise _IrregularError
+    return VERSION.pack(
+        _spelling(name, number, version.prefix) | _MARK_BYTES[version.mark],
+        number,
+        fingerprint,
+        version.bytes,
+        version.objects,
+        version.modified_s,
+    )
+
+
+def _spelling(name: str, number: int, prefix: str) -> int:
+    for index, spelling in enumerate(_SPELLINGS):
+        if prefix == spelling.format(name=name, number=number):
+            return index
+    raise _IrregularError
+
+
+def _unpack_version(name: str, fields: tuple[int, int, bytes, int, int, float]) -> VersionEntry:
+    head, number, fingerprint, size, objects, modified_s = fields
+    spelling = head & 0xF
+    prefix = f"{name}/{number}/" if spelling == 0 else _SPELLINGS[spelling].format(name=name, number=number)
+    key = ModelKey(name, number)
+    mark = _MARKS[head >> _MARK_SHIFT]
+    return VersionEntry(key, Fingerprint(fingerprint.hex()), prefix, size, objects, modified_s, mark)
