@@ -28,6 +28,7 @@ from hotset.models import layout_of, open_models
 from hotset.residency.arrival import Arrival, Occupant
 from hotset.residency.failures import Failures
 from hotset.residency.fetch import Fetcher
+from hotset.residency.frameworks import Frameworks
 from hotset.residency.front import Front
 from hotset.residency.lookup import Lookup
 from hotset.residency.manager import Manager
@@ -36,6 +37,7 @@ from hotset.residency.sync import SyncLoop
 from hotset.residency.view import View
 from hotset.residency.warmup import HotWord, Warmup, hot_words, read_hot_set, write_hot_set
 from hotset.runtimes import registry as runtimes
+from hotset.runtimes.ahead import imports_for_predictor
 from hotset.status import Readiness, SyncStatus
 from hotset.store import ObjectStore
 from hotset.tiers.disk import DiskTier
@@ -43,12 +45,15 @@ from hotset.tiers.ledger import Capacity
 from hotset.tiers.memory import MemoryTier
 from hotset.tiers.record import DiskRecord
 from hotset.workers.base import DeathHandler, Worker
+from hotset.workers.forking import ForkServer
 from hotset.workers.kit import Kit
 from hotset.workers.pool import MakeWorker, WorkerPool
 from hotset.workers.process import ProcessOptions, ProcessWorker
 from hotset.workers.standard import standard_kit
 from hotset.workers.thread import ThreadWorker
 
+FRAMEWORKS_LIMIT_S: Final = 1.0
+"""Workers start without imported frameworks if nothing is known of the models by then."""
 LEAST_ESTIMATE_BYTES: Final = 64 * 1024
 BODY_TIMEOUT_S: Final = 60.0
 UNLOAD_LIMIT_S: Final = 5.0
@@ -95,13 +100,18 @@ class Replica:
             room_timeout_s=settings.request_timeout,
         )
         self.memory: Final[MemoryTier[Occupant]] = MemoryTier(_memory_capacity(settings))
+        forks = make_worker is None and settings.processes_per_replica > 0
+        children = ForkServer(limit_s=settings.start_timeout) if forks else None
         self.pool: Final = WorkerPool(
-            make_worker if make_worker is not None else partial(_make_worker, settings),
+            make_worker or partial(_make_worker, settings, children=children),
             count=max(1, settings.processes_per_replica),
             clock=self.clock,
             events=self.events,
             hang_s=settings.load_timeout,
+            children=children,
         )
+        self._frameworks = Frameworks(self.pool, store=self.store)
+        self._starts_at_once = children is None or settings.predictor is not None
         self.manager: Final = self._make_manager()
         self.sync: Final = self._make_sync(directory / "catalog")
         view = self._make_view()
@@ -138,7 +148,7 @@ class Replica:
                 limit_bytes = default_disk_bytes(Path(self.settings.disk_path), self.disk.usage.bytes)
                 self.disk.limit(Capacity(bytes=limit_bytes))
             self.events.publish(Recovered(report.adopted, report.removed, report.bytes))
-            await self.pool.start()
+            await self._start_workers()
             await self.sync.restore()
         except BaseException:
             await self._close()
@@ -146,6 +156,27 @@ class Replica:
         self._spawn(self.sync.run(), "sync loop")
         self._spawn(self.manager.copies.run(), "copies")
         self._spawn(self._warm_up(await asyncio.to_thread(read_hot_set, self._hot_path)), "warm-up")
+
+    async def _start_workers(self) -> None:
+        """Have the frameworks imported that are known to be needed, and the workers started behind that.
+
+        Only a predictor is waited for, as it may not fit: requests can be taken before the workers are up.
+        """
+        if self.settings.predictor is not None:
+            self._frameworks.need(imports_for_predictor(Path(self.settings.predictor)))
+        else:
+            self._frameworks.see_files(file.path for record in self.disk.records() for file in record.files)
+            self.events.subscribe(self._frameworks.on_event)
+        if self._starts_at_once:
+            await self.pool.start()
+        else:
+            self.pool.open(self._spawn(self._learn_frameworks(), "frameworks"))
+
+    async def _learn_frameworks(self) -> None:
+        """Return when the frameworks are known, or could be known by now."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FRAMEWORKS_LIMIT_S):
+                await self._frameworks.settled.wait()
 
     def drain(self) -> None:
         """Take no new predictions and be not ready, from now on."""
@@ -168,12 +199,14 @@ class Replica:
             return Readiness(ready=False, reason=reason)
         if self._warmup is None or not self._warmup.preloaded.is_set():
             return Readiness(ready=False, reason="models are being preloaded")
-        if not self.pool.workers:
+        if not self.pool.workers and not self.pool.is_starting:
             return Readiness(ready=False, reason="no worker is up")
         return Readiness(ready=True)
 
     async def _warm_up(self, hot: list[HotWord]) -> None:
         await self.sync.first_pass.wait()
+        if self.settings.predictor is None:
+            await self._frameworks.look_at(self.manager.snapshot)
         self._warmup = Warmup(
             self.manager,
             clock=self.clock,
@@ -371,7 +404,9 @@ def _estimate_with_predictor(record: DiskRecord) -> int:
     return max(LEAST_ESTIMATE_BYTES, record.bytes)
 
 
-def _make_worker(settings: Settings, number: int, on_death: DeathHandler) -> Worker:
+def _make_worker(
+    settings: Settings, number: int, on_death: DeathHandler, *, children: ForkServer | None
+) -> Worker:
     if settings.processes_per_replica == 0:
         return ThreadWorker(
             number,
@@ -390,6 +425,7 @@ def _make_worker(settings: Settings, number: int, on_death: DeathHandler) -> Wor
         log_level=settings.log_level,
         log_format=settings.log_format,
         start_timeout_s=settings.start_timeout,
+        children=children,
     )
     return ProcessWorker(number, options=options, on_death=on_death)
 

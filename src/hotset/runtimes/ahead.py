@@ -30,6 +30,11 @@ _BY_SUFFIX: Final = dict.fromkeys(sklearn_runtime.SUFFIXES, _SKLEARN) | dict.fro
     onnx_runtime.SUFFIXES, _ONNX
 )
 
+_BY_RUNTIME: Final = {
+    sklearn_runtime.SklearnRuntime.name: _SKLEARN,
+    onnx_runtime.OnnxRuntime.name: _ONNX,
+}
+
 _BY_PACKAGE: Final = {
     "sklearn": _SKLEARN,
     "joblib": Imports(shared=("joblib",)),
@@ -51,6 +56,11 @@ def imports_for_files(files: Iterable[str]) -> Imports:
             if len(found) == known:
                 break
     return _joined(found)
+
+
+def imports_for_runtime(name: str) -> Imports:
+    """Return what the runtime of that name needs."""
+    return _BY_RUNTIME.get(name, Imports())
 
 
 def imports_for_predictor(path: Path) -> Imports:

@@ -121,7 +121,8 @@ def main(arguments: list[str]) -> None:
     channel.set_inheritable(False)
     server = ForkServer(channel)
     try:
-        server.import_all(modules)
+        if modules:
+            server.import_all(modules)
         sockets = server.serve()
     except OSError:
         return  # the gateway is gone in the middle of a send

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from hotset.clock import Clock
@@ -15,8 +15,10 @@ from hotset.errors import ErrorKind, LoadFailedError, UnavailableError, WorkerDi
 from hotset.events import EventBus, WorkerDied, WorkerStarted
 from hotset.keys import ModelKey
 from hotset.payload import Encoded
+from hotset.runtimes.ahead import Imports
 from hotset.status import WorkerStatus
 from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall, Worker
+from hotset.workers.forking import ForkServer
 from hotset.workers.intact import Files
 from hotset.workers.placement import WorkerLoad, place
 
@@ -66,20 +68,26 @@ class WorkerPool:
         clock: Clock,
         events: EventBus,
         hang_s: float = 300.0,
+        children: ForkServer | None = None,
         on_lost: Callable[[int, str], int] = lambda _worker, _reason: 0,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """``on_lost`` is told the id of a dead worker and why, and returns how many models were in it."""
+        """``children`` is where the workers' children come from; the pool closes it.
+
+        ``on_lost`` is told the id of a dead worker and why, and returns how many models were in it."""
         self._make = make
         self._clock = clock
         self._events = events
         self._hang_s = hang_s
+        self._children = children
         self.on_lost = on_lost
         self._sleep = sleep
         self._slots = [_Slot(number) for number in range(1, max(1, count) + 1)]
         self._handles = itertools.count(1)
         self._restarts: set[asyncio.Task[None]] = set()
+        self._opening: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
+        self._wanted = asyncio.Event()
         self._closing = False
 
     @property
@@ -113,6 +121,20 @@ class WorkerPool:
             )
             for slot in self._slots
         )
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether all workers have yet to come up for the first time."""
+        return self._opening is not None and not self._opening.done()
+
+    def open(self, after: Awaitable[object]) -> None:
+        """Have every worker start in the background: after ``after``, or at once when a load needs one.
+
+        A start that fails is tried again, as that of a replacement is. Instead of ``start``.
+        """
+        self._opening = asyncio.create_task(self._start_all(after), name="start workers")
+        self._restarts.add(self._opening)
+        self._opening.add_done_callback(self._restarts.discard)
 
     async def start(self) -> None:
         """Return when every worker is ready.
@@ -175,10 +197,12 @@ class WorkerPool:
             slot.bytes += reply.bytes - expected_bytes
         return Resident(key, chosen, spec.handle, reply)
 
-    def import_ahead(self, modules: Sequence[str]) -> None:
-        """Have every worker that is up import these modules in the background, before a load needs them."""
+    def import_ahead(self, imports: Imports) -> None:
+        """Have every worker import these modules before a load needs them: now if it is up, or as it comes up."""
+        if self._children is not None:
+            self._children.import_ahead(imports.shared, own=imports.own)
         for worker in self.workers:
-            worker.import_ahead(modules)
+            worker.import_ahead((*imports.shared, *imports.own))
 
     async def unload(self, resident: Resident) -> None:
         """Return when the model's memory was given back; a worker that died has given it back already."""
@@ -203,6 +227,8 @@ class WorkerPool:
         for slot in self._slots:
             slot.worker = None
         await asyncio.gather(*(worker.close() for worker in workers))
+        if self._children is not None:
+            await self._children.close()
 
     def _slot_of(self, worker: int) -> _Slot:
         for slot in self._slots:
@@ -214,6 +240,7 @@ class WorkerPool:
         try:
             async with asyncio.timeout(wait_s):
                 while not self.workers:
+                    self._wanted.set()
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError as error:
@@ -252,13 +279,25 @@ class WorkerPool:
 
     async def _replace(self, slot: _Slot, dead: Worker) -> None:
         await dead.close()
+        await self._bring_up(slot)
+
+    async def _start_all(self, after: Awaitable[object]) -> None:
+        signs = {asyncio.ensure_future(after), asyncio.create_task(self._wanted.wait())}
+        try:
+            await asyncio.wait(signs, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for sign in signs:
+                sign.cancel()
+        await asyncio.gather(*map(self._bring_up, self._slots))
+
+    async def _bring_up(self, slot: _Slot) -> None:
         while slot.worker is None:
             await self._sleep(restart_after_s(slot.deaths_in_a_row))
             try:
                 await self._start(slot)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and tried again later
                 slot.deaths_in_a_row += 1
-                self._events.publish(WorkerDied(dead.id, None, f"did not start again: {error}", 0))
+                self._events.publish(WorkerDied(slot.number, None, f"did not start: {error}", 0))
 
     def _take_off(self, slot: _Slot, worker: Worker, weight: int) -> None:
         if slot.worker is worker:
