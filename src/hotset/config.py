@@ -24,6 +24,7 @@ from hotset.config_values import (
     PATH,
     PRELOAD,
     SIZE,
+    SIZE_OR_NONE,
     SWITCH,
     CacheSize,
     Kind,
@@ -203,6 +204,12 @@ class Settings(BaseModel):
     max_body_size: Annotated[int, SIZE] = Field(
         64 * 1024 * 1024,
         description="The largest body of a request. A larger one is refused with 413.",
+        json_schema_extra=_SERVER,
+    )
+    shared_memory_size: Annotated[int, SIZE_OR_NONE] = Field(
+        256 * 1024 * 1024,
+        description="Memory for large bodies (64 KiB and more) on their way to the child processes, and as much in each of"
+        " these for its answers. Taken as needed. While it is full, large uploads wait. 0: bodies go over sockets.",
         json_schema_extra=_SERVER,
     )
 

@@ -308,6 +308,13 @@ SIZE: Final = Kind("size", "a size such as 64MiB", _read_size, _SIZE_SCHEMA, for
 SWITCH: Final = Kind(
     "`true` or `false`", "true or false", _read_switch, {"type": "boolean"}, lambda on: str(on).lower()
 )
+SIZE_OR_NONE: Final = Kind(
+    "size",
+    "a size such as 256MiB, or 0 for none",
+    lambda value: 0 if _whole(value) == 0 else _read_size(value),
+    {**_SIZE_SCHEMA, "minimum": 0},
+    format_bytes,
+)
 CACHE_SIZE: Final = Kind(
     "cache size",
     "a count of models such as 100, a size such as 8GiB, or {models: 100, bytes: 8GiB}",

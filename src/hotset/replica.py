@@ -38,6 +38,8 @@ from hotset.residency.view import View
 from hotset.residency.warmup import HotWord, Warmup, hot_words, read_hot_set, write_hot_set
 from hotset.runtimes import registry as runtimes
 from hotset.runtimes.ahead import imports_for_predictor
+from hotset.shared.extents import page_aligned
+from hotset.shared.room import Room
 from hotset.status import Readiness, SyncStatus
 from hotset.store import ObjectStore
 from hotset.tiers.disk import DiskTier
@@ -100,10 +102,11 @@ class Replica:
             room_timeout_s=settings.request_timeout,
         )
         self.memory: Final[MemoryTier[Occupant]] = MemoryTier(_memory_capacity(settings))
+        self._room = _room_for_payloads(settings)
         forks = make_worker is None and settings.processes_per_replica > 0
         children = ForkServer(limit_s=settings.start_timeout) if forks else None
         self.pool: Final = WorkerPool(
-            make_worker or partial(_make_worker, settings, children=children),
+            make_worker or partial(_make_worker, settings, self._room, children=children),
             count=max(1, settings.processes_per_replica),
             clock=self.clock,
             events=self.events,
@@ -127,6 +130,7 @@ class Replica:
             version=__version__,
             max_body_bytes=settings.max_body_size,
             body_timeout_s=BODY_TIMEOUT_S,
+            room=self._room,
         )
         self._warmup: Warmup | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -148,6 +152,8 @@ class Replica:
                 limit_bytes = default_disk_bytes(Path(self.settings.disk_path), self.disk.usage.bytes)
                 self.disk.limit(Capacity(bytes=limit_bytes))
             self.events.publish(Recovered(report.adopted, report.removed, report.bytes))
+            if self._room is not None:
+                self._room.open()
             await self._start_workers()
             await self.sync.restore()
         except BaseException:
@@ -227,6 +233,8 @@ class Replica:
         unloading = asyncio.create_task(self.manager.close(), name="unload everything")
         await asyncio.wait({unloading}, timeout=UNLOAD_LIMIT_S)
         await self.pool.close()  # which ends every call of a worker, the unloads that still wait too
+        if self._room is not None:
+            self._room.close()
         await unloading
         await self.disk.close()
 
@@ -404,8 +412,14 @@ def _estimate_with_predictor(record: DiskRecord) -> int:
     return max(LEAST_ESTIMATE_BYTES, record.bytes)
 
 
+def _room_for_payloads(settings: Settings) -> Room | None:
+    if settings.processes_per_replica == 0 or settings.shared_memory_size == 0:
+        return None
+    return Room(page_aligned(max(settings.shared_memory_size, settings.max_body_size)))
+
+
 def _make_worker(
-    settings: Settings, number: int, on_death: DeathHandler, *, children: ForkServer | None
+    settings: Settings, room: Room | None, number: int, on_death: DeathHandler, *, children: ForkServer | None
 ) -> Worker:
     if settings.processes_per_replica == 0:
         return ThreadWorker(
@@ -427,7 +441,9 @@ def _make_worker(
         start_timeout_s=settings.start_timeout,
         children=children,
     )
-    return ProcessWorker(number, options=options, on_death=on_death)
+    return ProcessWorker(
+        number, options=options, on_death=on_death, bodies=None if room is None else room.arena
+    )
 
 
 def _kit(settings: Settings) -> Callable[[], Kit]:

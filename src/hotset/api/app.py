@@ -23,6 +23,7 @@ from hotset.api.oip_routes import OipRoutes
 from hotset.api.predictions import Predictions
 from hotset.api.reply import Receive, Scope, Send
 from hotset.api.routes import MODEL, Endpoint, RouteTable, Surroundings, no_such_route
+from hotset.shared.room import Room
 
 DOORS: Final = (native_routes.DOOR, oip_routes.DOOR)
 
@@ -39,8 +40,9 @@ class App:
         max_body_bytes: int,
         body_timeout_s: float,
         guard: Guard = local_only,
+        room: Room | None = None,
     ) -> None:
-        bodies = BodyReader(limit_bytes=max_body_bytes, limit_s=body_timeout_s)
+        bodies = BodyReader(limit_bytes=max_body_bytes, limit_s=body_timeout_s, room=room)
         self._predictions = Predictions(dataplane, bodies=bodies)
         self.tables: Final[tuple[RouteTable, ...]] = (
             NativeRoutes(dataplane, metrics=metrics, document=self.document).table(),

@@ -1,5 +1,7 @@
 """Reading a request's body within two limits, bytes and time. Every HTTP door uses it.
 
+A body is copied once: a small one stays as it came, a large one goes, part by part, to where the children can read it.
+
 The time limit has to cost next to nothing, because almost every body is already there when it is asked for. A
 timer of its own for each request (``asyncio.timeout``) was measured at 7 µs, more than half of all the rest that
 the API layer does for a prediction. So all bodies being read share one timer.
@@ -8,73 +10,212 @@ the API layer does for a prediction. So all bodies being read share one timer.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 from hotset.api.errors import HttpError, HttpKind
-from hotset.api.reply import Receive
+from hotset.api.reply import Message, Receive
+from hotset.errors import InvalidInputError, OverloadedError
+from hotset.shared.arena import LARGE_BYTES, Segment
+from hotset.shared.room import Room, Wish
 
 
 class ClientGoneError(Exception):
     """The client closed the connection before its request was whole; there is nobody to answer."""
 
 
-class BodyReader:
-    """Owned by the event loop. Any number of ``read`` at once."""
+def _nobody_waits() -> None:
+    """For who looks at what ``append`` returns."""
 
-    def __init__(self, *, limit_bytes: int, limit_s: float) -> None:
+
+class BodySink:
+    """One body on its way in. Owned by the event loop. Legal order: any ``append``, then ``finish`` or ``drop``.
+
+    A large body asks for room in shared memory with its first part. While there is none, ``append`` returns False:
+    then read no more from this client until ``on_room`` is called, as its parts are kept on the heap meanwhile.
+    """
+
+    __slots__ = ("_length", "_limit_bytes", "_on_room", "_parts", "_room", "_segment", "_size", "_wish")
+
+    def __init__(
+        self, room: Room | None, *, limit_bytes: int, declared: int | None, on_room: Callable[[], None]
+    ) -> None:
+        self._room = room
+        self._limit_bytes = limit_bytes
+        self._size = limit_bytes if declared is None else declared
+        self._on_room = on_room
+        self._length = 0
+        self._parts: list[bytes] = []
+        self._segment: Segment | None = None
+        self._wish: Wish | None = None
+        if declared is not None and declared < LARGE_BYTES:
+            self._room = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for room."""
+        return self._wish is not None
+
+    def append(self, part: bytes) -> bool:
+        """Take a part; False where no more should be read until ``on_room``.
+
+        Raises:
+            HttpError: the body is too large.
+            InvalidInputError: it is longer than was declared.
+        """
+        start = self._length
+        self._length = length = start + len(part)
+        if length > self._limit_bytes:
+            raise too_large(self._limit_bytes)
+        if self._segment is not None:
+            self._write(start, part)
+            return True
+        self._parts.append(part)
+        if self._room is not None and self._wish is None and (length >= LARGE_BYTES or self._is_declared):
+            self._ask(self._room)
+        return self._wish is None
+
+    def finish(self) -> bytes | Segment:
+        """Return the whole body."""
+        segment = self._segment
+        if segment is not None:
+            if self._length < len(segment):
+                segment.shrink(self._length)
+            return segment
+        self.drop()  # what came before there was room is no more than a few parts
+        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+
+    def drop(self) -> None:
+        """Wait no more for room. Safe to call at any time; needed only where the body is given up while it waits."""
+        wish, self._wish = self._wish, None
+        if wish is not None and self._room is not None:
+            self._room.drop(wish)
+
+    @property
+    def _is_declared(self) -> bool:
+        return self._size != self._limit_bytes
+
+    def _ask(self, room: Room) -> None:
+        found = room.take(self._size, self._moved)
+        if isinstance(found, Segment):
+            self._move(found)
+        else:
+            self._wish = found
+
+    def _moved(self, segment: Segment) -> None:
+        self._wish = None
+        self._move(segment)
+        self._on_room()
+
+    def _move(self, segment: Segment) -> None:
+        self._segment = segment
+        parts, self._parts = self._parts, []
+        start = 0
+        for part in parts:
+            self._write(start, part)
+            start += len(part)
+
+    def _write(self, start: int, part: bytes) -> None:
+        assert self._segment is not None
+        if start + len(part) > len(self._segment):
+            raise InvalidInputError(f"the body is longer than was declared; expected at most: {self._size}")
+        self._segment.write(start, part)
+
+
+class BodyReader:
+    """Owned by the event loop. Any number of ``read`` and ``read_payload`` at once."""
+
+    def __init__(self, *, limit_bytes: int, limit_s: float, room: Room | None = None) -> None:
+        """``room`` is where large payloads go; without it all stay on the heap."""
         self.limit_bytes: Final = limit_bytes
-        self._limit_s = limit_s
+        self.limit_s: Final = limit_s
+        self._room = room
         self._reading: dict[asyncio.Task[Any], float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     async def read(self, receive: Receive, *, declared: int | None = None) -> bytes:
-        """Return the whole body. ``declared`` is the length that the client announced, if it did.
+        """Return the whole body as bytes; as ``read_payload`` in all else."""
+        body = await self._read(receive, declared, None)
+        return body if isinstance(body, bytes) else body.tobytes()
+
+    async def read_payload(self, receive: Receive, *, declared: int | None = None) -> bytes | Segment:
+        """Return the whole body, a large one in shared memory. ``declared`` is the length that the client announced.
 
         Raises:
             HttpError: it is too large, or did not arrive in time.
+            OverloadedError: there was no room for it in all that time.
             ClientGoneError: the client went away in the middle.
         """
+        return await self._read(receive, declared, self._shared)
+
+    def sink(self, *, declared: int | None = None, on_room: Callable[[], None] = _nobody_waits) -> BodySink:
+        """Return where a payload's parts go, for a door that gets them one by one. It watches the time itself.
+
+        Raises:
+            HttpError: what was declared is too large.
+        """
+        return self._sink(declared, self._shared, on_room)
+
+    @property
+    def _shared(self) -> Room | None:
+        room = self._room
+        return room if room is not None and room.arena is not None else None
+
+    def _sink(self, declared: int | None, room: Room | None, on_room: Callable[[], None]) -> BodySink:
         if declared is not None and declared > self.limit_bytes:
-            raise self._too_large()
+            raise self.too_large()
+        return BodySink(room, limit_bytes=self.limit_bytes, declared=declared, on_room=on_room)
+
+    async def _read(self, receive: Receive, declared: int | None, room: Room | None) -> bytes | Segment:
+        if declared is not None and declared > self.limit_bytes:
+            raise self.too_large()
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a body is read inside a task")
         self._watch(task)
+        sink = None
         try:
-            return await self._collect(receive)
+            message = await receive()
+            if message["type"] == "http.request" and not message.get("more_body", False):
+                return self._whole(message.get("body", b""))
+            sink = self._sink(declared, room, (has_room := asyncio.Event()).set)
+            return await _collected(message, receive, sink, has_room)
         except asyncio.CancelledError:
             # Ours if the sweep took this task out of the table; a second cancel from outside goes on.
             if task in self._reading or task.uncancel():
                 raise
-            raise HttpError(
-                f"the body did not arrive within {self._limit_s:g} s; send it faster or in a smaller request",
-                kind=HttpKind.BODY_TIMEOUT,
-                headers=[(b"connection", b"close")],
-            ) from None
+            raise (self.no_room() if sink is not None and sink.waits else self.too_late()) from None
         finally:
+            if sink is not None:
+                sink.drop()
             self._reading.pop(task, None)
 
-    async def _collect(self, receive: Receive) -> bytes:
-        collected = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGoneError
-            part: bytes = message.get("body", b"")
-            if len(collected) + len(part) > self.limit_bytes:
-                raise self._too_large()
-            if not message.get("more_body", False):
-                return bytes(collected) + part if collected else part
-            collected += part
+    def _whole(self, body: bytes) -> bytes:
+        if len(body) > self.limit_bytes:
+            raise self.too_large()
+        return body
 
-    def _too_large(self) -> HttpError:
+    def too_large(self) -> HttpError:
+        """Return the refusal of a body that is larger than the limit."""
+        return too_large(self.limit_bytes)
+
+    def no_room(self) -> OverloadedError:
+        """Return the refusal of a body that waited for room in all the time that it had."""
+        return OverloadedError(
+            f"the memory for large bodies was full for {self.limit_s:g} s; send fewer at once"
+        )
+
+    def too_late(self) -> HttpError:
+        """Return the refusal of a body that was not whole in time."""
         return HttpError(
-            f"the body is too large; expected at most {self.limit_bytes} bytes", kind=HttpKind.BODY_TOO_LARGE
+            f"the body did not arrive within {self.limit_s:g} s; send it faster or in a smaller request",
+            kind=HttpKind.BODY_TIMEOUT,
+            headers=[(b"connection", b"close")],
         )
 
     def _watch(self, task: asyncio.Task[Any]) -> None:
         loop = task.get_loop()
-        due_s = loop.time() + self._limit_s
+        due_s = loop.time() + self.limit_s
         self._reading[task] = due_s
         if self._timer is None:
             self._timer = loop.call_at(due_s, self._sweep, loop)
@@ -89,3 +230,23 @@ class BodyReader:
                 return
             del self._reading[task]
             task.cancel()
+
+
+async def _collected(
+    message: Message, receive: Receive, sink: BodySink, has_room: asyncio.Event
+) -> bytes | Segment:
+    while message["type"] == "http.request":
+        go_on = sink.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return sink.finish()
+        if not go_on:
+            await has_room.wait()
+        message = await receive()
+    raise ClientGoneError
+
+
+def too_large(limit_bytes: int) -> HttpError:
+    """Return the refusal of a body that is larger than the limit."""
+    return HttpError(
+        f"the body is too large; expected at most {limit_bytes} bytes", kind=HttpKind.BODY_TOO_LARGE
+    )

@@ -17,6 +17,7 @@ from hotset.clock import Clock
 from hotset.errors import ErrorKind, HotsetError, OverloadedError, UnavailableError
 from hotset.keys import ModelKey, ModelRef
 from hotset.payload import Encoded, Signature
+from hotset.shared.arena import Payload
 from hotset.status import ModelMetadata, ModelPage, ModelStatus, Readiness, ServerStatus
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
@@ -58,7 +59,7 @@ class Lease(Protocol):
         self,
         *,
         codec: str,
-        body: bytes,
+        body: Payload,
         content_type: str,
         query_string: str,
         headers: Headers,
@@ -156,7 +157,7 @@ class _Call:
 
     ref: ModelRef
     codec: str
-    body: bytes
+    body: Payload
     content_type: str
     query_string: str
     headers: HeaderSource
@@ -235,7 +236,7 @@ class DataPlane:
         *,
         protocol: str,
         codec: str,
-        body: bytes,
+        body: Payload,
         content_type: str = "",
         query_string: str = "",
         headers: HeaderSource = no_headers,

@@ -20,6 +20,7 @@ from hotset.api.headers import RequestHeaders, all_headers, read_headers
 from hotset.api.reply import Receive, Reply, Scope, Send, send_reply
 from hotset.errors import ErrorKind, HotsetError
 from hotset.keys import ModelRef
+from hotset.shared.arena import Payload
 
 Explain: TypeAlias = Callable[[HotsetError, ModelRef], str | None]
 """Puts an error into the words that a protocol's clients match on; None leaves it in its own."""
@@ -88,12 +89,12 @@ class Predictions:
 
     async def _request(
         self, door: Door, path: bytes, scope: Scope, receive: Receive
-    ) -> tuple[ModelRef, RequestHeaders, bytes]:
+    ) -> tuple[ModelRef, RequestHeaders, Payload]:
         try:
             ref = model_ref(path, prefix=door.prefix, suffix=door.suffix)
             headers = read_headers(scope["headers"])
             self._dataplane.check_open()
-            return ref, headers, await self._bodies.read(receive, declared=headers.length)
+            return ref, headers, await self._bodies.read_payload(receive, declared=headers.length)
         except HotsetError as error:
             self._refused(door, error.kind)
             raise

@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from hotset.keys import ModelKey
 from hotset.payload import Encoded, Signature
 from hotset.residency.arrival import Occupant
+from hotset.shared.arena import Payload
 from hotset.tiers.memory import Lease
 from hotset.workers.base import PredictCall
 
@@ -39,7 +40,7 @@ class ModelLease:
         self,
         *,
         codec: str,
-        body: bytes,
+        body: Payload,
         content_type: str,
         query_string: str,
         headers: tuple[tuple[str, str], ...],

@@ -12,7 +12,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from hotset.shared.extents import Extents
 
@@ -25,7 +25,7 @@ COPY_BYTES: Final = 1 << 20
 TRIM_BYTES: Final = 1 << 22
 """Given back to the system at a time: less than a millisecond."""
 
-Buffer = bytes | bytearray | memoryview
+Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
 class Place(NamedTuple):
@@ -95,6 +95,10 @@ class Segment:
         return bytes(self._arena.memory[self.offset : self.offset + self.length])
 
 
+Payload: TypeAlias = bytes | memoryview | Segment
+"""A body, wherever it is. Segments are the gateway's, views are what its readers have."""
+
+
 class Arena:
     """The writer's end. Thread-safe. Any number of segments at once, until ``size`` is used up.
 
@@ -119,6 +123,11 @@ class Arena:
         with self._lock:
             self._collect()
             return self._extents.used
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether all memory that was ever used, and is not in use now, was given back."""
+        return self._extents.is_clean
 
     def allocate(self, length: int) -> Segment | None:
         """Return a segment of ``length`` bytes, or None where there is no room for it now."""

@@ -26,6 +26,8 @@ class Extents:
         """(offset, end) of each free range, in order, no two of them touching."""
         self._used: dict[int, int] = {}
         self._reach = 0
+        self.is_clean = True
+        """Whether every page that was ever used has been named by ``beyond_reach`` since."""
 
     @property
     def used(self) -> int:
@@ -43,6 +45,7 @@ class Extents:
                     self._free[index] = (offset + need, end)
                 self._used[offset] = need
                 self._reach = max(self._reach, offset + need)
+                self.is_clean = False
                 return offset
         return None
 
@@ -68,6 +71,9 @@ class Extents:
         """
         reach = self._reach
         self._reach = max((offset + count for offset, count in self._used.items()), default=0)
+        if self.is_clean:
+            return []
+        self.is_clean = reach == 0
         return [(max(offset, reach), end) for offset, end in self._free if end > reach]
 
     def _put_back(self, offset: int, end: int) -> None:

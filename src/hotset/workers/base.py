@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from hotset.payload import Encoded, Signature
-from hotset.shared.arena import Segment
-
-Body: TypeAlias = bytes | memoryview | Segment
+from hotset.shared.arena import Payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ class PredictCall:
 
     handle: int
     codec: str
-    body: Body
+    body: Payload
     content_type: str = ""
     query_string: str = ""
     headers: tuple[tuple[str, str], ...] = ()
