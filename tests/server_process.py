@@ -136,13 +136,13 @@ class ServerProcess:
         return [line for line in self.lines() if line.get("event") == name]
 
     def children(self) -> list[psutil.Process]:
-        """Return the server's children that run now."""
+        """Return the server's children that run now, those that hold models: not the fork server."""
         try:
             found = psutil.Process(self.pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return []
         self.known_children |= {child.pid: child for child in found}
-        return [child for child in found if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+        return [child for child in found if _is_worker(child)]
 
     def left_behind(self, limit_s: float = 10.0) -> list[psutil.Process]:
         """Return the children seen so far that still run ``limit_s`` from now; at once if none does."""
@@ -198,6 +198,17 @@ class ServerProcess:
             if line.get("logger") == "hotset.server" and message.startswith("serving "):
                 return int(message.rpartition(":")[2])
         return 0
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    """A forked child has the command line of its fork server, and a name of its own."""
+    try:
+        is_forked = "hotset.workers.forkserver" in process.cmdline()
+        return process.status() != psutil.STATUS_ZOMBIE and (
+            process.name() == "hotset-child" or not is_forked
+        )
+    except psutil.NoSuchProcess:
+        return False
 
 
 def start_server(
