@@ -31,6 +31,7 @@ from hotset.runtimes.predictor_source import (
 )
 from hotset.runtimes.reason import load_failure, reason_of
 
+_BINARY: Final = frozenset({bytes, memoryview})
 _SIGNATURE: Final = Signature(platform="python")
 
 _log = logging.getLogger(__name__)
@@ -113,6 +114,18 @@ def _method_of(owner: object, name: str) -> Method:
     )
 
 
+def _takes_views(owner: object) -> bool:
+    """Whether the user's annotations say that a body may come as a ``memoryview``."""
+    for name, argument in (("predict", "payload"), ("predict_batch", "payloads")):
+        try:
+            parameter = inspect.signature(getattr(owner, name)).parameters.get(argument)
+        except (AttributeError, TypeError, ValueError):
+            continue
+        if parameter is not None and "memoryview" in str(parameter.annotation):
+            return True
+    return False
+
+
 class PredictorRuntime:
     """The runtime of one predictor object. Thread-safe as far as that object is; it loads any number of models.
 
@@ -132,6 +145,7 @@ class PredictorRuntime:
         if lacking:
             raise ConfigError(f"{self._where}: class {type(predictor).__name__} {lacking}")
         self._methods = {name: self._checked(name) for name in present}
+        self._takes_views = _takes_views(predictor)
 
     def _checked(self, name: str) -> Method:
         method = _method_of(self._predictor, name)
@@ -155,7 +169,7 @@ class PredictorRuntime:
         except BaseException as error:
             _log.exception("load_model failed for %s", path)
             raise load_failure("load_model raised", error) from error
-        return PredictorServable(predictor, model, self._methods)
+        return PredictorServable(predictor, model, self._methods, takes_views=self._takes_views)
 
 
 class PredictorServable:
@@ -164,8 +178,12 @@ class PredictorServable:
     Legal order: any calls of ``predict``, then ``close`` once, which calls the user's ``unload_model``.
     """
 
-    def __init__(self, predictor: Any, model: Any, methods: Mapping[str, Method]) -> None:
+    def __init__(
+        self, predictor: Any, model: Any, methods: Mapping[str, Method], *, takes_views: bool = False
+    ) -> None:
+        """Without ``takes_views`` every body that is no JSON, form or text is ``bytes``, by a copy if need be."""
         self._model = model
+        self._as_binary: Callable[[Any], bytes | memoryview] = memoryview if takes_views else bytes
         self._predict: Callable[..., Any] | None = predictor.predict if "predict" in methods else None
         self._unload: Callable[..., Any] | None = getattr(predictor, "unload_model", None)
         self._unload_takes_model = "unload_model" in methods and bool(methods["unload_model"].accepted)
@@ -230,7 +248,7 @@ class PredictorServable:
         if "model" in wants:
             arguments["model"] = self._model
         if "payload" in wants:
-            arguments["payload"] = payload
+            arguments["payload"] = self._payload(payload)
         if "query_params" in wants:
             arguments["query_params"] = dict(parse_qsl(meta.query_string, keep_blank_values=True))
         if "headers" in wants:
@@ -241,11 +259,15 @@ class PredictorServable:
             arguments["model_version"] = meta.model_version
         return arguments
 
+    def _payload(self, payload: Any) -> Any:
+        # bytes(…) of bytes are the same ones, so only a view is copied, and only for code that has not asked for it.
+        return self._as_binary(payload) if type(payload) in _BINARY else payload
+
     def _batch_results(self, payloads: list[Any]) -> list[Any]:
         if self._batch is None:
             raise PredictFailedError("the predictor has no predict_batch")
         model = {"model": self._model} if self._batch_takes_model else {}
-        results = self._batch(payloads=payloads, **model)
+        results = self._batch(payloads=[self._payload(payload) for payload in payloads], **model)
         try:
             listed = list(results)
         except TypeError as error:
