@@ -22,7 +22,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from hotset import config_docs
+from hotset import cli_store, config_docs
 from hotset.cli_tables import (
     models_table,
     plain,
@@ -285,6 +285,10 @@ def status(as_json: Json = False, url: Url = DEFAULT_URL, timeout: Timeout = "60
     for table in (tiers_table(page.server.tiers), workers_table(page.server.workers)):
         console.print()
         console.print(table)
+
+
+app.command()(cli_store.publish)
+app.command()(cli_store.index)
 
 
 @app.command()

@@ -1,0 +1,153 @@
+"""The commands that write into a store: ``hotset publish`` and ``hotset index``. They ask no server.
+
+``cli`` adds them to its own. Progress goes to stderr and only to a terminal; what was done is one line on stdout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from hotset.errors import StoreError
+from hotset.units import format_bytes
+
+Depth = Annotated[
+    int,
+    typer.Option(
+        "--name-depth", min=1, max=16, envvar="HOTSET_NAME_DEPTH", help="How many directories make a name."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print what was done, for programs.")]
+
+
+def publish(
+    *,
+    source: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The directory (or the one file) to publish.")
+    ],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="MODEL_DIR/NAME/VERSION, such as s3://bucket/models/paris/3; without the version, the next one."
+        ),
+    ],
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace the version if it is there, or finish one that was begun."),
+    ] = False,
+    index: Annotated[
+        bool, typer.Option("--index/--no-index", help="Tell the store's index, if it has one.")
+    ] = True,
+    name_depth: Depth = 1,
+    as_json: Json = False,
+) -> None:
+    """Upload a version so that servers see all of it or nothing: files first, the marker last, then the index."""
+    # Late, as in `serve`: the commands that only ask a server should not wait for what opens stores.
+    from hotset.catalog import Layout
+    from hotset.clock import SystemClock
+    from hotset.publishing import Progress as Uploaded
+    from hotset.publishing import Publisher, parse_target, update_index
+    from hotset.store import open_store
+
+    wanted = parse_target(target, name_depth=name_depth)
+    store = open_store(wanted.model_dir)
+    clock = SystemClock()
+
+    async def run(show: Callable[[Uploaded], None]) -> tuple[Any, bool]:
+        done = await Publisher(store, clock=clock, report=show).publish(source, wanted, overwrite=overwrite)
+        try:
+            told = index and await update_index(
+                store, Layout(name_depth=name_depth), done.key.name, clock=clock
+            )
+        except (StoreError, ValueError) as error:
+            raise StoreError(
+                f"{done.key} is published, but the index was not told: {error}; run `hotset index {wanted.model_dir}`"
+            ) from error
+        return done, told
+
+    with _bar() as bar:
+        task = bar.add_task(f"{wanted.name}", total=None)
+
+        def show(at: Uploaded) -> None:
+            bar.update(task, completed=at.bytes, total=at.bytes_in_all)
+
+        done, told = asyncio.run(run(show))
+    if as_json:
+        fields = {"name": done.key.name, "version": done.key.version, "url": done.url}
+        typer.echo(json.dumps({**fields, "files": done.files, "bytes": done.bytes, "indexed": told}))
+        return
+    noted = ", and in the index" if told else ""
+    typer.echo(f"published {done.key}: {done.files} files, {format_bytes(done.bytes)}, at {done.url}{noted}")
+
+
+def index(
+    *,
+    model_dir: Annotated[str, typer.Argument(help="The model directory: a directory or a bucket.")],
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; say where the index and the store differ.")
+    ] = False,
+    name_depth: Depth = 1,
+    as_json: Json = False,
+) -> None:
+    """Write the index of a store anew from what is in it, so that servers read it and need not list the store."""
+    # Late, as above.
+    from hotset.catalog import Layout
+    from hotset.clock import SystemClock
+    from hotset.publishing import check_index, rebuild_index
+    from hotset.store import open_store
+
+    store, layout, clock = open_store(model_dir), Layout(name_depth=name_depth), SystemClock()
+    if check:
+        _print_faults(asyncio.run(check_index(store, layout, clock=clock)), as_json=as_json)
+        return
+    with Console(stderr=True, markup=False).status("reading the store") as status:
+
+        def show(models: int) -> None:
+            if models % 1000 == 0:
+                status.update(f"reading the store: {models} models")
+
+        done = asyncio.run(rebuild_index(store, layout, clock=clock, report=show))
+    if as_json:
+        typer.echo(json.dumps({"models": done.models, "versions": done.versions, "left_out": done.left_out}))
+        return
+    typer.echo(f"indexed {done.models} models, {done.versions} versions")
+    if done.left_out:
+        typer.echo(
+            f"left out {done.left_out} versions that are too new or still being published; run it again later",
+            err=True,
+        )
+
+
+def _print_faults(faults: Any, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"differ": faults}))
+    elif faults is None:
+        typer.echo("there is no index")
+    elif not faults:
+        typer.echo("the index says what the store has")
+    else:
+        shown = ", ".join(faults[:20]) + (", …" if len(faults) > 20 else "")
+        typer.echo(f"the index differs from the store for {len(faults)} models: {shown}")
+    if faults or faults is None:
+        raise typer.Exit(1)
+
+
+def _bar() -> Progress:
+    console = Console(stderr=True, markup=False)
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )

@@ -1,0 +1,207 @@
+"""The index in the store, changed by whoever publishes: one model's line, or all of it from a listing.
+
+Every change is written on the condition that the index is still the one that was read; else it is read again, so of
+two publishers at the same time neither is lost. What a line says is always read from the store, never remembered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random as random_module
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from hotset.catalog import Layout, Listing, ListingReader, ModelEntry, Settling, Snapshot, settle
+from hotset.catalog.by_model import ByModel
+from hotset.catalog.index import (
+    INDEX_PATH,
+    IndexReader,
+    index_faults,
+    index_line,
+    index_versions,
+    join_lines,
+    lines_of,
+)
+from hotset.catalog.models import Draft, Models
+from hotset.clock import Clock
+from hotset.errors import StoreError
+from hotset.store import ConflictError, ObjectMeta, Revision, WritableStore
+
+SETTLE_S: Final = 10.0
+"""A version without a marker is written into the index once its files are so old."""
+
+MOST_ATTEMPTS: Final = 30
+_FIRST_PAUSE_S: Final = 0.05
+_MOST_PAUSE_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What is in the index now. ``left_out``: versions that are too new, or still being published."""
+
+    models: int
+    versions: int
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Offered:
+    model: ModelEntry | None
+    unsettled: int
+
+
+Sleep = Callable[[float], Awaitable[object]]
+
+
+async def update_index(
+    store: WritableStore, layout: Layout, name: str, *, clock: Clock, sleep: Sleep = asyncio.sleep
+) -> bool:
+    """Write what the store has of one model into its index; False if the store has none.
+
+    Raises:
+        StoreError: the store did not answer, refused, or others were faster time and again.
+        IndexFormatError: what is there is no index.
+    """
+    for attempt in range(MOST_ATTEMPTS):
+        found = await _read(store)
+        if found is None:
+            return False
+        revision, data = found
+        lines = await asyncio.to_thread(lines_of, data)
+        objects = [meta async for page in store.list(f"{name}/") for meta in page]
+        model = _offered(name, objects, layout, clock).model
+        line = _line(model, objects)
+        if lines.get(name) == line:
+            return True
+        if line is None:
+            del lines[name]
+        else:
+            lines[name] = line
+        new = await asyncio.to_thread(_joined, lines)
+        try:
+            await store.write_if(INDEX_PATH, new, revision)
+        except ConflictError:
+            await sleep(_pause_s(attempt))
+        else:
+            return True
+    raise StoreError(
+        f"the index of {store.url} changed {MOST_ATTEMPTS} times while it was being written; try again"
+    )
+
+
+async def rebuild_index(
+    store: WritableStore,
+    layout: Layout,
+    *,
+    clock: Clock,
+    report: Callable[[int], None] = lambda _: None,
+    sleep: Sleep = asyncio.sleep,
+) -> IndexReport:
+    """Write the index anew from all that is in the store; ``report`` is told how many models were read.
+
+    Raises:
+        StoreError: the store did not answer, refused, or the index changed time and again.
+    """
+    for attempt in range(MOST_ATTEMPTS):
+        revision = await _revision(
+            store
+        )  # before the listing: what others publish meanwhile must not be lost
+        lines: dict[str, bytes] = {}
+        versions = left_out = 0
+        async for name, objects in _models(store, layout):
+            offered = _offered(name, objects, layout, clock)
+            line = _line(offered.model, objects)
+            if offered.model is not None and line is not None:
+                lines[name] = line
+                versions += len(offered.model.versions)
+            left_out += offered.unsettled
+            report(len(lines))
+        new = await asyncio.to_thread(_joined, lines)
+        try:
+            await store.write_if(INDEX_PATH, new, revision)
+        except ConflictError:
+            await sleep(_pause_s(attempt))
+        else:
+            return IndexReport(len(lines), versions, left_out)
+    raise StoreError(
+        f"the index of {store.url} changed {MOST_ATTEMPTS} times while it was being written; try again"
+    )
+
+
+async def check_index(store: WritableStore, layout: Layout, *, clock: Clock) -> Sequence[str] | None:
+    """Return the names of the models of which the index does not say what the store has; None if there is no index.
+
+    Raises:
+        StoreError: the store did not answer, or refused.
+        IndexFormatError: what is there is no index.
+    """
+    found = await _read(store)
+    if found is None:
+        return None
+    indexed = (await asyncio.to_thread(_parsed, found[1], layout)).models
+    offered = Draft(Models())
+    async for name, objects in _models(store, layout):
+        model = _offered(name, objects, layout, clock).model
+        if model is not None:
+            offered.set(name, model)
+    return await asyncio.to_thread(index_faults, offered.done(), indexed)
+
+
+async def _models(store: WritableStore, layout: Layout) -> AsyncIterator[tuple[str, Sequence[ObjectMeta]]]:
+    """Yield every folder that may be a model with its objects, without holding more than one of them."""
+    models = ByModel(layout)
+    async for page in store.scan():
+        for item in models.feed(page):
+            yield item
+    for item in models.rest():
+        yield item
+
+
+def _offered(name: str, objects: Sequence[ObjectMeta], layout: Layout, clock: Clock) -> _Offered:
+    """What a server would offer of a model now."""
+    reader = ListingReader(layout)
+    reader.feed(objects)
+    snapshot, _ = settle(
+        reader.finish(),
+        Settling(),
+        Snapshot(),
+        now_s=clock.monotonic(),
+        wall_s=clock.wall(),
+        settle_time_s=SETTLE_S,
+    )
+    return _Offered(snapshot.models.get(name), len(snapshot.unsettled))
+
+
+def _line(model: ModelEntry | None, objects: Sequence[ObjectMeta]) -> bytes | None:
+    return index_line(model.name, index_versions(model, objects)) if model is not None else None
+
+
+def _joined(lines: dict[str, bytes]) -> bytes:
+    return join_lines(line for _, line in sorted(lines.items()))
+
+
+def _parsed(data: bytes, layout: Layout) -> Listing:
+    reader = IndexReader(layout)
+    for _ in reader.feed(data):
+        pass
+    for _ in reader.finish():
+        pass
+    return reader.listing()
+
+
+async def _read(store: WritableStore) -> tuple[Revision, bytes] | None:
+    content = await store.open(INDEX_PATH)
+    if content is None or content.chunks is None:
+        return None
+    return content.revision, b"".join([chunk async for chunk in content.chunks])
+
+
+async def _revision(store: WritableStore) -> Revision | None:
+    found = await _read(store)
+    return found[0] if found is not None else None
+
+
+def _pause_s(attempt: int) -> float:
+    """Return how long to wait after a conflict: longer each time, and never two publishers the same."""
+    return random_module.random() * min(_MOST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(attempt, 10))  # noqa: S311
