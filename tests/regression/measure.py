@@ -1,0 +1,305 @@
+"""Counts what one hot request costs, in the gateway and in the child, and prints it as JSON.
+
+    python tests/regression/measure.py [--models N ...]
+
+Run by ``test_budget.py`` and ``renew.py`` in a process of its own, as it traces. It serves a real server (``server.py``'s
+own, over a store in memory that has N models) on a real socket to one client in the same event loop, with a real child
+that runs ``counting_model.py``; beside it, for comparison, a bare ASGI application behind the same uvicorn. Nothing here
+depends on how fast the machine is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from statistics import median_low
+from typing import Any, Final
+
+HERE: Final = Path(__file__).parent
+os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+# For the child: it loads what is pickled here.
+
+import joblib  # noqa: E402
+import uvicorn  # noqa: E402
+from counters import CountingLoop, Instructions, NativeCalls  # noqa: E402
+from counting_model import CountingModel  # noqa: E402
+
+from hotset import server  # noqa: E402
+from hotset.config import load_settings  # noqa: E402
+from hotset.replica import Replica  # noqa: E402
+from hotset.testing import FakeStore  # noqa: E402
+
+WARM: Final = 30
+CYCLES: Final = 60
+NAME: Final = "model-{:06}"
+ROW: Final = [round(0.25 * number - 1.1, 2) for number in range(10)]
+NATIVE: Final = ("/models/{}/predict", {"instances": [ROW]})
+OIP: Final = (
+    "/v2/models/{}/infer",
+    {"inputs": [{"name": "input-0", "shape": [1, 10], "datatype": "FP64", "data": ROW}]},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one request costs a process: the median over many. ``child`` is what the child executes for it."""
+
+    instructions: int
+    calls: int
+    native_calls: int
+    callbacks: int
+    timers: int
+    tasks: int
+    futures: int
+    sends: int
+    receives: int
+    child: int
+
+
+class Client:
+    """One connection that sends a request when the last is answered. Owned by the event loop.
+
+    It works in the loop's own callbacks, so that between two answers lies what the server did for one request.
+    """
+
+    def __init__(self, loop: CountingLoop, port: int, request: bytes) -> None:
+        self._loop = loop
+        self._request = request
+        self._socket = socket.create_connection(("127.0.0.1", port))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.setblocking(False)
+        self._answer = b""
+
+    async def cycles(self, count: int, on_answer: Callable[[bytes], None]) -> None:
+        """Send so many requests."""
+        done = self._loop.create_future()
+        left = count
+
+        def readable() -> None:
+            nonlocal left
+            self._answer += self._socket.recv(1 << 16)
+            body = body_of(self._answer)
+            if body is None:
+                return
+            self._answer = b""
+            on_answer(body)
+            left -= 1
+            if left:
+                self._socket.send(self._request)
+            else:
+                self._loop.remove_reader(self._socket)
+                done.set_result(None)
+
+        self._loop.add_reader(self._socket, readable)
+        self._socket.send(self._request)
+        await asyncio.wait_for(done, 60)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def body_of(answer: bytes) -> bytes | None:
+    """Return the body of an answer, or None while it is not whole.
+
+    Raises:
+        RuntimeError: it is no 200.
+    """
+    head, found, body = answer.partition(b"\r\n\r\n")
+    if not found:
+        return None
+    if not head.startswith(b"HTTP/1.1 200"):
+        raise RuntimeError(f"expected 200, found: {answer[:500]!r}")
+    lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    return body if len(body) >= int(lengths[0].split(b":")[1]) else None
+
+
+async def measured(
+    loop: CountingLoop, port: int, request: bytes, count_of: Callable[[bytes], int]
+) -> tuple[Cost, dict[str, int]]:
+    """Return what one request costs, and its instructions by module."""
+    client = Client(loop, port, request)
+    await client.cycles(WARM, lambda _body: None)
+    instructions, native = Instructions(), NativeCalls()
+    readings: list[tuple[int, ...]] = []
+    modules: list[Counter[str]] = []
+
+    def read_instructions(body: bytes) -> None:
+        readings.append(
+            (
+                instructions.total,
+                instructions.calls.total(),
+                loop.callbacks,
+                loop.timers,
+                loop.tasks,
+                loop.futures,
+                count_of(body),
+            )
+        )
+        modules.append(instructions.executed.copy())
+
+    instructions.start()
+    await client.cycles(CYCLES, read_instructions)
+    instructions.stop()
+    natives: list[tuple[int, ...]] = []
+    native.start()
+    await client.cycles(CYCLES, lambda _body: natives.append((native.calls, native.sends, native.receives)))
+    native.stop()
+    client.close()
+    executed, calls, callbacks, timers, tasks, futures, child = typical(readings)
+    native_calls, sends, receives = typical(natives)
+    cost = Cost(executed, calls, native_calls, callbacks, timers, tasks, futures, sends, receives, child)
+    middle = len(modules) // 2
+    spent, cycles = modules[-1] - modules[middle], len(modules) - 1 - middle
+    return cost, {name: round(count / cycles) for name, count in spent.most_common()}
+
+
+def typical(readings: Sequence[tuple[int, ...]]) -> list[int]:
+    """Return the median step of each counter; the first steps are those of a start."""
+    pairs = list(pairwise(readings[5:]))
+    return [
+        median_low([after[column] - before[column] for before, after in pairs])
+        for column in range(len(readings[0]))
+    ]
+
+
+def raw_request(door: tuple[str, Any], name: str) -> bytes:
+    """Return a request as clients send it."""
+    path, body = door
+    text = json.dumps(body).encode()
+    head = (
+        f"POST {path.format(name)} HTTP/1.1\r\nHost: 127.0.0.1:8500\r\nUser-Agent: measure\r\nAccept: */*\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n"
+    )
+    return head.encode() + text
+
+
+def native_count(body: bytes) -> int:
+    return int(json.loads(body)["predictions"][0])
+
+
+def oip_count(body: bytes) -> int:
+    return int(json.loads(body)["outputs"][0]["data"][0])
+
+
+def store_of(models: int) -> FakeStore:
+    """Return a store with so many models; all have the same file."""
+    file = io.BytesIO()
+    joblib.dump(CountingModel(), file)
+    store = FakeStore()
+    for number in range(models):
+        store.put(f"{NAME.format(number)}/1/model.joblib", file.getvalue())
+    return store
+
+
+async def gateway(loop: CountingLoop, models: int, folder: Path) -> dict[str, tuple[Cost, dict[str, int]]]:
+    """Measure both doors of a server with so many models in its catalog."""
+    given = {
+        "model_dir": "unused",
+        "disk_path": str(folder),
+        "settle_time": 0,
+        "sync_interval": 0,
+        "log_level": "warning",
+        "processes_per_replica": 1,
+    }
+    store = store_of(models)
+    server.Replica = partial(Replica, store=store)  # type: ignore[assignment,misc]
+    with listening() as bound:
+        port = bound.getsockname()[1]
+        is_up = loop.create_future()
+        serving = loop.create_task(server._serve(load_settings(None, {}, given), bound, is_up.set_result))
+        await asyncio.wait((is_up, serving), return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            serving.result()
+        middle = NAME.format(models // 2)
+        found = {
+            "native": await measured(loop, port, raw_request(NATIVE, middle), native_count),
+            "oip": await measured(loop, port, raw_request(OIP, middle), oip_count),
+        }
+        os.kill(os.getpid(), signal.SIGTERM)
+        await serving
+    return found
+
+
+async def bare(loop: CountingLoop) -> tuple[Cost, dict[str, int]]:
+    """Measure a bare ASGI application behind uvicorn that does the same for one model in its own process."""
+    sys.path.insert(0, str(HERE.parents[1] / "benchmarks"))
+    from bare_app import BareApp
+
+    model = EchoModel()
+    app = BareApp(lambda _path, body: {"predictions": model.predict(body["instances"])})
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        lifespan="off",
+        ws="none",
+        proxy_headers=False,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+    )
+    listener = uvicorn.Server(config)
+    with listening() as bound:
+        serving = loop.create_task(listener._serve([bound]))
+        found = await measured(loop, bound.getsockname()[1], raw_request(NATIVE, "x"), lambda _body: 0)
+        listener.should_exit = True
+        await serving
+    return found
+
+
+class EchoModel:
+    """Predicts nothing, so that the bare application's count is of HTTP, JSON and ASGI alone."""
+
+    def predict(self, rows: Any) -> list[float]:
+        return [0.0] * len(rows)
+
+
+def listening() -> socket.socket:
+    """Return a socket that listens on a free port. Without its protocol's number, asyncio would leave Nagle's delay on."""
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    bound.bind(("127.0.0.1", 0))
+    bound.listen(16)
+    return bound
+
+
+def in_loop(work: Callable[[CountingLoop], Coroutine[Any, Any, Any]]) -> Any:
+    """Run ``work`` in a loop of its own."""
+    loop = CountingLoop()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        return runner.run(work(loop))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", type=int, nargs="*", default=[1_000], help="sizes of the catalog")
+    asked = parser.parse_args()
+    costs: dict[str, Any] = {}
+    modules: dict[str, Any] = {}
+    for models in asked.models:
+        with tempfile.TemporaryDirectory(prefix="hotset-measure-") as folder:
+            found = in_loop(lambda loop, models=models, folder=folder: gateway(loop, models, Path(folder)))  # type: ignore[misc]
+        costs[str(models)] = {door: asdict(cost) for door, (cost, _) in found.items()}
+        modules[str(models)] = {door: each for door, (_, each) in found.items()}
+    cost, each = in_loop(bare)
+    costs["bare"] = asdict(cost)
+    modules["bare"] = each
+    print(json.dumps({"costs": costs, "modules": modules}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
