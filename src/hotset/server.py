@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,25 +23,44 @@ import uvloop
 
 from hotset import logs
 from hotset.config import Settings
+from hotset.connection import KEEP_ALIVE_S, SWEEP_S, Connection, sweep
 from hotset.errors import ConfigError
 from hotset.events import EventBus
+from hotset.exchange import Targets
 from hotset.replica import Replica
 from hotset.runtimes.predictor_source import check_predictor
 
-KEEP_ALIVE_S: Final = 75
 BACKLOG: Final = 2048
 SWITCH_INTERVAL_S: Final = 0.0005
 """Threads beside the event loop (a pass over a large listing) let go of the interpreter this soon."""
 
+_TICKS_PER_S: Final = 10
+"""uvicorn's own."""
+
 logger = logging.getLogger(__name__)
 
 
-class _Listener(uvicorn.Server):
-    """uvicorn without its own signal handling, which would end the process with the signal and not with 0."""
+class Listener(uvicorn.Server):
+    """uvicorn without its own signal handling, which would end the process with the signal and not with 0.
+
+    It looks after the connections: what is idle, too slow, or still there at the end.
+    """
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % round(SWEEP_S * _TICKS_PER_S) == 0:
+            sweep(self.server_state.connections, asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Wait for what is inside as long as draining may take; then cut off the rest."""
+        await super().shutdown(sockets)
+        for connection in tuple(self.server_state.connections):
+            if isinstance(connection, Connection):
+                connection.cut_off()
 
     def hurry(self) -> None:
         """Cut off what is still inside, and wait for nobody."""
@@ -68,10 +88,11 @@ async def _serve(settings: Settings, listening: socket.socket, on_listening: Cal
     events = EventBus()
     events.subscribe(logs.log_event)
     replica = Replica(settings, events=events)
-    listener = _Listener(
+    predictions = replica.app.predictions
+    listener = Listener(
         uvicorn.Config(
             replica.app,
-            http="httptools",
+            http=partial(Connection, predictions=predictions, targets=Targets(predictions)),  # type: ignore[arg-type]
             lifespan="off",
             ws="none",
             proxy_headers=False,
@@ -79,7 +100,7 @@ async def _serve(settings: Settings, listening: socket.socket, on_listening: Cal
             access_log=False,
             server_header=False,
             date_header=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_keep_alive=int(KEEP_ALIVE_S),
             timeout_graceful_shutdown=int(settings.drain_timeout) or 1,
             backlog=BACKLOG,
         )

@@ -43,7 +43,7 @@ class App:
         room: Room | None = None,
     ) -> None:
         bodies = BodyReader(limit_bytes=max_body_bytes, limit_s=body_timeout_s, room=room)
-        self._predictions = Predictions(dataplane, bodies=bodies)
+        self.predictions: Final = Predictions(dataplane, bodies=bodies, doors=DOORS)
         self.tables: Final[tuple[RouteTable, ...]] = (
             NativeRoutes(dataplane, metrics=metrics, document=self.document).table(),
             OipRoutes(dataplane, version=version).table(),
@@ -60,10 +60,10 @@ class App:
             await self._others(scope, receive, send)
             return
         path = raw_path(scope)
-        for door in DOORS:
-            if door.opens(path):
-                await self._predictions.serve(door, path, scope, receive, send)
-                return
+        door = self.predictions.door(path)
+        if door is not None:
+            await self.predictions.serve(door, path, scope, receive, send)
+            return
         # Starlette matches on the path as it was sent, so that an escaped slash stays part of a name.
         raw = {"path": path.decode("latin-1"), "raw_path": path, "root_path": ""}
         await self._others({**scope, **raw}, receive, send)

@@ -9,146 +9,23 @@ it never parses a body.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from hotset.api.ports import Answer, Headers, HeaderSource, Lease, RequestObserver, Residency
 from hotset.clock import Clock
 from hotset.errors import ErrorKind, HotsetError, OverloadedError, UnavailableError
 from hotset.keys import ModelKey, ModelRef
-from hotset.payload import Encoded, Signature
+from hotset.payload import Encoded
 from hotset.shared.arena import Payload
-from hotset.status import ModelMetadata, ModelPage, ModelStatus, Readiness, ServerStatus
+from hotset.status import Readiness
 
-Headers: TypeAlias = tuple[tuple[str, str], ...]
-HeaderSource: TypeAlias = Callable[[], Headers]
-"""Gives a request's headers when asked: most models do not want them, and then nobody pays for decoding them."""
+Done: TypeAlias = Callable[[Answer | Exception], None]
+"""Gets the outcome of a prediction that was started: the answer, or why there is none."""
 
 RETRIED: Final = frozenset({ErrorKind.WORKER_DIED, ErrorKind.OUT_OF_MEMORY})
 """Failures of the place and not of the request: once more, with a fresh lease, is worth it."""
-
-
-class Lease(Protocol):
-    """The right to use a loaded model. Owned by one request: any number of ``predict``, then ``release`` once."""
-
-    @property
-    def key(self) -> ModelKey:
-        """The version that the ref was resolved to."""
-        ...
-
-    @property
-    def tier(self) -> str:
-        """Where it was found: ``memory``, ``disk`` or ``store``."""
-        ...
-
-    @property
-    def fetch_s(self) -> float: ...
-
-    @property
-    def load_s(self) -> float: ...
-
-    @property
-    def wants(self) -> frozenset[str]:
-        """``headers`` and ``query_params`` are passed on only where they are in here."""
-        ...
-
-    @property
-    def signature(self) -> Signature: ...
-
-    def predict(
-        self,
-        *,
-        codec: str,
-        body: Payload,
-        content_type: str,
-        query_string: str,
-        headers: Headers,
-        deadline_s: float,
-    ) -> Awaitable[Encoded]:
-        """Send at once; the awaitable gives the answer, or raises a ``HotsetError``. The deadline is absolute."""
-        ...
-
-    def release(self) -> None:
-        """Give the right back: exactly once."""
-        ...
-
-
-class Residency(Protocol):
-    """Where models are. Every ``deadline_s`` is absolute, on the clock's ``monotonic``. Owned by the event loop.
-
-    All but ``lease_now`` and the three synchronous views may look an unknown name up in the store, and raise
-    ``NotFoundError`` where there is none. A method that is cancelled holds nothing afterwards.
-    """
-
-    def lease_now(self, ref: ModelRef) -> Lease | None:
-        """Take a lease if that needs no waiting, touching recency; else None."""
-        ...
-
-    async def lease(self, ref: ModelRef, *, deadline_s: float) -> Lease:
-        """Fetch and load as needed, then take a lease.
-
-        Raises:
-            HotsetError: with ``key`` set once the ref was resolved. ``LoadingError`` at the deadline.
-        """
-        ...
-
-    async def relieve(self, key: ModelKey, *, deadline_s: float) -> None:
-        """A prediction of this version ran out of memory: make some where it ran, and return by the deadline."""
-        ...
-
-    async def model(self, name: str, *, deadline_s: float) -> ModelStatus: ...
-
-    async def metadata(self, ref: ModelRef, *, deadline_s: float) -> ModelMetadata:
-        """Return what the version declares; it is loaded if it never was. Its versions: those of the model."""
-        ...
-
-    async def ready(self, ref: ModelRef, *, resident: bool, deadline_s: float) -> Readiness:
-        """Whether a request would be answered; with ``resident``, whether it is in memory now."""
-        ...
-
-    async def load(self, ref: ModelRef, *, deadline_s: float) -> ModelStatus:
-        """Bring the version into memory; return when it is there."""
-        ...
-
-    async def unload(self, ref: ModelRef, *, deadline_s: float) -> ModelStatus:
-        """Take the version (or, for ``latest``, every version) out of memory; return when it is out."""
-        ...
-
-    async def pin(self, ref: ModelRef, *, deadline_s: float) -> ModelStatus:
-        """Load the version and keep it in memory until ``unpin``."""
-        ...
-
-    async def unpin(self, ref: ModelRef, *, deadline_s: float) -> ModelStatus: ...
-
-    def models(self, *, prefix: str, limit: int, after: str) -> ModelPage:
-        """Return at most ``limit`` models whose names start with ``prefix`` and sort behind ``after``."""
-        ...
-
-    def readiness(self) -> Readiness:
-        """Whether this replica should get requests."""
-        ...
-
-    def status(self) -> ServerStatus: ...
-
-
-class RequestObserver(Protocol):
-    """Counts the requests of one protocol. Must not raise."""
-
-    def ok(self, seconds: float, tier: str, model: str | None = None) -> None:
-        """``model`` is a resolved name, so one that the catalog has."""
-        ...
-
-    def failed(self, kind: ErrorKind, seconds: float) -> None: ...
-
-
-class Answer(NamedTuple):
-    """What ``infer`` gives a door. A named tuple because one is made for each request."""
-
-    encoded: Encoded
-    key: ModelKey
-    tier: str
-    fetch_s: float
-    load_s: float
 
 
 @dataclass(slots=True)
@@ -163,6 +40,17 @@ class _Call:
     headers: HeaderSource
     codec_headers: Headers
     deadline_s: float
+
+    def sent_to(self, lease: Lease) -> Awaitable[Encoded]:
+        wants = lease.wants
+        return lease.predict(
+            codec=self.codec,
+            body=self.body,
+            content_type=self.content_type,
+            query_string=self.query_string if "query_params" in wants else "",
+            headers=self.headers() if "headers" in wants else self.codec_headers,
+            deadline_s=self.deadline_s,
+        )
 
 
 def no_headers() -> Headers:
@@ -193,6 +81,7 @@ class DataPlane:
         self._draining = False
         self._empty = asyncio.Event()
         self._empty.set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def inside(self) -> int:
@@ -217,6 +106,9 @@ class DataPlane:
     def _limit_s(self, timeout_s: float | None) -> float:
         limit_s = self._request_timeout_s
         return limit_s if timeout_s is None or timeout_s > limit_s else timeout_s
+
+    def seconds_since(self, started_s: float) -> float:
+        return self._clock.monotonic() - started_s
 
     def check_open(self) -> None:
         """Raise if a prediction that came now would be refused; doors ask before they read a body.
@@ -265,21 +157,69 @@ class DataPlane:
         observer.ok(self._clock.monotonic() - started_s, answer.tier, answer.key.name)
         return answer
 
+    def start(
+        self,
+        ref: ModelRef,
+        *,
+        protocol: str,
+        codec: str,
+        body: Payload,
+        content_type: str = "",
+        query_string: str = "",
+        headers: HeaderSource = no_headers,
+        codec_headers: Headers = (),
+        timeout_s: float | None = None,
+        done: Done,
+    ) -> None:
+        """As ``infer``, but ``done`` gets the answer or the error, once, at once or later.
+
+        Where the model is in memory there is no task; a task for each request is what most of a request would cost.
+        It cannot be cancelled: a client that goes away leaves its prediction to end by itself.
+        """
+        started_s = self._clock.monotonic()
+        deadline_s = started_s + self._limit_s(timeout_s)
+        call = _Call(ref, codec, body, content_type, query_string, headers, codec_headers, deadline_s)
+        _Started(self, call, self.observer(protocol), started_s, done).begin()
+
     async def _admitted(self, call: _Call) -> Answer:
-        self.check_open()
-        self._inside += 1
+        self.enter()
+        try:
+            return await self.attempts(call)
+        finally:
+            self.leave()
+
+    async def attempts(self, call: _Call) -> Answer:
+        """Answer a call that is inside, with a second attempt where that is worth it.
+
+        Raises:
+            HotsetError: as ``infer``.
+        """
         try:
             return await self._attempt(call)
         except UnavailableError as error:
             if error.kind not in RETRIED:
                 raise
-            if error.kind is ErrorKind.OUT_OF_MEMORY and error.key is not None:
-                await self.residency.relieve(ModelKey(*error.key), deadline_s=call.deadline_s)
-            return await self._attempt(call)
-        finally:
-            self._inside -= 1
-            if self._draining and not self._inside:
-                self._empty.set()
+            return await self.again(call, error)
+
+    def enter(self) -> None:
+        """One more is inside; ``leave`` once for it.
+
+        Raises:
+            UnavailableError, OverloadedError: as ``check_open``.
+        """
+        self.check_open()
+        self._inside += 1
+
+    def leave(self) -> None:
+        self._inside -= 1
+        if self._draining and not self._inside:
+            self._empty.set()
+
+    async def again(self, call: _Call, error: UnavailableError) -> Answer:
+        """The second attempt, after a failure of the place and not of the request."""
+        if error.kind is ErrorKind.OUT_OF_MEMORY and error.key is not None:
+            await self.residency.relieve(ModelKey(*error.key), deadline_s=call.deadline_s)
+        return await self._attempt(call)
 
     async def _attempt(self, call: _Call) -> Answer:
         lease = self.residency.lease_now(call.ref)
@@ -287,15 +227,7 @@ class DataPlane:
             lease = await self.residency.lease(call.ref, deadline_s=call.deadline_s)
         # Nothing may come between the lease and this try: it is what gives the lease back on cancellation.
         try:
-            wants = lease.wants
-            encoded = await lease.predict(
-                codec=call.codec,
-                body=call.body,
-                content_type=call.content_type,
-                query_string=call.query_string if "query_params" in wants else "",
-                headers=call.headers() if "headers" in wants else call.codec_headers,
-                deadline_s=call.deadline_s,
-            )
+            encoded = await call.sent_to(lease)
             return Answer(encoded, lease.key, lease.tier, lease.fetch_s, lease.load_s)
         except HotsetError as error:
             error.key = lease.key
@@ -315,6 +247,98 @@ class DataPlane:
         if self._inside:
             self._empty.clear()
 
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run what a started prediction has to wait for."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def cut_off(self) -> None:
+        """Wait no longer for started predictions that are not in a worker yet: they fail. For the end of draining."""
+        for task in self._tasks:
+            task.cancel()
+
     async def drained(self) -> None:
         """Return when nothing is inside any more. Call ``drain`` first; the caller sets the limit."""
         await self._empty.wait()
+
+
+class _Started:
+    """A prediction that nobody's task waits for: the steps of ``infer`` as callbacks.
+
+    Owned by one request. Legal order: ``begin``, once.
+    """
+
+    __slots__ = ("_call", "_done", "_lease", "_observer", "_plane", "_started_s")
+
+    def __init__(
+        self, plane: DataPlane, call: _Call, observer: RequestObserver, started_s: float, done: Done
+    ) -> None:
+        self._plane = plane
+        self._call = call
+        self._observer = observer
+        self._started_s = started_s
+        self._done = done
+        self._lease: Lease
+
+    def begin(self) -> None:
+        plane = self._plane
+        try:
+            plane.enter()
+        except HotsetError as error:
+            self._tell(error)
+            return
+        lease = plane.residency.lease_now(self._call.ref)
+        if lease is None:
+            plane.spawn(self._wait(plane.attempts(self._call)))
+            return
+        self._lease = lease
+        sent = self._call.sent_to(lease)
+        answer = sent if isinstance(sent, asyncio.Future) else asyncio.ensure_future(sent)
+        answer.add_done_callback(self._answered)
+
+    def _answered(self, answer: asyncio.Future[Encoded]) -> None:
+        lease = self._lease
+        lease.release()
+        if answer.cancelled():
+            self._leave(_cut_off())
+            return
+        error = answer.exception()
+        if error is None:
+            self._leave(Answer(answer.result(), lease.key, lease.tier, lease.fetch_s, lease.load_s))
+            return
+        if isinstance(error, HotsetError):
+            error.key = lease.key
+            if isinstance(error, UnavailableError) and error.kind in RETRIED:
+                self._plane.spawn(self._wait(self._plane.again(self._call, error)))
+                return
+        self._leave(error if isinstance(error, Exception) else _cut_off())
+
+    async def _wait(self, attempt: Coroutine[Any, Any, Answer]) -> None:
+        outcome: Answer | Exception
+        try:
+            outcome = await attempt
+        except asyncio.CancelledError:
+            outcome = _cut_off()
+        except Exception as error:  # noqa: BLE001 - it is handed on
+            outcome = error
+        self._leave(outcome)
+
+    def _leave(self, outcome: Answer | Exception) -> None:
+        self._plane.leave()
+        self._tell(outcome)
+
+    def _tell(self, outcome: Answer | Exception) -> None:
+        seconds = self._plane.seconds_since(self._started_s)
+        if isinstance(outcome, Answer):
+            self._observer.ok(seconds, outcome.tier, outcome.key.name)
+        else:
+            kind = outcome.kind if isinstance(outcome, HotsetError) else ErrorKind.INTERNAL
+            self._observer.failed(kind, seconds)
+        self._done(outcome)
+
+
+def _cut_off() -> UnavailableError:
+    return UnavailableError(
+        "the server is shutting down and waits no longer; send the request to another replica"
+    )

@@ -103,10 +103,11 @@ class NativeRoutes:
         )
 
     async def _list(self, exchange: Exchange) -> Reply:
-        page = self._residency.models(
+        page = await self._residency.models(
             prefix=exchange.query.get("prefix", ""),
             limit=exchange.count("limit", default=DEFAULT_PAGE, most=MAX_PAGE),
             after=exchange.query.get("after", ""),
+            deadline_s=exchange.deadline_s,
         )
         return json_reply(page)
 

@@ -168,20 +168,26 @@ class OipRoutes:
     async def _index(self, exchange: Exchange) -> Reply:
         only_ready = _wants_ready(exchange.body)
         prefix, after = exchange.query.get("prefix", ""), exchange.query.get("after", "")
-        if "limit" in exchange.query:
+        deadline_s = exchange.deadline_s
+        if "limit" in exchange.query or not self._residency.knows_all:
             limit = exchange.count("limit", default=MAX_PAGE, most=MAX_PAGE)
-            page = self._residency.models(prefix=prefix, limit=limit, after=after)
+            page = await self._residency.models(
+                prefix=prefix, limit=limit, after=after, deadline_s=deadline_s
+            )
             return json_reply(
                 list(_rows(page, only_ready=only_ready)), headers=_next_link(page, prefix, limit)
             )
-        return Reply(200, await self._whole_index(prefix, after, only_ready=only_ready), JSON)
+        whole = await self._whole_index(prefix, after, deadline_s, only_ready=only_ready)
+        return Reply(200, whole, JSON)
 
-    async def _whole_index(self, prefix: str, after: str, *, only_ready: bool) -> bytes:
+    async def _whole_index(self, prefix: str, after: str, deadline_s: float, *, only_ready: bool) -> bytes:
         """Encode page by page and let others run in between: there may be a hundred thousand models."""
         pages: list[bytes] = []
         following: str | None = after
         while following is not None:
-            page = self._residency.models(prefix=prefix, limit=MAX_PAGE, after=following)
+            page = await self._residency.models(
+                prefix=prefix, limit=MAX_PAGE, after=following, deadline_s=deadline_s
+            )
             rows = list(_rows(page, only_ready=only_ready))
             if rows:
                 pages.append(to_json(rows)[1:-1])

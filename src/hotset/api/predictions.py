@@ -1,23 +1,26 @@
-"""The prediction routes as one bare ASGI callable: the path that every request of every client takes.
+"""The prediction routes: the path that every request of every client takes. A ``Door`` says what differs between protocols.
 
-``app.py`` sends a request here by the first and last part of its path. A ``Door`` says what differs between
-protocols. Nothing here depends on how many models or routes there are, and nothing parses a body.
+There are two ways in. ``connection`` brings whole requests to ``start``, and sends the bytes that ``rendered`` makes of
+the outcome; that is how hotset's own server works. ``app`` brings ASGI requests to ``serve``, behind any other server.
+Nothing here depends on how many models or routes there are, and nothing parses a body.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from hotset.api.address import model_ref
-from hotset.api.body import BodyReader, ClientGoneError
-from hotset.api.dataplane import Answer, DataPlane
+from hotset.api.body import BodyReader, BodySink, ClientGoneError
+from hotset.api.dataplane import DataPlane, Done
 from hotset.api.errors import HttpError, HttpKind, cut_off_reply, error_reply, resolved_headers
 from hotset.api.headers import RequestHeaders, all_headers, read_headers
-from hotset.api.reply import Receive, Reply, Scope, Send, send_reply
+from hotset.api.http1 import Heads, Wire, rendered, whole
+from hotset.api.ports import Answer
+from hotset.api.reply import RawHeader, Receive, Reply, Scope, Send, send_reply
 from hotset.errors import ErrorKind, HotsetError
 from hotset.keys import ModelRef
 from hotset.shared.arena import Payload
@@ -49,12 +52,112 @@ class Door:
         )
 
 
-class Predictions:
-    """Owned by the event loop. Any number of ``serve`` at once."""
+class Target(NamedTuple):
+    """What a request's first line asks for: a prediction of ``ref``, or of a name that is wrong in itself."""
 
-    def __init__(self, dataplane: DataPlane, *, bodies: BodyReader) -> None:
+    door: Door
+    ref: ModelRef | HotsetError
+    query: str
+
+
+class Predictions:
+    """Owned by the event loop. Any number of ``serve`` at once; or, for one request, ``target``, ``head``, ``start``."""
+
+    def __init__(self, dataplane: DataPlane, *, bodies: BodyReader, doors: Sequence[Door]) -> None:
         self._dataplane: Final = dataplane
         self._bodies: Final = bodies
+        self._doors: Final = tuple(doors)
+        self._heads: Final = Heads()
+
+    def door(self, path: bytes) -> Door | None:
+        """Return the door that a path leads to, if it is one of predictions."""
+        for door in self._doors:
+            if door.opens(path):
+                return door
+        return None
+
+    # Whole requests
+
+    @property
+    def limit_bytes(self) -> int:
+        """How large a body may be."""
+        return self._bodies.limit_bytes
+
+    @property
+    def limit_s(self) -> float:
+        """How long a body may take to come."""
+        return self._bodies.limit_s
+
+    def target(self, path: bytes, query: bytes) -> Target | None:
+        """Return what a path asks for, if that is a prediction. It depends on nothing else, so it may be kept."""
+        door = self.door(path)
+        if door is None:
+            return None
+        ref: ModelRef | HotsetError
+        try:
+            ref = model_ref(path, prefix=door.prefix, suffix=door.suffix)
+        except HotsetError as error:
+            ref = error
+        return Target(door, ref, query.decode("latin-1"))
+
+    def head(self, target: Target, raw: Sequence[RawHeader]) -> RequestHeaders:
+        """Read the headers, and refuse what need not be read to its end.
+
+        Raises:
+            HotsetError, HttpError: to be told with ``refused``.
+        """
+        if isinstance(target.ref, HotsetError):
+            raise target.ref
+        headers = read_headers(raw)
+        self._dataplane.check_open()
+        if headers.length is not None and headers.length > self._bodies.limit_bytes:
+            raise self._bodies.too_large()
+        return headers
+
+    def sink(self, headers: RequestHeaders, *, on_room: Callable[[], None]) -> BodySink:
+        """Return where the parts of a body go that does not come in one."""
+        return self._bodies.sink(declared=headers.length, on_room=on_room)
+
+    def too_late(self, *, waited_for_room: bool) -> HotsetError | HttpError:
+        """Return why a body was not whole in time."""
+        return self._bodies.no_room() if waited_for_room else self._bodies.too_late()
+
+    def refused(self, target: Target, error: HotsetError | HttpError, *, keep_alive: bool) -> Wire:
+        """Return the answer to a request that never reached the data plane, which counts all others."""
+        self._refused(target.door, error.kind if isinstance(error, HotsetError) else ErrorKind.INVALID_INPUT)
+        return self.rendered(target, error, keep_alive=keep_alive)
+
+    def start(
+        self, target: Target, headers: RequestHeaders, raw: Sequence[RawHeader], body: Payload, done: Done
+    ) -> None:
+        """Answer a whole request: ``done`` gets what ``rendered`` takes."""
+        assert isinstance(target.ref, ModelRef)
+        self._dataplane.start(
+            target.ref,
+            protocol=target.door.protocol,
+            codec=target.door.codec,
+            body=body,
+            content_type=headers.content_type,
+            query_string=target.query,
+            headers=partial(all_headers, raw),
+            codec_headers=headers.codec,
+            timeout_s=headers.timeout_s,
+            done=done,
+        )
+
+    def rendered(self, target: Target, outcome: Answer | Exception, *, keep_alive: bool) -> Wire:
+        """Return the bytes of HTTP/1.1 for an outcome."""
+        if isinstance(outcome, Answer):
+            encoded = outcome.encoded
+            if outcome.tier == "memory" and not encoded.headers and keep_alive:
+                head = self._heads.of(outcome.key, encoded.content_type)
+                if head is not None:
+                    return whole(head, encoded.body)
+            return rendered(_good(outcome), keep_alive=keep_alive)
+        reply = error_reply(outcome, message=_words(target, outcome))
+        return rendered(reply, keep_alive=keep_alive)
+
+    # Behind another ASGI server
 
     async def serve(self, door: Door, path: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever happens to it."""
@@ -105,6 +208,12 @@ class Predictions:
     def _refused(self, door: Door, kind: ErrorKind) -> None:
         """Count a request that never reached the data plane, which counts all others."""
         self._dataplane.observer(door.protocol).failed(kind, 0.0)
+
+
+def _words(target: Target, error: Exception) -> str | None:
+    if isinstance(error, HotsetError) and isinstance(target.ref, ModelRef):
+        return target.door.explain(error, target.ref)
+    return None
 
 
 def _wrong_method(scope: Scope, path: bytes) -> HttpError:

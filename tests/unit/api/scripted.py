@@ -109,6 +109,7 @@ class ScriptedResidency:
         self.verbs: list[tuple[str, ModelRef]] = []
         self.relieved: list[ModelKey] = []
         self.deadlines: list[float] = []
+        self.lists_all = True
         self.ready_now = Readiness(ready=True)
         self.verb_errors: deque[BaseException] = deque()
 
@@ -190,7 +191,11 @@ class ScriptedResidency:
     async def unpin(self, ref: ModelRef, *, deadline_s: float) -> ModelStatus:
         return await self._verb("unpin", ref)
 
-    def models(self, *, prefix: str, limit: int, after: str) -> ModelPage:
+    @property
+    def knows_all(self) -> bool:
+        return self.lists_all
+
+    async def models(self, *, prefix: str, limit: int, after: str, deadline_s: float) -> ModelPage:
         names = sorted(name for name in self.scripted if name.startswith(prefix) and name > after)
         shown = names[:limit]
         rows = tuple(self._status(name, self.scripted[name]) for name in shown)
@@ -241,6 +246,7 @@ class Bench:
         )
         self.residency.scripted["acme/rome"] = ScriptedModel([3])
         self.observers: dict[str, RecordingObserver] = {}
+        self.listener: Any = None  # the server, where there is one
         self.dataplane = DataPlane(
             self.residency,
             clock=clock or LiveClock(),

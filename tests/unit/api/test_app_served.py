@@ -1,4 +1,7 @@
-"""The application under a real server and clients that do not behave, over raw sockets."""
+"""The application under a real server and clients that do not behave, over raw sockets.
+
+Behind any ASGI server (uvicorn as it is), and with hotset's own connection: what a client sees is the same.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +11,36 @@ import socket
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import httpx
 import pytest
 import uvicorn
 
+from hotset.connection import Connection
+from hotset.exchange import Targets
+from hotset.server import Listener
 from unit.api.scripted import Bench, until
+
+PROTOCOLS = ("asgi", "hotset")
 
 
 @asynccontextmanager
-async def serving(bench: Bench) -> AsyncIterator[int]:
+async def serving(bench: Bench, protocol: str = "hotset") -> AsyncIterator[int]:
     # With the protocol named, asyncio turns Nagle's delay off on what is accepted; with 0 it does not.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
+    predictions = bench.app.predictions
+    own = partial(Connection, predictions=predictions, targets=Targets(predictions))
     config = uvicorn.Config(
-        bench.app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False
+        bench.app,
+        http="httptools" if protocol == "asgi" else own,  # type: ignore[arg-type]
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
     )
-    server = uvicorn.Server(config)
+    bench.listener = server = Listener(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await until(lambda: server.started)
@@ -35,9 +51,9 @@ async def serving(bench: Bench) -> AsyncIterator[int]:
         listener.close()
 
 
-@pytest.fixture
-async def port(bench: Bench) -> AsyncIterator[int]:
-    async with serving(bench) as port:
+@pytest.fixture(params=PROTOCOLS)
+async def port(bench: Bench, request: pytest.FixtureRequest) -> AsyncIterator[int]:
+    async with serving(bench, request.param) as port:
         yield port
 
 
@@ -55,6 +71,9 @@ class RawClient:
         headers = dict(line.split(": ", 1) for line in lines if line)
         body = await asyncio.wait_for(self._reader.readexactly(int(headers["content-length"])), 10)
         return int(first.split(" ")[1]), headers, body
+
+    async def line(self) -> bytes:
+        return await asyncio.wait_for(self._reader.readline(), 10)
 
     async def closed(self) -> bool:
         return await asyncio.wait_for(self._reader.read(), 10) == b""
@@ -151,9 +170,10 @@ async def test_a_client_that_leaves_during_predict_costs_nobody_a_lease(bench: B
         assert (await client.answer())[0] == 200
 
 
-async def test_a_body_that_stalls_is_408_and_the_connection_is_closed() -> None:
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_body_that_stalls_is_408_and_the_connection_is_closed(protocol: str) -> None:
     bench = Bench(body_timeout_s=0.05)
-    async with serving(bench) as port, raw(port) as client:
+    async with serving(bench, protocol) as port, raw(port) as client:
         client.send(head(PREDICT, "Content-Length: 5") + b"12")
         status, headers, body = await client.answer()
         assert (status, headers["connection"]) == (408, "close")

@@ -1,0 +1,147 @@
+"""What the data plane needs of the core, and what it gives back to a door: the seam between ``api`` and the rest.
+
+``residency.front`` implements ``Residency``, ``request_counts`` the observer. Protocols alone, and no behaviour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, Protocol, TypeAlias
+
+from hotset.errors import ErrorKind
+from hotset.keys import ModelKey, ModelRef
+from hotset.payload import Encoded, Signature
+from hotset.shared.arena import Payload
+from hotset.status import ModelMetadata, ModelPage, ModelStatus, Readiness, ServerStatus
+
+Headers: TypeAlias = tuple[tuple[str, str], ...]
+HeaderSource: TypeAlias = Callable[[], Headers]
+"""Gives a request's headers when asked: most models do not want them, and then nobody pays for decoding them."""
+
+
+class Lease(Protocol):
+    """The right to use a loaded model. Owned by one request: any number of ``predict``, then ``release`` once."""
+
+    @property
+    def key(self) -> ModelKey:
+        """The version that the ref was resolved to."""
+        ...
+
+    @property
+    def tier(self) -> str:
+        """Where it was found: ``memory``, ``disk`` or ``store``."""
+        ...
+
+    @property
+    def fetch_s(self) -> float: ...
+
+    @property
+    def load_s(self) -> float: ...
+
+    @property
+    def wants(self) -> frozenset[str]:
+        """``headers`` and ``query_params`` are passed on only where they are in here."""
+        ...
+
+    @property
+    def signature(self) -> Signature: ...
+
+    def predict(
+        self,
+        *,
+        codec: str,
+        body: Payload,
+        content_type: str,
+        query_string: str,
+        headers: Headers,
+        deadline_s: float,
+    ) -> Awaitable[Encoded]:
+        """Send at once; the awaitable gives the answer, or raises a ``HotsetError``. The deadline is absolute."""
+        ...
+
+    def release(self) -> None:
+        """Give the right back: exactly once."""
+        ...
+
+
+class Residency(Protocol):
+    """Where models are. Every ``deadline_s`` is absolute, on the clock's ``monotonic``. Owned by the event loop.
+
+    All but ``lease_now`` and the three synchronous views may look an unknown name up in the store, and raise
+    ``NotFoundError`` where there is none. A method that is cancelled holds nothing afterwards.
+    """
+
+    def lease_now(self, ref: ModelRef) -> Lease | None:
+        """Take a lease if that needs no waiting, touching recency; else None."""
+        ...
+
+    async def lease(self, ref: ModelRef, *, deadline_s: float) -> Lease:
+        """Fetch and load as needed, then take a lease.
+
+        Raises:
+            HotsetError: with ``key`` set once the ref was resolved. ``LoadingError`` at the deadline.
+        """
+        ...
+
+    async def relieve(self, key: ModelKey, *, deadline_s: float) -> None:
+        """A prediction of this version ran out of memory: make some where it ran, and return by the deadline."""
+        ...
+
+    async def model(self, name: str, *, deadline_s: float) -> ModelStatus: ...
+
+    async def metadata(self, ref: ModelRef, *, deadline_s: float) -> ModelMetadata:
+        """Return what the version declares; it is loaded if it never was. Its versions: those of the model."""
+        ...
+
+    async def ready(self, ref: ModelRef, *, resident: bool, deadline_s: float) -> Readiness:
+        """Whether a request would be answered; with ``resident``, whether it is in memory now."""
+        ...
+
+    async def load(self, ref: ModelRef, *, deadline_s: float) -> ModelStatus:
+        """Bring the version into memory; return when it is there."""
+        ...
+
+    async def unload(self, ref: ModelRef, *, deadline_s: float) -> ModelStatus:
+        """Take the version (or, for ``latest``, every version) out of memory; return when it is out."""
+        ...
+
+    async def pin(self, ref: ModelRef, *, deadline_s: float) -> ModelStatus:
+        """Load the version and keep it in memory until ``unpin``."""
+        ...
+
+    async def unpin(self, ref: ModelRef, *, deadline_s: float) -> ModelStatus: ...
+
+    async def models(self, *, prefix: str, limit: int, after: str, deadline_s: float) -> ModelPage:
+        """Return at most ``limit`` models whose names start with ``prefix`` and come behind ``after``."""
+        ...
+
+    @property
+    def knows_all(self) -> bool:
+        """Whether ``models`` costs the store nothing, so that a list of all may be given."""
+        ...
+
+    def readiness(self) -> Readiness:
+        """Whether this replica should get requests."""
+        ...
+
+    def status(self) -> ServerStatus: ...
+
+
+class RequestObserver(Protocol):
+    """Counts the requests of one protocol. Must not raise."""
+
+    def ok(self, seconds: float, tier: str, model: str | None = None) -> None:
+        """``model`` is a resolved name, so one that the catalog has."""
+        ...
+
+    def failed(self, kind: ErrorKind, seconds: float) -> None: ...
+
+
+class Answer(NamedTuple):
+    """What ``infer`` gives a door. A named tuple because one is made for each request."""
+
+    encoded: Encoded
+    key: ModelKey
+    tier: str
+    fetch_s: float
+    load_s: float

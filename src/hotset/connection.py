@@ -1,0 +1,337 @@
+"""One client's HTTP/1.1 connection: uvicorn's, but predictions are answered without a task or an ASGI call.
+
+``server.py`` gives the class to uvicorn, which makes one for each connection. httptools parses, whatever is asked. A
+prediction is collected here, started in the data plane, and its answer written in the step in which it comes; every
+other request goes uvicorn's way to the ASGI app. Requests that a client sends ahead (pipelining) are predicted side by
+side and answered in order; they never overtake, or are overtaken by, one that goes uvicorn's way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from hotset.api.errors import cut_off_reply, error_reply
+from hotset.api.http1 import Wire, rendered
+from hotset.api.ports import Answer
+from hotset.api.predictions import Predictions
+from hotset.errors import InvalidInputError
+from hotset.exchange import Exchange, Place, Targets
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
+
+Cycle: TypeAlias = "tuple[RequestResponseCycle, ASGI3Application]"
+"""A request that goes uvicorn's way, and the app that it goes to."""
+
+MOST_AHEAD: Final = 32
+"""So many requests of one connection are inside at most; then it is not read until some are answered."""
+
+MOST_HEAD_BYTES: Final = 64 << 10
+KEEP_ALIVE_S: Final = 75.0
+SWEEP_S: Final = 1.0
+
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Connection(HttpToolsProtocol):
+    """Made by uvicorn. Owned by the event loop.
+
+    ``_coming`` is the prediction whose request is being read, ``_inside`` those that are not answered, ``_running``
+    the request that goes uvicorn's way now, and ``_held`` what waits for its turn, in the order of the requests.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        predictions: Predictions,
+        targets: Targets,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._predictions = predictions
+        self._targets = targets
+        self._coming: Exchange | None = None
+        self._inside: deque[Place] = deque()
+        self._held: deque[Place | Cycle] = deque()
+        self._running: RequestResponseCycle | None = None
+        self._is_mid_request = False
+        self._is_ignored = False
+        self._in_head = False
+        self._head_bytes = 0
+        self._is_ending = False
+        self._is_releasing = False
+        self._since_s = self.loop.time()
+
+    # What the transport says
+
+    def data_received(self, data: bytes) -> None:
+        headers = self.headers
+        super().data_received(data)
+        if self._in_head and self.headers is headers:  # the same head as before, longer
+            self._head_bytes += len(data)
+            if self._head_bytes > MOST_HEAD_BYTES:
+                self.send_400_response(f"the head of the request is longer than {MOST_HEAD_BYTES} bytes")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        running = self._running
+        if running is not None and running is not self.cycle:
+            running.disconnected = True
+            running.message_event.set()
+        super().connection_lost(exc)
+        if self._coming is not None:
+            self._coming.drop()
+        self._coming = None
+        self._inside.clear()
+        self._held.clear()
+
+    def pause_writing(self) -> None:
+        """The client does not read its answers: it is not read either."""
+        super().pause_writing()
+        self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.read_on()
+
+    # What the parser says
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._coming = None
+        self._is_ignored = self._is_ending
+        self._is_mid_request = self._in_head = True
+        self._head_bytes = 0
+        self._since_s = self.loop.time()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        if self._is_ignored:
+            return
+        parser = self.parser
+        target = self._targets.find(self.url) if parser.get_method() == b"POST" else None
+        if target is None:
+            self._go_uvicorns_way()
+            return
+        keep_alive = parser.get_http_version() != "1.0" and parser.should_keep_alive()
+        self._coming = coming = Exchange(self, target, keep_alive=keep_alive)
+        coming.head(self._predictions, self.headers)
+        if coming.answer is not None:
+            if self.expect_100_continue:
+                coming.keep_alive = False  # nobody knows whether its body will come
+            self._enter_early(coming)
+        elif self.expect_100_continue and not (self._inside or self._held or self._running):
+            self.transport.write(_CONTINUE)
+
+    def _go_uvicorns_way(self) -> None:
+        """Begin a request as uvicorn's ``on_message_begin`` would have done."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers += headers  # into the list that the scope has
+        self.cycle = None  # type: ignore[assignment]  # the order is kept here and not in uvicorn's own pipeline
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        coming = self._coming
+        if self._is_ignored:
+            return
+        if coming is None:
+            super().on_body(body)
+        elif not coming.add(self._predictions, body):
+            self.flow.pause_reading()
+        elif coming.answer is not None:
+            self._enter_early(coming)
+
+    def on_message_complete(self) -> None:
+        self._is_mid_request = False
+        self._since_s = self.loop.time()
+        coming = self._coming
+        if self._is_ignored:
+            return
+        if coming is None:
+            super().on_message_complete()
+        else:
+            self._coming = None
+            self._enter(coming)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer, in its turn, what is no HTTP. What comes behind it cannot be understood."""
+        reply = error_reply(InvalidInputError(msg))
+        self._enter_early(Place(keep_alive=False, answer=rendered(reply, keep_alive=False)))
+
+    # Order
+
+    def _enter_early(self, place: Place) -> None:
+        """It is answered although it is not whole, and the rest of it is ignored."""
+        self._coming = None
+        self._is_ignored = True
+        self._in_head = False
+        self._enter(place)
+
+    def _enter(self, place: Place) -> None:
+        """It starts, or waits for what came before it."""
+        if not place.keep_alive:
+            self._is_ending = True
+        if self._held or self._running or len(self._inside) >= MOST_AHEAD:
+            self._held.append(place)
+            self.flow.pause_reading()
+        else:
+            self._begin(place)
+
+    def _begin(self, place: Place) -> None:
+        self._inside.append(place)
+        if place.answer is not None:
+            self._write_answers()
+        elif isinstance(place, Exchange):
+            place.start(self._predictions)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if self._inside or self._held or self._running:
+            self._held.append((cycle, app))
+            self.flow.pause_reading()
+        else:
+            self._running = cycle
+            super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        self._running = None
+        super().on_response_complete()
+        self._unset_keepalive_if_required()  # the sweep knows better what is idle
+        self._since_s = self.loop.time()
+        self._release()
+
+    def _release(self) -> None:
+        """Start what was held, as far as it may start now."""
+        if self._is_releasing:
+            return
+        self._is_releasing = True
+        held = self._held
+        while held and self._running is None and len(self._inside) < MOST_AHEAD:
+            first = held[0]
+            if isinstance(first, Place):
+                held.popleft()
+                self._begin(first)
+            elif not self._inside:
+                held.popleft()
+                self._start_asgi_task_now(*first)
+            else:
+                break
+        self._is_releasing = False
+
+    def _start_asgi_task_now(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        self.flow.resume_reading()  # its body may not be here yet
+        super()._start_asgi_task(cycle, app)
+
+    # Answers
+
+    def answered(self, exchange: Exchange, outcome: Answer | Exception) -> None:
+        """For ``Exchange``: its prediction has ended."""
+        inside = self._inside
+        if not inside:
+            return  # the client has gone
+        keep_alive = exchange.keep_alive and not self._is_ending
+        exchange.answer = self._predictions.rendered(exchange.target, outcome, keep_alive=keep_alive)
+        if inside[0] is exchange:
+            self._write_answers()
+
+    def _write_answers(self) -> None:
+        """Write every answer that is next in order."""
+        inside = self._inside
+        keep_alive = True
+        while inside and keep_alive and (answer := inside[0].answer) is not None:
+            keep_alive = inside.popleft().keep_alive
+            self._write(answer)
+            self.server_state.total_requests += 1
+        self._since_s = self.loop.time()
+        if not keep_alive or (self._is_ending and self._is_empty()):
+            self._close()
+            return
+        if self._held:
+            self._release()
+        if self.flow.read_paused:
+            self.read_on()
+
+    def _write(self, answer: Wire) -> None:
+        if isinstance(answer, bytes):
+            self.transport.write(answer)
+        else:
+            self.transport.writelines(answer)
+
+    def read_on(self) -> None:
+        """Read again, unless there is no room for a body, the client does not read, or has sent far ahead."""
+        coming = self._coming
+        if (
+            self.flow.write_paused
+            or self._held
+            or len(self._inside) >= MOST_AHEAD
+            or (coming is not None and coming.waits_for_room)
+        ):
+            return
+        self.flow.resume_reading()
+
+    def _is_empty(self) -> bool:
+        return not (self._inside or self._held or self._running or self._coming)
+
+    def _close(self) -> None:
+        self._inside.clear()
+        self._held.clear()
+        self.transport.close()
+
+    # The end
+
+    def shutdown(self) -> None:
+        """Take nothing new; close when what is here is answered."""
+        self._is_ending = True
+        if self._running is not None:
+            self._running.keep_alive = False
+        elif self._is_empty():
+            self.transport.close()
+
+    def cut_off(self) -> None:
+        """Answer what is still inside with 503 and close: draining is over."""
+        if self._inside and self.transport is not None:
+            self._write(rendered(cut_off_reply(), keep_alive=False))
+            self._close()
+
+    def sweep(self, now_s: float) -> None:
+        """Close a connection that is idle for too long, and refuse a request that is too long in coming."""
+        coming = self._coming
+        if self.flow.read_paused and not (coming is not None and coming.waits_for_room):
+            self._since_s = now_s  # it is we who are slow
+            return
+        waited_s = now_s - self._since_s
+        if self._is_mid_request:
+            if waited_s > self._predictions.limit_s:
+                self._refuse_late()
+        elif waited_s > KEEP_ALIVE_S and self._is_empty():
+            self.transport.close()
+
+    def _refuse_late(self) -> None:
+        coming = self._coming
+        if coming is not None:
+            coming.keep_alive = False
+            error = self._predictions.too_late(waited_for_room=coming.waits_for_room)
+            coming.refuse(self._predictions, error)
+            self._enter_early(coming)
+        elif (self._in_head or self._is_ignored) and self._is_empty():
+            self.transport.close()
+
+
+def sweep(connections: Iterable[asyncio.Protocol], now_s: float) -> None:
+    """Look at every connection; to be called each ``SWEEP_S``."""
+    for connection in tuple(connections):
+        if isinstance(connection, Connection):
+            connection.sweep(now_s)

@@ -1,0 +1,238 @@
+"""hotset's own HTTP/1.1 connection: order, what is ahead, what is malformed or slow, and the end; over raw sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from contextlib import suppress
+
+import pytest
+
+from hotset.connection import KEEP_ALIVE_S, MOST_AHEAD, MOST_HEAD_BYTES, sweep
+from hotset.exchange import Targets
+from hotset.payload import Encoded
+from unit.api.scripted import Bench, until
+from unit.api.test_app_served import PREDICT, head, raw, serving
+
+GET = b"GET /models/paris HTTP/1.1\r\nHost: hotset\r\n\r\n"
+
+
+def predict(version: int, *headers: str) -> bytes:
+    return head(f"/models/paris/versions/{version}/predict", "Content-Length: 0", *headers)
+
+
+async def test_predictions_and_other_requests_keep_their_order() -> None:
+    """The first prediction is the slowest; what was sent behind it waits its turn, whichever way it goes."""
+    bench = Bench()
+    go = asyncio.Event()
+    bench.model("paris").steps = deque([go.wait])
+    async with serving(bench) as port, raw(port) as client:
+        client.send(predict(1) + GET + predict(2) + GET + GET + predict(7) + predict(1))
+        await until(lambda: bench.residency.leased == 1)
+        go.set()
+        bodies = [json.loads((await client.answer())[2]) for _ in range(7)]
+    seen = [body.get("version", body.get("name")) for body in bodies]
+    assert seen == [1, "paris", 2, "paris", "paris", 7, 1]
+
+
+async def test_what_is_sent_ahead_is_predicted_side_by_side_within_a_limit() -> None:
+    bench = Bench()
+    go = asyncio.Event()
+    bench.model("paris").steps = deque([go.wait] * (2 * MOST_AHEAD))
+    async with serving(bench) as port, raw(port) as client:
+        client.send(predict(1) * MOST_AHEAD + predict(2) * MOST_AHEAD)
+        await until(lambda: bench.residency.leased == MOST_AHEAD)
+        client.send(predict(7) * 3)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert bench.residency.leased == MOST_AHEAD
+        go.set()
+        versions = [json.loads((await client.answer())[2])["version"] for _ in range(2 * MOST_AHEAD + 3)]
+    assert versions == [1] * MOST_AHEAD + [2] * MOST_AHEAD + [7] * 3
+    assert bench.residency.leased == 0
+
+
+async def test_thousands_that_are_refused_at_once_do_not_pile_up() -> None:
+    """Each answer makes room for the next: that must not be a call within a call within a call."""
+    bench = Bench()
+    go = asyncio.Event()
+    bench.model("paris").steps = deque([go.wait])
+    bad = head("/models/a%00b/predict", "Content-Length: 0")
+    async with serving(bench) as port, raw(port) as client:
+        client.send(predict(1) + bad * 3000)
+        await until(lambda: bench.residency.leased == 1)
+        go.set()
+        statuses = [(await client.answer())[0] for _ in range(3001)]
+    assert statuses == [200] + [400] * 3000
+
+
+async def test_a_client_that_does_not_read_is_not_read_either() -> None:
+    bench = Bench()
+    bench.model("paris").encoded = Encoded(b"x" * 100_000)
+    async with serving(bench) as port, raw(port) as client:
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        for _ in range(400):
+            client.send(predict(1) * 10)
+        last = -1
+        while bench.residency.leases_given != last:
+            last = bench.residency.leases_given
+            await asyncio.sleep(0.1)
+        assert last < 2000, "answers of 400 MB would wait in our memory"
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        for _ in range(4000):
+            assert (await client.answer())[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("request_head", "closes"),
+    [
+        (b"POST %s HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", False),
+        (b"POST %s HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", True),
+        (b"POST %s HTTP/1.0\r\nContent-Length: 0\r\n\r\n", True),
+    ],
+)
+async def test_who_wants_the_connection_closed_is_told_and_gets_that(
+    request_head: bytes, closes: bool
+) -> None:
+    async with serving(Bench()) as port, raw(port) as client:
+        client.send(request_head % PREDICT.encode())
+        status, headers, _ = await client.answer()
+        assert (status, headers.get("connection")) == (200, "close" if closes else None)
+        if closes:
+            assert await client.closed()
+        else:
+            client.send(predict(1))
+            assert (await client.answer())[0] == 200
+
+
+async def test_what_comes_behind_the_last_request_is_ignored() -> None:
+    bench = Bench()
+    async with serving(bench) as port, raw(port) as client:
+        client.send(predict(1) + predict(2, "Connection: close") + predict(7) + GET)
+        assert [json.loads((await client.answer())[2])["version"] for _ in range(2)] == [1, 2]
+        assert await client.closed()
+    assert bench.residency.leases_given == 2
+
+
+async def test_no_http_is_answered_in_its_turn() -> None:
+    bench = Bench()
+    go = asyncio.Event()
+    bench.model("paris").steps = deque([go.wait])
+    async with serving(bench) as port, raw(port) as client:
+        client.send(predict(1) + b"NONSENSE\r\n\r\n")
+        await until(lambda: bench.residency.leased == 1)
+        go.set()
+        assert json.loads((await client.answer())[2])["version"] == 1
+        status, headers, body = await client.answer()
+        assert (status, headers["connection"]) == (400, "close")
+        assert json.loads(body)["kind"] == "invalid_input"
+        assert await client.closed()
+
+
+async def test_a_head_without_end_is_refused() -> None:
+    bench = Bench()
+    async with serving(bench) as port, raw(port) as client:
+        client.send(b"POST /x HTTP/1.1\r\n")
+        line = b"a: " + b"b" * 1000 + b"\r\n"
+        with suppress(ConnectionError):
+            for _ in range(3 * MOST_HEAD_BYTES // 1000):
+                client.send(line)
+                await client.writer.drain()
+        with suppress(ConnectionError):  # who goes on sending may not see the answer
+            status, _, body = await client.answer()
+            assert status == 400
+            assert "head" in json.loads(body)["error"]
+        await until(lambda: not bench.listener.server_state.connections)
+
+
+async def test_expect_continue_is_answered_before_the_body() -> None:
+    async with serving(Bench()) as port, raw(port) as client:
+        client.send(head(PREDICT, "Content-Length: 2", "Expect: 100-continue"))
+        assert await client.line() == b"HTTP/1.1 100 Continue\r\n"
+        assert await client.line() == b"\r\n"
+        client.send(b"{}")
+        assert (await client.answer())[0] == 200
+
+
+async def test_headers_of_the_users_code_cannot_break_the_protocol() -> None:
+    bench = Bench()
+    bench.model("paris").encoded = Encoded(b"{}", "application/json", (("x-a", "1\r\nx-b: 2"),))
+    async with serving(bench) as port, raw(port) as client:
+        client.send(predict(1))
+        status, headers, body = await client.answer()
+        assert (status, json.loads(body)["kind"]) == (500, "internal")
+        assert "x-b" not in headers
+        bench.model("paris").encoded = Encoded(b"{}", "text/pla\nin")
+        client.send(predict(1))
+        assert (await client.answer())[0] == 500
+        bench.model("paris").encoded = Encoded(b"{}", "text/plain", (("X-A", "1"),))
+        client.send(predict(1))
+        _, headers, _ = await client.answer()
+        assert (headers["content-type"], headers["x-a"]) == ("text/plain", "1")
+
+
+async def test_an_idle_connection_is_closed_in_time_and_a_busy_one_is_not() -> None:
+    bench = Bench()
+    go = asyncio.Event()
+    bench.model("paris").steps = deque([go.wait])
+    async with serving(bench) as port, raw(port) as idle, raw(port) as busy:
+        idle.send(GET)
+        await idle.answer()
+        busy.send(predict(1))
+        await until(lambda: bench.residency.leased == 1)
+        connections = bench.listener.server_state.connections
+        loop = asyncio.get_running_loop()
+        sweep(connections, loop.time() + KEEP_ALIVE_S - 5)
+        assert len(connections) == 2
+        sweep(connections, loop.time() + KEEP_ALIVE_S + 5)
+        assert await idle.closed()
+        go.set()
+        assert (await busy.answer())[0] == 200
+
+
+async def test_at_the_end_what_is_inside_is_answered_and_what_is_idle_closed() -> None:
+    bench = Bench()
+    go = asyncio.Event()
+    bench.model("paris").steps = deque([go.wait])
+    async with serving(bench) as port, raw(port) as idle, raw(port) as busy:
+        idle.send(GET)
+        await idle.answer()
+        busy.send(predict(1) + predict(2))
+        await until(lambda: bench.residency.leased == 1)
+        bench.listener.should_exit = True
+        assert await idle.closed()
+        go.set()
+        assert json.loads((await busy.answer())[2])["version"] == 1
+        assert json.loads((await busy.answer())[2])["version"] == 2
+        assert await busy.closed()
+
+
+async def test_who_is_still_inside_when_draining_is_over_is_told() -> None:
+    bench = Bench()
+    go = asyncio.Event()
+    bench.model("paris").steps = deque([go.wait])
+    async with serving(bench) as port, raw(port) as client:
+        client.send(predict(1))
+        await until(lambda: bench.residency.leased == 1)
+        bench.listener.should_exit = True
+        bench.listener.hurry()
+        status, headers, body = await client.answer()
+        assert (status, headers["connection"]) == (503, "close")
+        assert json.loads(body)["kind"] == "shutting_down"
+        go.set()
+        await until(lambda: bench.residency.leased == 0)
+
+
+async def test_first_lines_are_remembered_within_a_limit() -> None:
+    targets = Targets(Bench().app.predictions)
+    first = targets.find(b"/models/paris/predict?a=1")
+    assert first is not None
+    assert targets.find(b"/models/paris/predict?a=1") is first
+    assert (first.query, str(first.ref)) == ("a=1", "paris@latest")
+    assert targets.find(b"/models/paris") is None
+    long = b"/models/" + b"x" * Targets.LONGEST + b"/predict"
+    assert targets.find(long) is not targets.find(long)
+    for number in range(Targets.MOST):
+        targets.find(b"/models/m%d/predict" % number)
+    assert targets.find(b"/models/paris/predict?a=1") is not first
