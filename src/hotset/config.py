@@ -76,6 +76,17 @@ class Settings(BaseModel):
         description="Given to `Predictor.__init__` as its argument `config`.",
         json_schema_extra=_MODELS,
     )
+    discovery: Annotated[Literal["list", "on_demand"], choice("list", "on_demand")] = Field(
+        "list",
+        description="How models are found: `list` knows all of the store, from its index or by listing it; `on_demand` looks"
+        " only for what is asked for, so that the cost follows the models in use, however many the store has.",
+        json_schema_extra=_MODELS,
+    )
+    index_check_interval: Annotated[float, duration(zero="only on suspicion")] = Field(
+        3600.0,
+        description="How often a store is listed all the same where it has an index (`_index.json`), to find what the index lacks.",
+        json_schema_extra=_MODELS,
+    )
     on_missing: Annotated[Literal["lookup", "error"], choice("lookup", "error")] = Field(
         "lookup",
         description="What to do when a model is asked for that the last sync did not find: look in the store once, or answer 404.",
@@ -208,7 +219,7 @@ class Settings(BaseModel):
     )
     shared_memory_size: Annotated[int, SIZE_OR_NONE] = Field(
         256 * 1024 * 1024,
-        description="Memory for large bodies (64 KiB and more) on their way to the child processes, and as much in each of"
+        description="Memory for large bodies (128 KiB and more) on their way to the child processes, and as much in each of"
         " these for its answers. Taken as needed. While it is full, large uploads wait. 0: bodies go over sockets.",
         json_schema_extra=_SERVER,
     )
@@ -240,6 +251,7 @@ class Settings(BaseModel):
     def _fits_together(self) -> Settings:
         conflicts = [
             *_source_conflicts(has_dir=self.model_dir is not None, has_models=self.models is not None),
+            *_discovery_conflicts(self),
             *_size_conflicts(self.model_cache_size, self.disk_model_cache_size),
             *_backoff_conflicts(self.load_failure_backoff, self.load_failure_backoff_max),
         ]
@@ -253,6 +265,18 @@ def _source_conflicts(*, has_dir: bool, has_models: bool) -> Iterable[str]:
         yield "model_dir, models: found both, expected one of them"
     if not has_dir and not has_models:
         yield "model_dir: found nothing, expected where the models are, such as s3://bucket/models (or a list in models)"
+
+
+def _discovery_conflicts(settings: Settings) -> Iterable[str]:
+    """Yield what needs to know all models, which ``on_demand`` never does."""
+    if settings.discovery != "on_demand":
+        return
+    if settings.models is not None:
+        yield "discovery: found on_demand with a static list in models, expected model_dir; a list is known anyway"
+    if settings.on_missing != "lookup":
+        yield "on_missing: found error with discovery on_demand, expected lookup; else no model is ever found"
+    if settings.preload.everything:
+        yield "preload: found all with discovery on_demand, expected names or a number; all would be the whole store"
 
 
 def _size_conflicts(memory: CacheSize | None, disk: CacheSize | None) -> Iterable[str]:

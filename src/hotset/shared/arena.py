@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from hotset.shared.extents import Extents
 
-LARGE_BYTES: Final = 1 << 16
+LARGE_BYTES: Final = 1 << 17
 """From this size on a payload goes into an arena. Measured: see docs/design/014-shared-memory.md."""
 
 COPY_BYTES: Final = 1 << 20

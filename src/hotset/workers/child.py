@@ -100,16 +100,16 @@ class Child:
             busy=isolation.favour_predictions,
             prepare=isolation.give_way,
         )
-        self._mailbox = self._opened()
+        self._mailbox = self._opened(order.threads)
         self._predicting = PredictThreads(
             self._host, self._mailbox, threads=order.threads, on_crash=lambda: os._exit(CRASHED)
         )
         self._loading.start()
         self._predicting.start()
 
-    def _opened(self) -> DataChannel:
+    def _opened(self, threads: int) -> DataChannel:
         try:
-            return DataChannel(self._data, self._shared)
+            return DataChannel(self._data, self._shared, threads=threads)
         except OSError as error:
             raise ConfigError(f"the memory for large payloads could not be mapped: {error}") from error
         finally:

@@ -37,8 +37,8 @@ class Shared(NamedTuple):
 class DataChannel:
     """``receive`` in one thread at a time, all else in any."""
 
-    def __init__(self, channel: socket.socket, shared: Shared | None = None) -> None:
-        """Map what is shared; its files may be closed then.
+    def __init__(self, channel: socket.socket, shared: Shared | None = None, *, threads: int = 1) -> None:
+        """Map what is shared; its files may be closed then. ``threads`` is how many there are that receive.
 
         Raises:
             OSError: there is no room to map it.
@@ -55,8 +55,12 @@ class DataChannel:
         """Answers that the gateway still reads."""
         self._done: deque[int] = deque()
         """Bodies that nothing here uses any more, of which the gateway is to be told."""
+        self._threads = threads
+        self._receiver = 0
 
     def receive(self, *, wait: bool) -> list[Job] | None:
+        if self._done:
+            self._tell()
         while True:
             size = min(max(self._reader.missing, wire.RECEIVE_BYTES), _LARGE_READ)
             try:
@@ -78,6 +82,8 @@ class DataChannel:
         pieces: list[wire.Piece] = []
         for answer in answers:
             pieces += self._frame(answer)
+        if self._done:
+            pieces += _freed(self._done)
         buffers = wire.joined(pieces)
         with self._write:
             for buffer in buffers:
@@ -92,6 +98,7 @@ class DataChannel:
                 pass
 
     def _body(self, message: wire.Predict) -> memoryview:
+        self._receiver = threading.get_ident()
         if self._bodies is None or message.place is None:
             raise wire.WireError("a body in shared memory, where none is shared")
         return self._bodies.view(message.number, message.place)
@@ -116,7 +123,9 @@ class DataChannel:
 
     def _unused(self, number: int) -> None:
         self._done.append(number)
-        self._tell()
+        # A thread that receives alone comes by here again before it waits: what it has to tell goes with its answer.
+        if self._threads > 1 or threading.get_ident() != self._receiver:
+            self._tell()
 
     def _tell(self) -> None:
         """Tell the gateway which bodies are not used any more.
@@ -125,15 +134,19 @@ class DataChannel:
         """
         while self._done and self._write.acquire(blocking=False):
             try:
-                frames = b"".join(wire.frame_head(wire.Freed(number)) for number in _taken(self._done))
                 with contextlib.suppress(OSError):  # the gateway is gone; who receives will see it
-                    self._socket.sendall(frames)
+                    self._socket.sendall(b"".join(_freed(self._done)))
             finally:
                 self._write.release()
 
 
-def _taken(numbers: deque[int]) -> list[int]:
-    return [numbers.popleft() for _ in range(len(numbers))]
+def _freed(numbers: deque[int]) -> list[bytes]:
+    """Return frames for all of these, and take them out. Several threads may."""
+    frames = []
+    with contextlib.suppress(IndexError):
+        while numbers:
+            frames.append(wire.frame_head(wire.Freed(numbers.popleft())))
+    return frames
 
 
 def _job(message: wire.Predict, body: bytes | memoryview) -> Job:
