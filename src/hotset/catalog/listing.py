@@ -48,9 +48,9 @@ class _Run:
 
     __slots__ = ("digest", "parts")
 
-    def __init__(self) -> None:
-        self.digest = 0
-        self.parts: list[ObjectPage] = []
+    def __init__(self, digest: int, parts: list[ObjectPage]) -> None:
+        self.digest = digest
+        self.parts = parts
 
     def objects(self) -> list[ObjectMeta]:
         return [meta for part in self.parts for meta in part if not is_folder_marker(meta)]
@@ -75,9 +75,10 @@ class ListingReader:
         self._fruitless: set[str] = set()
         self._scattered: set[str] = set()
         self._relisted: set[str] = set()
-        self._run = _Run()
         self._prefix: str | tuple[()] = ()
         """What the paths of the run begin with. No path begins with one of no prefixes."""
+        self._begun = _Run(0, [])
+        """What earlier pages showed of the run."""
         self._objects = 0
 
     def feed(self, page: Sequence[ObjectMeta]) -> None:
@@ -89,14 +90,16 @@ class ListingReader:
         for index, path in enumerate(page.paths):
             if path.startswith(prefix):
                 continue
-            self._extend(page, digests, start, index)
-            self._end_run()
+            if start < index or self._begun.parts:
+                self._end_run(page, digests, start, index)
             end = self._end_of_name(path)
             if end < 0:
                 self._reject_shallow(page[index])
             self._prefix = prefix = path[: end + 1] if end >= 0 else ()
             start = index
-        self._extend(page, digests, start, len(page))
+        if prefix and start < len(page):
+            self._begun.digest += sum(digests[start:])
+            self._begun.parts.append(page.part(start, len(page)))
 
     @property
     def is_behind(self) -> bool:
@@ -114,7 +117,7 @@ class ListingReader:
 
     def take_scattered(self) -> frozenset[str]:
         """Return the names whose objects came in parts; each has to be listed by itself and fed, from now on."""
-        self._end_run()
+        self._end_run(ObjectPage.of(()), (), 0, 0)
         self._prefix = ()
         scattered, self._scattered = frozenset(self._scattered), set()
         for name in scattered:
@@ -139,20 +142,16 @@ class ListingReader:
         rejects, left_out = self._reader.rejects.take()
         return Listing(self._models.done(), rejects, left_out, self._objects)
 
-    def _extend(self, page: ObjectPage, digests: Sequence[int], start: int, end: int) -> None:
-        """Add a part of a page to the run."""
-        if self._prefix and start < end:
-            self._run.digest += sum(digests[start:end])
-            self._run.parts.append(page.part(start, end))
-
-    def _end_run(self) -> None:
-        """The objects of a name have all come, as far as one can tell."""
+    def _end_run(self, page: ObjectPage, digests: Sequence[int], start: int, end: int) -> None:
+        """The objects of a name have all come, as far as one can tell, the last of them in this part of a page."""
         if not self._prefix:
             return
-        run, self._run = self._run, _Run()
-        run.digest &= _DIGEST_BITS
-        if not self._known.is_next(run.digest):
-            self._put_aside(str(self._prefix[:-1]), run)
+        digest = (self._begun.digest + sum(digests[start:end])) & _DIGEST_BITS
+        if not self._known.is_next(digest):
+            parts = [*self._begun.parts, page.part(start, end)]
+            self._put_aside(str(self._prefix[:-1]), _Run(digest, parts))
+        if self._begun.parts:
+            self._begun = _Run(0, [])
 
     def _put_aside(self, name: str, run: _Run) -> None:
         """Keep what has to be read."""
