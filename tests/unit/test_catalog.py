@@ -591,12 +591,12 @@ def test_a_diff_names_what_changed():
         added=2,
         removed=[ModelKey("c", 1)],
         changed=[ModelKey("b", 1), ModelKey("older", 1)],
-        latest_changed=["a", "b"],
+        latest_changed=[ModelKey("a", 3), ModelKey("b", 1)],
     )
 
 
 def test_a_rollback_changes_latest_too():
-    assert diff(snapshot_of(model("a", 1, 2)), snapshot_of(model("a", 1))).latest_changed == ["a"]
+    assert diff(snapshot_of(model("a", 1, 2)), snapshot_of(model("a", 1))).latest_changed == [ModelKey("a", 1)]
 
 
 # What is kept on disk

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from hotset.catalog.entries import ModelEntry, Reject, VersionEntry
+from hotset.catalog.key_list import KeyList
 from hotset.catalog.models import Draft, Models, differences
 from hotset.errors import ErrorKind, NotFoundError
 from hotset.keys import LATEST, ModelKey, ModelRef
@@ -107,21 +108,19 @@ class Catalog:
 class Diff:
     """What differs between two snapshots, in order of name. ``changed``: the same key with another fingerprint.
 
-    ``added`` is only counted: in the first snapshot it is everything. ``latest_changed`` names the models offered
-    before and after whose latest is another version or another content.
+    ``added`` is only counted: in the first snapshot it is everything. ``latest_changed``: the new latest of the
+    models offered before and after whose latest is another version or another content.
     """
 
     added: int = 0
-    removed: Sequence[ModelKey] = ()
-    changed: Sequence[ModelKey] = ()
-    latest_changed: Sequence[str] = ()
+    removed: Sequence[ModelKey] = field(default_factory=KeyList)
+    changed: Sequence[ModelKey] = field(default_factory=KeyList)
+    latest_changed: Sequence[ModelKey] = field(default_factory=KeyList)
 
 
 def diff(old: Snapshot, new: Snapshot) -> Diff:
     """Return what changed from ``old`` to ``new``; what both share costs nothing."""
-    removed: list[ModelKey] = []
-    changed: list[ModelKey] = []
-    latest_changed: list[str] = []
+    removed, changed, latest_changed = KeyList(), KeyList(), KeyList()
     for difference in differences(old.models, new.models) if old.models else ():
         before = difference.before
         if before is None:
@@ -135,9 +134,9 @@ def diff(old: Snapshot, new: Snapshot) -> Diff:
             elif found != version.fingerprint:
                 changed.append(version.key)
         if after is not None and _content(before.latest) != _content(after.latest):
-            latest_changed.append(before.name)
+            latest_changed.append(after.latest.key)
     added = new.models.version_count - old.models.version_count + len(removed)
-    return Diff(added, removed or (), changed or (), latest_changed or ())
+    return Diff(added, removed, changed, latest_changed)
 
 
 def _fingerprints(model: ModelEntry | None) -> dict[ModelKey, str]:

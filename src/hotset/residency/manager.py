@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from typing import Final
 
 from hotset.catalog import Catalog, Diff, Models, Snapshot, VersionEntry, diff, without
@@ -327,8 +328,8 @@ class Manager:
         for key in changes.removed:
             self.memory.evict(key, Cause.DELETED)
             self.rollover.forget_served(key.name)
-        touched = {key.name for key in (*changes.removed, *changes.changed)}
-        for name in {*changes.latest_changed, *touched}:
+        touched = {key.name for key in (*changes.removed, *changes.changed, *changes.latest_changed)}
+        for name in touched:
             if self.memory.entries_of(name) or self.rollover.is_outdated(name):
                 self._follow_name(name)
 
@@ -423,9 +424,15 @@ def _offers(snapshot: Snapshot, record: DiskRecord) -> bool:
 
 def _in_steps(changes: Diff) -> Iterator[Diff]:
     """Yield the changes in parts of which each takes about a millisecond to follow."""
-    for start in range(0, len(changes.removed), STEP):
-        yield Diff(removed=changes.removed[start : start + STEP])
-    for start in range(0, len(changes.changed), STEP):
-        yield Diff(changed=changes.changed[start : start + STEP])
-    for start in range(0, len(changes.latest_changed), STEP):
-        yield Diff(latest_changed=changes.latest_changed[start : start + STEP])
+    for removed in _parts(changes.removed):
+        yield Diff(removed=removed)
+    for changed in _parts(changes.changed):
+        yield Diff(changed=changed)
+    for latest_changed in _parts(changes.latest_changed):
+        yield Diff(latest_changed=latest_changed)
+
+
+def _parts(keys: Iterable[ModelKey]) -> Iterator[list[ModelKey]]:
+    waiting = iter(keys)
+    while part := [*islice(waiting, STEP)]:
+        yield part
