@@ -16,26 +16,31 @@ from typing import Any, Final
 from hotset import __version__
 from hotset.api.app import App
 from hotset.api.dataplane import DataPlane
-from hotset.catalog import Catalog, ListingReader, ModelEntry, explain_misfit, settle
+from hotset.catalog import Catalog, ModelEntry, VersionEntry, explain_misfit
 from hotset.clock import Clock, SystemClock
 from hotset.config import Settings
 from hotset.config_values import CacheSize
-from hotset.errors import ConfigError, InvalidInputError, LoadFailedError
+from hotset.errors import ConfigError, LoadFailedError
 from hotset.events import Cause, EventBus, Evicted, Recovered, Synced, TierName
-from hotset.keys import parse_name
 from hotset.metrics import Metrics, Statistics
 from hotset.models import layout_of, open_models
 from hotset.residency.arrival import Arrival, Occupant
 from hotset.residency.failures import Failures
 from hotset.residency.fetch import Fetcher
+from hotset.residency.finder import Finder
 from hotset.residency.frameworks import Frameworks
 from hotset.residency.front import Front
+from hotset.residency.index_source import IndexSource
 from hotset.residency.lookup import Lookup
 from hotset.residency.manager import Manager
+from hotset.residency.on_demand import OnDemand, WorkingSet
 from hotset.residency.pressure import default_disk_bytes, default_memory_bytes, memory_limit_bytes
+from hotset.residency.snapshot_file import SnapshotFile
+from hotset.residency.store_pages import StorePages
 from hotset.residency.sync import SyncLoop
 from hotset.residency.view import View
 from hotset.residency.warmup import HotWord, Warmup, hot_words, read_hot_set, write_hot_set
+from hotset.residency.whole import WholeStore
 from hotset.runtimes import registry as runtimes
 from hotset.runtimes.ahead import imports_for_predictor
 from hotset.shared.extents import page_aligned
@@ -116,6 +121,10 @@ class Replica:
         self._frameworks = Frameworks(self.pool, store=self.store)
         self._starts_at_once = children is None or settings.predictor is not None
         self.manager: Final = self._make_manager()
+        self._finder: Final = Finder(
+            store=self.store, layout=self.layout, clock=self.clock, settle_time_s=settings.settle_time
+        )
+        self.discovery: Final = self._make_discovery()
         self.sync: Final = self._make_sync(directory / "catalog")
         view = self._make_view()
         self.dataplane: Final = self._make_dataplane(view)
@@ -262,7 +271,7 @@ class Replica:
                 event.unsettled,
                 self.settings.settle_time,
             )
-        elif not event.models and not self._told_of_misfit:
+        elif not event.models and not self._told_of_misfit and (event.rejects or not self._is_on_demand):
             self._told_of_misfit = True
             trees = explain_misfit(self.layout, self.manager.snapshot.rejects)
             logger.warning("no models in %s yet\n%s", self.store.url, trees)
@@ -280,17 +289,54 @@ class Replica:
     # Pieces
 
     def _make_sync(self, state_path: Path) -> SyncLoop:
-        settings = self.settings
         return SyncLoop(
+            discovery=self.discovery,
+            target=self.manager,
+            url=self.store.url,
+            clock=self.clock,
+            events=self.events,
+            interval_s=self._sync_interval_s,
+            state=SnapshotFile(state_path, origin=f"{self.store.url} with {self.layout.expected}"),
+        )
+
+    @property
+    def _sync_interval_s(self) -> float:
+        return 0.0 if self.settings.models is not None else self.settings.sync_interval
+
+    @property
+    def _is_on_demand(self) -> bool:
+        return self.settings.discovery == "on_demand"
+
+    def _make_discovery(self) -> WholeStore | OnDemand:
+        settings = self.settings
+        if self._is_on_demand:
+            return OnDemand(
+                store=self.store,
+                layout=self.layout,
+                target=self.manager,
+                finder=self._finder,
+                clock=self.clock,
+                working_set=self._working_set,
+                interval_s=self._sync_interval_s,
+            )
+        index = IndexSource(
+            self.store, self.layout, clock=self.clock, check_interval_s=settings.index_check_interval
+        )
+        return WholeStore(
             store=self.store,
             layout=self.layout,
             target=self.manager,
             clock=self.clock,
-            events=self.events,
-            interval_s=0.0 if settings.models is not None else settings.sync_interval,
             settle_time_s=settings.settle_time,
-            state_path=state_path,
+            index=index if settings.models is None else None,
         )
+
+    def _working_set(self) -> WorkingSet:
+        """The names in use: preloaded ones count as in memory, so that they are found before they are."""
+        hot = {entry.key.name for entry in self.memory.entries()}
+        hot.update(key.name for key in self.manager.flights.keys())  # noqa: SIM118  (it is no mapping)
+        hot.update(ref.name for ref in self.settings.preload.refs)
+        return WorkingSet(hot, {record.key.name for record in self.disk.records()})
 
     def _make_view(self) -> View:
         return View(
@@ -304,11 +350,19 @@ class Replica:
 
     def _make_dataplane(self, view: View) -> DataPlane:
         return DataPlane(
-            Front(self.manager, view, readiness=self.readiness),
+            Front(self.manager, view, readiness=self.readiness, pages=self._make_pages()),
             clock=self.clock,
             observe=self.metrics.request_observer,
             request_timeout_s=self.settings.request_timeout,
             max_queue=self.settings.max_queue,
+        )
+
+    def _make_pages(self) -> StorePages | None:
+        """Where a page of models comes from, if not from the catalog."""
+        if not self._is_on_demand:
+            return None
+        return StorePages(
+            store=self.store, layout=self.layout, clock=self.clock, settle_time_s=self.settings.settle_time
         )
 
     def _make_manager(self) -> Manager:
@@ -317,7 +371,11 @@ class Replica:
             disk=self.disk,
             memory=self.memory,
             fetcher=Fetcher(
-                store=self.store, disk=self.disk, clock=self.clock, parallel_fetches=settings.parallel_fetches
+                store=self.store,
+                disk=self.disk,
+                clock=self.clock,
+                parallel_fetches=settings.parallel_fetches,
+                on_changed=self._store_changed,
             ),
             pool=self.pool,
             estimate=_estimate_with_predictor if settings.predictor else _estimate,
@@ -326,7 +384,13 @@ class Replica:
             parallel_loads=settings.parallel_loads,
             room_timeout_s=settings.request_timeout,
         )
-        lookup = Lookup(self._find, clock=self.clock, ttl_s=settings.negative_cache_ttl)
+        lookup = Lookup(
+            self._find,
+            clock=self.clock,
+            ttl_s=settings.negative_cache_ttl,
+            is_stale=self._is_stale,
+            forgets=not self._is_on_demand,
+        )
         return Manager(
             catalog=Catalog(),
             disk=self.disk,
@@ -346,24 +410,21 @@ class Replica:
 
     async def _find(self, name: str) -> ModelEntry | None:
         """Look for one model in the store."""
-        try:
-            parse_name(name, depth=self.layout.name_depth)
-        except InvalidInputError:
-            return None
-        now_s, wall_s = self.clock.monotonic(), self.clock.wall()
-        reader = ListingReader(self.layout)
-        async for page in self.store.list(f"{name}/"):
-            reader.feed(page)
-        snapshot, _ = settle(
-            reader.finish(),
-            self.sync.settling,
-            self.manager.snapshot,
-            now_s=now_s,
-            wall_s=wall_s,
-            settle_time_s=self.settings.settle_time,
-            took_s=self.clock.monotonic() - now_s,
-        )
-        return snapshot.models.get(name)
+        if isinstance(self.discovery, OnDemand):
+            return await self.discovery.find(name)
+        known = self.manager.catalog.model(name)
+        entry, _ = await self._finder.find(name, known=known, memory=self.discovery.settling)
+        return entry
+
+    def _is_stale(self, name: str) -> bool:
+        return isinstance(self.discovery, OnDemand) and self.discovery.is_stale(name)
+
+    def _store_changed(self, version: VersionEntry) -> None:
+        """A version was not in the store as the catalog has it: whatever said so is not believed any more."""
+        if isinstance(self.discovery, OnDemand):
+            self.discovery.distrust(version.key.name)
+        elif self.discovery.distrust_index():
+            self.sync.trigger()
 
     def _disk_evicted(self, record: DiskRecord, cause: Cause, seconds: float) -> None:
         self.events.publish(Evicted(TierName.DISK, record.key, cause, record.bytes, seconds))
@@ -377,6 +438,8 @@ class Replica:
             last_ok_s=status.last_success_age_s,
             failures=status.consecutive_failures,
             reason=status.last_error or "",
+            source=status.source.value if status.source is not None else "",
+            note=status.note,
         )
 
 

@@ -122,13 +122,18 @@ class WorkerStatus:
 
 @dataclass(frozen=True, slots=True)
 class SyncStatus:
-    """The sync loop. ``last_ok_s`` is the age of the snapshot in force, None before the first good pass."""
+    """The sync loop. ``last_ok_s`` is the age of the snapshot in force, None before the first good pass.
+
+    ``source`` is where that comes from: ``listing``, ``index`` or ``lookups``; ``note`` says what is wrong with another.
+    """
 
     enabled: bool
     interval_s: float
     last_ok_s: float | None = None
     failures: int = 0
     reason: str = ""
+    source: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Final
 
 from hotset.errors import ErrorKind, LoadFailedError, UnavailableError, WorkerDiedError
 from hotset.payload import Encoded, Signature
-from hotset.store import ObjectChangedError, ObjectMeta
+from hotset.store import Content, ObjectChangedError, ObjectMeta, Revision
 from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall
 from hotset.workers.intact import intact_files
 
@@ -104,6 +104,28 @@ class FakeStore:
         for start in range(0, len(found), self._page_size):
             yield found[start : start + self._page_size]
 
+    async def scan(self, start: str = "", *, behind: str = "") -> AsyncIterator[Sequence[ObjectMeta]]:
+        """Count each page as a ``scan``, as each is a request."""
+        await self.list_gate.pass_through()
+        beyond = f"{behind}0" if behind else ""
+        found = [
+            self._meta(path) for path in sorted(self.objects) if path.startswith(start) and path > beyond
+        ]
+        for begin in range(0, max(1, len(found)), self._page_size):
+            self.counts["scan"] += 1
+            if self.list_fault is not None:
+                raise self.list_fault
+            yield found[begin : begin + self._page_size]
+
+    async def open(self, path: str, *, unless: str | None = None) -> Content | None:
+        self.counts["open"] += 1
+        if self.list_fault is not None:
+            raise self.list_fault
+        found = self.objects.get(path)
+        if found is None:
+            return None
+        return Content(Revision(found.etag), None if found.etag == unless else _in_chunks(found.data))
+
     async def read(self, path: str, *, limit_bytes: int = 1 << 20) -> bytes | None:
         self.counts["read"] += 1
         found = self.objects.get(path)
@@ -124,6 +146,11 @@ class FakeStore:
     def _meta(self, path: str) -> ObjectMeta:
         found = self.objects[path]
         return ObjectMeta(path, len(found.data), found.etag, found.modified_s)
+
+
+async def _in_chunks(data: bytes, size: int = 1000) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
 
 
 @dataclass(slots=True)

@@ -54,7 +54,10 @@ class Fetcher:
         parallel_fetches: int = 4,
         parallel_objects: int = 32,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        on_changed: Callable[[VersionEntry], None] = lambda _: None,
     ) -> None:
+        """``on_changed`` is told of a version that is not in the store as the catalog has it."""
+        self._on_changed = on_changed
         self._store = store
         self._disk = disk
         self._clock = clock
@@ -77,8 +80,12 @@ class Fetcher:
         async with self._turn(entry.fingerprint), self._slots:
             if self._disk.lookup(entry.fingerprint) is not None:
                 return FetchResult(0, 0, self._clock.monotonic() - began_s)
-            contents = await self._twice(partial(self._list, entry))
-            await self._store_on_disk(entry, contents)
+            try:
+                contents = await self._twice(partial(self._list, entry))
+                await self._store_on_disk(entry, contents)
+            except ObjectChangedError:
+                self._on_changed(entry)
+                raise
         return FetchResult(entry.bytes, len(contents.objects), self._clock.monotonic() - began_s)
 
     def _turn(self, fingerprint: Fingerprint) -> asyncio.Lock:

@@ -54,6 +54,10 @@ class Flights(Generic[K, T, S]):
         """Return all that are in the air."""
         return tuple(self._flights.values())
 
+    def keys(self) -> tuple[K, ...]:
+        """Return what is in the air, by key."""
+        return tuple(self._flights)
+
     def start(self, key: K, work: Callable[[Flight[T, S]], Awaitable[T]], *, now_s: float) -> Flight[T, S]:
         """Return the flight of ``key``; if there is none, ``work`` starts as its leader, with nobody waiting."""
         flight = self._flights.get(key)

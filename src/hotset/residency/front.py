@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from hotset.catalog import ModelEntry, VersionEntry
 from hotset.errors import HotsetError, LoadingError, NotFoundError
@@ -11,6 +12,7 @@ from hotset.keys import LATEST, ModelKey, ModelRef
 from hotset.payload import Signature
 from hotset.residency.lease import ModelLease
 from hotset.residency.manager import Manager
+from hotset.residency.store_pages import StorePages
 from hotset.residency.view import View
 from hotset.status import ModelMetadata, ModelPage, ModelStatus, Readiness, ServerStatus
 
@@ -18,7 +20,17 @@ from hotset.status import ModelMetadata, ModelPage, ModelStatus, Readiness, Serv
 class Front:
     """Owned by the event loop. Every ``deadline_s`` is absolute, on the clock's ``monotonic``."""
 
-    def __init__(self, manager: Manager, view: View, *, readiness: Callable[[], Readiness]) -> None:
+    def __init__(
+        self,
+        manager: Manager,
+        view: View,
+        *,
+        readiness: Callable[[], Readiness],
+        pages: StorePages | None = None,
+    ) -> None:
+        """``pages``: where a list of models comes from if the catalog does not have all."""
+        self._pages = pages
+        self.knows_all: Final = pages is None
         self._manager = manager
         self._view = view
         self.readiness = readiness
@@ -85,8 +97,13 @@ class Front:
             self._manager.pin(key, pinned=False)
         return self._status_of(ref.name)
 
-    def models(self, *, prefix: str, limit: int, after: str) -> ModelPage:
-        return self._view.models(prefix=prefix, limit=limit, after=after)
+    async def models(self, *, prefix: str, limit: int, after: str, deadline_s: float) -> ModelPage:
+        if self._pages is None:
+            return self._view.models(prefix=prefix, limit=limit, after=after)
+        found = await self._pages.page(
+            self._manager.snapshot.models, prefix=prefix, limit=limit, after=after, deadline_s=deadline_s
+        )
+        return ModelPage(tuple(map(self._view.model, found.models)), next=found.next)
 
     def status(self) -> ServerStatus:
         return self._view.server()

@@ -28,10 +28,24 @@ class Lookup:
     """Owned by the event loop."""
 
     def __init__(
-        self, find: Find, *, clock: Clock, ttl_s: float, most: int = 10_000, most_at_once: int = 8
+        self,
+        find: Find,
+        *,
+        clock: Clock,
+        ttl_s: float,
+        most: int = 10_000,
+        most_at_once: int = 8,
+        is_stale: Callable[[str], bool] = lambda _: False,
+        forgets: bool = True,
     ) -> None:
-        """``find`` lists one name in the store and returns its entry, or None."""
+        """``find`` lists one name in the store and returns its entry, or None.
+
+        ``is_stale`` tells whether a name that is known should be looked at again before it is loaded. ``forgets``
+        False: a new snapshot says nothing of names that are not in it.
+        """
         self._find = find
+        self.is_stale: Final = is_stale
+        self._forgets = forgets
         self._clock = clock
         self._ttl_s = ttl_s
         self._most = most
@@ -70,7 +84,9 @@ class Lookup:
         return until_s is not None and self._clock.monotonic() < until_s
 
     def forget(self) -> None:
-        """Forget every no: the store was listed anew."""
+        """Forget every no, if the store was listed anew."""
+        if not self._forgets:
+            return
         self._noes.clear()
         self._found.clear()
 

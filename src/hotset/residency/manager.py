@@ -47,6 +47,9 @@ from hotset.tiers.record import DiskRecord
 from hotset.workers.base import Worker
 from hotset.workers.pool import WorkerPool
 
+LOOK_AGAIN_LIMIT_S: Final = 2.0
+"""So long a request waits to hear whether what is on disk is still the newest; then it is answered by that."""
+
 STEP: Final = 100
 """Changes that are followed in one turn of the loop."""
 
@@ -219,11 +222,26 @@ class Manager:
         if version is None and self._lookup is not None:
             await self._look_up(ref.name, deadline_s)
             version = self.rollover.offered(ref)
+        elif self._lookup is not None and self._lookup.is_stale(ref.name):
+            await self._look_again(ref.name, deadline_s)
+            version = self.rollover.offered(ref)
         if version is None and not self._has_snapshot.is_set():
             raise LoadingError("the store was not listed yet; try again")
         return version if version is not None else self.catalog.resolve(ref)
 
-    async def _look_up(self, name: str, deadline_s: float) -> None:
+    async def _look_again(self, name: str, deadline_s: float) -> None:
+        """What is known of a model is old: look at it again, but not for long; a store that is away changes nothing."""
+        soon_s = min(deadline_s, self._clock.monotonic() + LOOK_AGAIN_LIMIT_S)
+        try:
+            is_there = await self._look_up(name, soon_s)
+        except UnavailableError:
+            return
+        if not is_there:
+            # It says that there is no such model. The next pass takes it out.
+            Snapshot().resolve(ModelRef(name))
+
+    async def _look_up(self, name: str, deadline_s: float) -> bool:
+        """Look for a model in the store, and put what is found into the catalog. False: there is none."""
         assert self._lookup is not None
         applied = self._applied
         try:
@@ -233,11 +251,12 @@ class Manager:
             raise LoadingError(f"the store is still being asked for model {name!r}; try again") from error
         known = self.catalog.model(name)
         if found is None or found == known or (known is not None and applied != self._applied):
-            return  # a pass that came meanwhile has seen the store later than the lookup
+            return found is not None  # a pass that came meanwhile has seen the store later than the lookup
         self.catalog.add(found)
         self._found.add(name)
         before = Snapshot(Models.of({name: known}) if known is not None else Models())
         self._follow(diff(before, Snapshot(Models.of({name: found}))))
+        return True
 
     def _too_late(self, version: VersionEntry) -> UnavailableError:
         flight = self.flights.get(version.key)

@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,10 @@ from hotset.catalog import Catalog, Layout, ListingReader, ModelEntry, Snapshot,
 from hotset.errors import StoreError
 from hotset.events import Event, EventBus, Synced, SyncFailed
 from hotset.keys import ModelKey, ModelRef
+from hotset.residency.discovery import Source
+from hotset.residency.snapshot_file import SnapshotFile
 from hotset.residency.sync import SyncLoop, SyncStatus, retry_delay_s
+from hotset.residency.whole import WholeStore
 from hotset.store import ObjectMeta
 
 LIMIT_S = 20.0
@@ -120,19 +124,23 @@ class Rig:
     events: list[Event] = field(default_factory=list)
     random: float = 0.5
 
-    def loop(self, *, interval_s: float = INTERVAL_S, **options: object) -> SyncLoop:
+    def loop(self, *, interval_s: float = INTERVAL_S, **options: Any) -> SyncLoop:
         bus = EventBus()
         bus.subscribe(self.events.append)
-        arguments: dict[str, object] = {"layout": Layout(), "settle_time_s": 0.0, **options}
+        layout, path = options.pop("layout", Layout()), options.pop("state_path", None)
+        arguments = {"layout": layout, "settle_time_s": 0.0, **options}
+        self.whole = WholeStore(store=self.store, target=self.target, clock=self.clock, **arguments)
+        origin = f"{self.store.url} with {layout.expected}"
         return SyncLoop(
-            store=self.store,
+            discovery=self.whole,
             target=self.target,
+            url=self.store.url,
             clock=self.clock,
             events=bus,
             interval_s=interval_s,
+            state=SnapshotFile(path, origin=origin) if path is not None else None,
             sleep=self.naps,
             random=lambda: self.random,
-            **arguments,
         )
 
     async def next_nap(self) -> tuple[float, asyncio.Event]:
@@ -248,10 +256,10 @@ async def test_a_listing_that_fails_leaves_what_is_in_force(rig, pages):
     assert rig.target.snapshot is before
     assert rig.events[-1] == SyncFailed(reason="the store is away", consecutive=1, retry_in_s=INTERVAL_S)
     status = sync.status()
-    assert status == SyncStatus("memory://models", 2, 1, "the store is away", 7.0)
+    assert status == SyncStatus("memory://models", 2, 1, "the store is away", 7.0, Source.LISTING)
     assert status.degraded
     await sync.pass_once()
-    assert sync.status() == SyncStatus("memory://models", 3, 0, None, 0.0)
+    assert sync.status() == SyncStatus("memory://models", 3, 0, None, 0.0, Source.LISTING)
     assert not sync.status().degraded
 
 
@@ -344,7 +352,7 @@ async def test_a_lookup_settles_by_what_the_last_pass_knows(rig):
     reader = ListingReader(Layout())
     reader.feed([ObjectMeta("a/1/m", 5, "e", 1.0)])  # an old time, but it was not there a moment ago
     snapshot, _ = settle(
-        reader.finish(), sync.settling, Snapshot(), now_s=1001.0, wall_s=1001.0, settle_time_s=10.0
+        reader.finish(), rig.whole.settling, Snapshot(), now_s=1001.0, wall_s=1001.0, settle_time_s=10.0
     )
     assert snapshot.unsettled == (ModelKey("a", 1),)
 
