@@ -318,7 +318,7 @@ class Manager:
         What follows is done in small steps, with others' turns in between, however much has changed.
         """
         before = self.catalog.snapshot
-        on_disk = self.disk.records() if self._has_snapshot.is_set() else ()
+        on_disk = self.disk.each_record() if self._has_snapshot.is_set() else ()
         self.catalog.apply(snapshot)
         self._has_snapshot.set()
         self._applied += 1
