@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hotset.workers.base import LoadSpec, PredictCall, Worker
+from hotset.workers.forking import ForkServer
 from hotset.workers.process import ProcessOptions, ProcessWorker
 from hotset.workers.standard import standard_kit
 from hotset.workers.thread import ThreadWorker
@@ -104,6 +105,7 @@ class Bench:
     deaths: list[str] = field(default_factory=list)
     died: asyncio.Event = field(default_factory=asyncio.Event)
     gates: list[Gate] = field(default_factory=list)
+    fork_server: ForkServer | None = None
     _handles: Callable[[], int] = field(default_factory=lambda: itertools.count(1).__next__)
 
     def __post_init__(self) -> None:
@@ -132,6 +134,20 @@ class Bench:
 
     def process_worker(self, **changes: Any) -> ProcessWorker:
         return ProcessWorker(7, options=self.options(**changes), on_death=self.on_death)
+
+    def forked_worker(self, **changes: Any) -> ProcessWorker:
+        """A child from the bench's fork server."""
+        return self.process_worker(children=self.fork_server, **changes)
+
+    @asynccontextmanager
+    async def forking(self) -> AsyncIterator[None]:
+        """Have a fork server."""
+        self.fork_server = ForkServer(limit_s=LIMIT_S)
+        self.fork_server.import_ahead(["json"])  # which starts it
+        try:
+            yield
+        finally:
+            await self.fork_server.close()
 
     def thread_worker(self, **options: Any) -> ThreadWorker:
         config = options.pop("predictor_config", {})

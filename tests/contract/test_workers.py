@@ -1,15 +1,17 @@
-"""The contract of ``Worker``, on threads and on a child process, with the user's code and files on disk."""
+"""The contract of ``Worker``, on threads and on child processes, fresh and forked, with the user's code and files on disk."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from hotset.errors import (
     ConfigError,
@@ -30,9 +32,10 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-@pytest.fixture(params=["thread", "process"])
-def make_worker(request: pytest.FixtureRequest, bench: Bench) -> Callable[..., Worker]:
-    return bench.thread_worker if request.param == "thread" else bench.process_worker
+@pytest_asyncio.fixture(params=["thread", "process", "forked"])
+async def make_worker(request: pytest.FixtureRequest, bench: Bench) -> AsyncIterator[Callable[..., Worker]]:
+    async with bench.forking() if request.param == "forked" else nullcontext():
+        yield getattr(bench, f"{request.param}_worker")
 
 
 async def test_a_model_is_loaded_asked_and_unloaded(bench: Bench, make_worker: Callable[..., Worker]) -> None:

@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import joblib
+import numpy as np
+
+from hotset.runtimes.unpickling import unpickle
 from hotset.workers.heap import HeapMeter, heap_in_use, trim_heap
 
 
@@ -50,3 +56,17 @@ def test_trim_leaves_what_is_in_use() -> None:
     trim_heap()
     assert abs(heap_in_use() - before) < 4 << 20
     assert len(block) == 8 << 20
+
+
+def test_what_a_runtime_maps_of_a_file_counts_until_it_is_let_go(tmp_path: Path) -> None:
+    path = tmp_path / "model.joblib"
+    joblib.dump({"large": np.zeros(8 << 20, dtype=np.uint8)}, path)
+    unpickle(path)  # what its code caches is there now
+    meter = HeapMeter()
+    mark = meter.begin()
+    model = unpickle(path)
+    assert 8 << 20 <= meter.end(mark) < 9 << 20
+    in_use = heap_in_use()
+    assert model["large"][0] == 0
+    del model
+    assert 7 << 20 < in_use - heap_in_use() < 9 << 20

@@ -11,6 +11,7 @@ import pytest
 from hotset.errors import ConfigError, ErrorKind, LoadFailedError, UnavailableError, WorkerDiedError
 from hotset.events import Event, EventBus, WorkerDied, WorkerStarted
 from hotset.keys import ModelKey
+from hotset.runtimes.ahead import Imports
 from hotset.testing import FakeWorker, Gate, ManualClock, WorkerScript
 from hotset.workers.base import DeathHandler, PredictCall
 from hotset.workers.placement import WorkerLoad
@@ -261,7 +262,7 @@ async def test_a_replacement_that_does_not_start_is_tried_again() -> None:
     await until(lambda: len(bench.pool.workers) == 1)
     assert len(bench.made) == 3
     reasons = [event.reason for event in bench.seen if isinstance(event, WorkerDied)]
-    assert reasons == ["killed by the test", "did not start again: not ready within 60 s"]
+    assert reasons == ["killed by the test", "did not start: not ready within 60 s"]
     assert all(worker.is_closed for worker in bench.made[:2])
 
 
@@ -301,3 +302,49 @@ async def test_statuses_show_a_place_without_a_worker() -> None:
 def test_pauses_double_up_to_a_limit() -> None:
     assert [restart_after_s(deaths) for deaths in (0, 1, 2, 3)] == [0.0, 0.0, 0.1, 0.2]
     assert restart_after_s(1000) == 10.0
+
+
+class TestOpening:
+    """Workers that start in the background."""
+
+    async def test_they_start_once_the_time_has_come(self) -> None:
+        bench = Bench(2)
+        time_has_come = asyncio.Event()
+        bench.pool.open(time_has_come.wait())
+        assert bench.pool.is_starting
+        await asyncio.sleep(0)
+        assert bench.made == []
+        time_has_come.set()
+        await until(lambda: not bench.pool.is_starting)
+        assert [worker.id for worker in bench.pool.workers] == [1, 2]
+        await bench.pool.close()
+
+    async def test_a_load_that_needs_one_is_reason_enough(self, path: str) -> None:
+        bench = Bench()
+        bench.pool.open(asyncio.Event().wait())
+        resident = await bench.pool.load(A, path)
+        assert resident.worker.id == 1
+        await bench.pool.close()
+
+    async def test_a_start_that_fails_is_tried_again_and_holds_up_no_other(self) -> None:
+        bench = Bench(2)
+        bench.start_faults[1] = WorkerDiedError("not ready within 60 s")
+        bench.pool.open(asyncio.sleep(0))
+        await until(lambda: len(bench.pool.workers) == 2)
+        reasons = [event.reason for event in bench.seen if isinstance(event, WorkerDied)]
+        assert reasons == ["did not start: not ready within 60 s"]
+        await bench.pool.close()
+
+    async def test_a_pool_that_is_closed_meanwhile_starts_none(self) -> None:
+        bench = Bench()
+        bench.pool.open(asyncio.Event().wait())
+        await asyncio.sleep(0)
+        await bench.pool.close()
+        assert not bench.pool.is_starting
+        assert bench.made == []
+
+    async def test_what_is_to_be_imported_is_told_to_all_that_are_up(self) -> None:
+        bench = Bench(2)
+        await bench.pool.start()
+        bench.pool.import_ahead(Imports(shared=("sklearn",), own=("onnxruntime",)))
+        assert bench.script.imported == ["sklearn", "onnxruntime"] * 2

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hotset.runtimes.ahead import Imports, imports_for_files, imports_for_predictor, imports_for_runtime
+from hotset.runtimes.registry import names
+
+SKLEARN = "hotset.runtimes.sklearn_ahead"
+ONNX = "hotset.runtimes.onnx_ahead"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ([], Imports()),
+        (["notes.txt", "weights.bin"], Imports()),
+        (["a/1/model.joblib"], Imports(shared=(SKLEARN,))),
+        (["a/1/model.PKL"], Imports(shared=(SKLEARN,))),
+        (["a/1/model.onnx"], Imports(own=(ONNX,))),
+        (["a/model.onnx", "b/model.pkl", "c/model.pickle"], Imports(shared=(SKLEARN,), own=(ONNX,))),
+    ],
+)
+def test_files_tell_by_their_names(files: list[str], expected: Imports) -> None:
+    assert imports_for_files(files) == expected
+
+
+def test_files_are_read_no_further_than_needed() -> None:
+    def files() -> Iterator[str]:
+        yield from ("model.pkl", "model.onnx")
+        raise AssertionError("read on")
+
+    assert imports_for_files(files()) == Imports((SKLEARN,), (ONNX,))
+
+
+def test_every_runtime_has_its_imports() -> None:
+    assert all(imports_for_runtime(name) != Imports() for name in names())
+    assert imports_for_runtime("predictor") == Imports()
+
+
+@pytest.mark.parametrize(
+    ("source", "shared"),
+    [
+        ("import numpy as np", ()),
+        ("import sklearn.linear_model", (SKLEARN,)),
+        (
+            "from sklearn.pipeline import make_pipeline\nimport joblib, pandas as pd",
+            (SKLEARN, "joblib", "pandas"),
+        ),
+        ("import tensorflow, torch, onnxruntime", ()),
+        ("from . import sklearn", ()),
+        ("def load_model():\n    import sklearn", ()),
+        ("this is no Python", ()),
+        ("\0", ()),
+    ],
+)
+def test_a_predictor_tells_by_its_imports(tmp_path: Path, source: str, shared: tuple[str, ...]) -> None:
+    path = tmp_path / "predictor.py"
+    path.write_text(source)
+    assert imports_for_predictor(path) == Imports(shared=shared)
+
+
+def test_a_predictor_that_is_not_there_tells_nothing(tmp_path: Path) -> None:
+    assert imports_for_predictor(tmp_path / "none.py") == Imports()
