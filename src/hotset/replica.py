@@ -43,7 +43,7 @@ from hotset.residency.warmup import HotWord, Warmup, hot_words, read_hot_set, wr
 from hotset.residency.whole import WholeStore
 from hotset.runtimes import registry as runtimes
 from hotset.runtimes.ahead import imports_for_predictor
-from hotset.shared.extents import page_aligned
+from hotset.shared.extents import whole_grains
 from hotset.shared.room import Room
 from hotset.status import Readiness, SyncStatus
 from hotset.store import ObjectStore
@@ -478,7 +478,7 @@ def _estimate_with_predictor(record: DiskRecord) -> int:
 def _room_for_payloads(settings: Settings) -> Room | None:
     if settings.processes_per_replica == 0 or settings.shared_memory_size == 0:
         return None
-    return Room(page_aligned(max(settings.shared_memory_size, settings.max_body_size)))
+    return Room(whole_grains(max(settings.shared_memory_size, settings.max_body_size)))
 
 
 def _make_worker(

@@ -127,7 +127,9 @@ class Arena:
     @property
     def is_clean(self) -> bool:
         """Whether all memory that was ever used, and is not in use now, was given back."""
-        return self._extents.is_clean
+        with self._lock:
+            self._collect()
+            return self._extents.is_clean
 
     def allocate(self, length: int) -> Segment | None:
         """Return a segment of ``length`` bytes, or None where there is no room for it now."""
@@ -162,7 +164,7 @@ class Arena:
         """
         with self._lock:
             self._collect()
-            spare = self._extents.beyond_reach()
+            spare = self._extents.unused()
         for start, end in spare:
             for offset in range(start, end, TRIM_BYTES):
                 yield self._give_back(offset, min(end, offset + TRIM_BYTES))
