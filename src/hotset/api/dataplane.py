@@ -243,9 +243,10 @@ class DataPlane:
 
     def drain(self) -> None:
         """Refuse what comes from now on; what is inside goes on. Safe to call twice."""
-        self._draining = True
-        if self._inside:
-            self._empty.clear()
+        if not self._draining:
+            self._draining = True
+            if self._inside:
+                self._empty.clear()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run what a started prediction has to wait for."""
@@ -254,9 +255,10 @@ class DataPlane:
         task.add_done_callback(self._tasks.discard)
 
     def cut_off(self) -> None:
-        """Wait no longer for started predictions that are not in a worker yet: they fail. For the end of draining."""
+        """Wait no longer for what is inside: nobody is there any more who would take its answer."""
         for task in self._tasks:
             task.cancel()
+        self._empty.set()
 
     async def drained(self) -> None:
         """Return when nothing is inside any more. Call ``drain`` first; the caller sets the limit."""

@@ -232,3 +232,59 @@ async def test_two_models_do_not_wait_for_each_other(bench: Bench) -> None:
     assert not slow.done()
     go.set()
     await slow
+
+
+async def test_what_is_cut_off_is_waited_for_no_longer() -> None:
+    bench = Bench()
+    go = asyncio.Event()
+    bench.model("paris").steps = deque([go.wait])
+    outcomes: list[object] = []
+    bench.dataplane.start(ModelRef("paris"), protocol="test", codec="", body=b"", done=outcomes.append)
+    bench.dataplane.drain()
+    drained = asyncio.create_task(bench.dataplane.drained())
+    await asyncio.sleep(0)
+    assert not drained.done()
+    bench.dataplane.cut_off()
+    bench.dataplane.drain()
+    await drained
+    go.set()
+    await until(lambda: len(outcomes) == 1)
+    assert bench.residency.leased == 0
+
+
+async def test_what_is_started_is_answered_as_infer_answers() -> None:
+    """In memory, cold, retried, refused, failed, broken: the same outcome and the same count, and no lease kept."""
+    cases: list[tuple[str, list[object]]] = [
+        ("paris", []),
+        ("oslo", []),
+        ("paris", [WorkerDiedError("gone")]),
+        ("paris", [WorkerDiedError("gone"), WorkerDiedError("again")]),
+        ("paris", [UnavailableError("no memory", kind=ErrorKind.OUT_OF_MEMORY)]),
+        ("paris", [PredictFailedError("ValueError: no")]),
+        ("paris", [RuntimeError("a fault of ours")]),
+        ("rome", []),
+    ]
+    for name, steps in cases:
+        seen = []
+        for way in ("infer", "start"):
+            bench = Bench()
+            if steps:
+                bench.model(name).steps = deque(steps)
+            outcomes: list[Any] = []
+            if way == "start":
+                bench.dataplane.start(
+                    ModelRef(name), protocol="test", codec="", body=b"", done=outcomes.append
+                )
+                await until(lambda outcomes=outcomes: len(outcomes) == 1)
+            else:
+                try:
+                    outcomes.append(
+                        await bench.dataplane.infer(ModelRef(name), protocol="test", codec="", body=b"")
+                    )
+                except Exception as error:
+                    outcomes.append(error)
+            observer = bench.observers["test"]
+            told = outcomes[0] if isinstance(outcomes[0], Answer) else repr(outcomes[0])
+            seen.append((told, len(observer.good), list(observer.bad), bench.dataplane.inside))
+            assert bench.residency.leased == 0
+        assert seen[0] == seen[1], name
