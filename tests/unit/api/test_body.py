@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from hotset.api.body import BodyReader, ClientGoneError
 from hotset.api.errors import HttpError, HttpKind
+from hotset.errors import InvalidInputError, OverloadedError
+from hotset.shared.arena import LARGE_BYTES, Segment
+from hotset.shared.extents import whole_grains
+from hotset.shared.room import Room
 from unit.api.scripted import until
 
 
@@ -111,3 +116,167 @@ async def test_a_cancel_from_outside_wins_over_the_time_limit(reader: BodyReader
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+# Large bodies
+
+
+LARGE = LARGE_BYTES + 5
+MIB = 1 << 20
+
+
+@pytest.fixture(name="room")
+async def _room() -> AsyncIterator[Room]:
+    room = Room(MIB)
+    room.open()
+    yield room
+    room.close()
+
+
+def shared_reader(room: Room, **limits: Any) -> BodyReader:
+    return BodyReader(**{"limit_bytes": MIB, "limit_s": 30.0, **limits}, room=room)
+
+
+def parts_of(body: bytes, size: int) -> list[dict[str, Any]]:
+    cuts = range(0, len(body), size)
+    return [part(body[cut : cut + size], more=cut + size < len(body)) for cut in cuts]
+
+
+def used(room: Room) -> int:
+    assert room.arena is not None
+    return room.arena.used
+
+
+@pytest.mark.parametrize("declared", [True, False])
+@pytest.mark.parametrize("size", [LARGE_BYTES - 1, LARGE_BYTES, LARGE, 3 * LARGE, MIB])
+async def test_a_large_body_is_in_shared_memory_and_a_small_one_is_not(
+    room: Room, size: int, declared: bool
+) -> None:
+    body = random.Random(size).randbytes(size)
+    for cut in (997, LARGE_BYTES - 1):
+        length = size if declared else None
+        got = await shared_reader(room).read_payload(receiver(*parts_of(body, cut)), declared=length)
+        assert isinstance(got, Segment) == (size >= LARGE_BYTES)
+        assert (got.tobytes() if isinstance(got, Segment) else got) == body
+        assert len(got) == size
+        del got
+    assert used(room) == 0
+
+
+async def test_a_body_in_one_part_stays_as_it_came(room: Room) -> None:
+    body = bytes(LARGE)
+    assert await shared_reader(room).read_payload(receiver(part(body, more=False)), declared=LARGE) is body
+
+
+async def test_what_is_wanted_as_bytes_comes_as_bytes(room: Room) -> None:
+    assert await shared_reader(room).read(receiver(*parts_of(bytes(LARGE), 1000)), declared=LARGE) == bytes(
+        LARGE
+    )
+
+
+async def test_a_body_of_unknown_length_gives_back_what_it_does_not_need(room: Room) -> None:
+    got = await shared_reader(room).read_payload(receiver(*parts_of(bytes(LARGE), 1000)))
+    assert isinstance(got, Segment)
+    assert used(room) == whole_grains(LARGE) < MIB
+
+
+async def test_without_room_a_large_body_stays_on_the_heap() -> None:
+    closed = Room(MIB)
+    got = await shared_reader(closed).read_payload(receiver(*parts_of(bytes(LARGE), 1000)), declared=LARGE)
+    assert got == bytes(LARGE)
+
+
+async def test_while_there_is_no_room_nothing_is_read(room: Room) -> None:
+    reader = shared_reader(room)
+    taken = room.take(MIB, lambda _segment: None)
+    asked = 0
+    waiting = parts_of(b"x" * LARGE, 1000)
+
+    async def receive() -> Any:
+        nonlocal asked
+        asked += 1
+        return waiting[asked - 1]
+
+    reading = asyncio.ensure_future(reader.read_payload(receive, declared=LARGE))
+    await until(lambda: room.waiting == 1)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert asked == 1
+    del taken
+    got = await reading
+    assert isinstance(got, Segment)
+    assert got.tobytes() == b"x" * LARGE
+
+
+async def test_who_waited_for_room_all_the_time_gets_503_and_leaves_the_queue(room: Room) -> None:
+    taken = room.take(MIB, lambda _segment: None)
+    reader = shared_reader(room, limit_s=0.02)
+    with pytest.raises(OverloadedError, match=r"memory for large bodies was full for 0\.02 s"):
+        await reader.read_payload(receiver(*parts_of(bytes(LARGE), 1000)), declared=LARGE)
+    assert room.waiting == 0
+    del taken
+
+
+async def test_a_client_that_goes_in_the_middle_of_an_upload_leaves_no_segment(room: Room) -> None:
+    first = parts_of(bytes(LARGE), 1000)[0]
+    with pytest.raises(ClientGoneError):
+        await shared_reader(room).read_payload(receiver(first, GONE), declared=LARGE)
+    assert used(room) == 0
+
+
+async def test_a_cancelled_upload_leaves_no_segment_and_no_wish(room: Room) -> None:
+    reader = shared_reader(room)
+    first = parts_of(bytes(LARGE), 1000)[0]
+    reading = asyncio.ensure_future(reader.read_payload(receiver(first), declared=LARGE))
+    await until(lambda: used(room) > 0)
+    taken = room.take(MIB - used(room), lambda _segment: None)
+    second = asyncio.ensure_future(reader.read_payload(receiver(first), declared=LARGE))
+    await until(lambda: room.waiting == 1)
+    for task in (reading, second):
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert room.waiting == 0
+    del taken
+    assert used(room) == 0
+
+
+async def test_a_body_longer_than_declared_is_refused(room: Room) -> None:
+    reader = shared_reader(room)
+    parts = [part(bytes(LARGE), more=True), part(b"x", more=True), part(b"x", more=False)]
+    with pytest.raises(InvalidInputError, match="longer than was declared"):
+        await reader.read_payload(receiver(*parts), declared=LARGE)
+    assert used(room) == 0
+
+
+async def test_a_large_body_past_the_limit_is_refused(room: Room) -> None:
+    reader = shared_reader(room, limit_bytes=2 * LARGE)
+    with pytest.raises(HttpError, match="too large"):
+        await reader.read_payload(receiver(*parts_of(bytes(2 * LARGE + 1), 1000)))
+    assert used(room) == 0
+    with pytest.raises(HttpError, match="too large"):
+        reader.sink(declared=2 * LARGE + 1)
+
+
+async def test_a_sink_tells_when_to_go_on(room: Room) -> None:
+    taken = room.take(MIB, lambda _segment: None)
+    told: list[bool] = []
+    sink = shared_reader(room).sink(declared=LARGE, on_room=lambda: told.append(True))
+    assert not sink.append(b"a" * 10)
+    assert not sink.append(b"b" * 10), "a part that was on its way already"
+    assert sink.waits
+    del taken
+    await until(lambda: bool(told))
+    assert sink.append(b"c" * (LARGE - 20))
+    body = sink.finish()
+    assert isinstance(body, Segment)
+    assert body.tobytes() == b"a" * 10 + b"b" * 10 + b"c" * (LARGE - 20)
+
+
+async def test_a_sink_that_is_whole_before_there_is_room_waits_no_more(room: Room) -> None:
+    taken = room.take(MIB, lambda _segment: None)
+    sink = shared_reader(room).sink(declared=LARGE)
+    sink.append(bytes(LARGE))
+    assert sink.finish() == bytes(LARGE)
+    assert room.waiting == 0
+    del taken
