@@ -333,9 +333,11 @@ def _check_store(settings: Settings) -> None:
     # Late, as in `serve`: the commands that only ask a server should not wait for what opens stores.
     from hotset.models import explain_misfit, layout_of, look
 
-    listing = asyncio.run(look(settings))
-    versions = sum(len(model.versions) for model in listing.models.values())
-    typer.echo(f"the store: {len(listing.models)} models, {versions} versions", err=True)
+    found = asyncio.run(look(settings))
+    listing, where = found.listing, "the store" if found.is_whole else "the store's first page"
+    typer.echo(f"{where}: {len(listing.models)} models, {listing.models.version_count} versions", err=True)
+    if found.index:
+        typer.echo(f"the store's index: {found.index}", err=True)
     if listing.rejects:
         typer.echo(explain_misfit(layout_of(settings), listing.rejects), err=True)
     if not listing.models:

@@ -17,6 +17,11 @@ from hotset.status import ModelStatus, TierStatus, VersionStatus, WorkerStatus
 from hotset.units import format_bytes, format_duration
 
 NOTHING: Final = "-"
+_SOURCES: Final = {
+    "listing": "a listing",
+    "index": "the store's index",
+    "lookups": "lookups of what is in use",
+}
 
 
 def plain(text: str) -> str:
@@ -117,7 +122,9 @@ def _sync(page: StatusPage) -> str:
     every = f"every {format_duration(sync.interval_s)}" if sync.enabled else "off"
     last = "no good pass yet" if sync.last_ok_s is None else f"last good pass {_age(sync.last_ok_s)} ago"
     failing = f", failed {sync.failures} times: {sync.reason}" if sync.failures else ""
-    return f"{every}, {last}{failing}"
+    source = f", from {_SOURCES.get(sync.source, sync.source)}" if sync.source else ""
+    note = f"; {sync.note}" if sync.note else ""
+    return f"{every}, {last}{source}{failing}{note}"
 
 
 def tiers_table(tiers: Sequence[TierStatus]) -> Table:

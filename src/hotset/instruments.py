@@ -154,7 +154,10 @@ COPIES: Final = _gauge(
     "hotset_copies",
     "Versions in memory that are in more than one worker, counted for each worker beyond the first.",
 )
-CATALOG_MODELS: Final = _gauge("hotset_catalog_models", "Models that the store offers.")
+CATALOG_MODELS: Final = _gauge(
+    "hotset_catalog_models",
+    "Models that are known of the store: all of it, or with discovery on_demand those in use.",
+)
 CATALOG_VERSIONS: Final = _gauge("hotset_catalog_versions", "Versions that the store offers.")
 CATALOG_REJECTS: Final = _gauge(
     "hotset_catalog_rejects", "Malformed entries of the store that are not offered."
@@ -164,6 +167,13 @@ CATALOG_UNSETTLED: Final = _gauge(
     "Versions of the store that are not yet offered, as they may be half uploaded.",
 )
 SYNC_DEGRADED: Final = _gauge("hotset_sync_degraded", "1 if the last pass over the store failed.")
+SYNC_NOTED: Final = _gauge(
+    "hotset_sync_noted",
+    "1 if the last good pass was less than it should be, as the status says: an index that is not used, models not seen.",
+)
+SYNC_SOURCE: Final = _gauge(
+    "hotset_sync_source", "1 for where the snapshot in force is from: listing, index or lookups.", "source"
+)
 SYNC_AGE: Final = _gauge("hotset_sync_age_seconds", "Seconds since the last good pass over the store.")
 WORKER_ALIVE: Final = _gauge("hotset_worker_alive", "1 if the worker can answer.", "worker")
 WORKER_MODELS: Final = _gauge("hotset_worker_models", "Versions that a worker holds.", "worker")

@@ -233,10 +233,12 @@ def _gauge_families(statistics: Statistics) -> Iterator[Metric]:
         (instruments.CATALOG_REJECTS, catalog.rejects),
         (instruments.CATALOG_UNSETTLED, catalog.unsettled),
         (instruments.SYNC_DEGRADED, sync.failures > 0),
+        (instruments.SYNC_NOTED, bool(sync.note)),
         (instruments.SYNC_AGE, sync.last_ok_s),
     )
     for item, value in plain:
         yield _family(item, [((), value)])
+    yield _family(instruments.SYNC_SOURCE, [((sync.source,), 1)] if sync.source else [])
     yield from _tier_families(server)
     yield from _worker_families(server)
 
