@@ -178,6 +178,8 @@ class FakeWorker:
     """A worker on the event loop. Its answer to anything is ``name@version|file contents`` of the model asked."""
 
     def __init__(self, number: int, on_death: DeathHandler, script: WorkerScript) -> None:
+        self.queued = 0
+        """Predictions sent and not answered, as the test has it."""
         self._number = number
         self._on_death = on_death
         self._script = script
@@ -192,10 +194,6 @@ class FakeWorker:
     @property
     def pid(self) -> int | None:
         return None
-
-    @property
-    def queued(self) -> int:
-        return 0
 
     async def start(self) -> None:
         self._check_alive()

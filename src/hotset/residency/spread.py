@@ -18,8 +18,10 @@ from typing import Final, TypeAlias
 
 from hotset.keys import ModelKey
 
-MEMORY_S: Final = 1.0
+MEMORY_S: Final = 0.6
 """The means forget what is a few times older than this."""
+LONG_MEMORY_S: Final = 1.5
+"""And so does the count of looks at which a queue was long: when it says so, the means have settled."""
 LONG_QUEUE: Final = 1.5
 """Calls in a worker for each of its threads: with more, there is mostly one that waits."""
 LONG_STAY_S: Final = 0.005
@@ -30,8 +32,8 @@ MOST_GATEWAY: Final = 0.85
 """Of a core: with more, the gateway is the limit and not the worker."""
 LEAST_MOVED: Final = 0.25
 """Of a worker's queue: a model with less of it is not moved from beside one that makes most of it."""
-LONG_S: Final = 2.0
-"""A queue must be long for so long, and for so long again after any model was copied, moved or dropped."""
+MOSTLY: Final = 0.75
+"""Of the looks of late at which a queue was long, for it to count as one that stays long: after about 2 s."""
 SMALL_QUEUE: Final = 0.75
 """Calls of a model for each thread of the places that would be left: with fewer, one place is too many."""
 CALM_S: Final = 15.0
@@ -64,10 +66,13 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class WorkerMean:
-    """A worker of late: its mean queue, and since when that is long."""
+    """A worker of late: its mean queue, and at how many of the looks, of one, that was long.
+
+    A mean alone would still be long for a while after a short burst.
+    """
 
     queue: float
-    long_since_s: float | None = None
+    long: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,7 @@ class Means:
     """The last moment and the means up to it; ``gateway`` is the share of a core that the gateway uses."""
 
     last: Moment
-    gateway: float = 0.0
+    gateway: float | None = None
     workers: Mapping[int, WorkerMean] = field(default_factory=dict)
     models: Mapping[ModelKey, ModelMean] = field(default_factory=dict)
 
@@ -131,16 +136,22 @@ def averaged(means: Means | None, moment: Moment, *, threads: int) -> Means:
     if means is None or moment.now_s <= means.last.now_s:
         return Means(moment) if means is None else means
     passed_s = moment.now_s - means.last.now_s
-    weight = 1.0 - math.exp(-passed_s / MEMORY_S)
+    weight = _weight(passed_s, MEMORY_S)
     gateway = (moment.gateway_s - means.last.gateway_s) / passed_s
+    known = means.gateway if means.gateway is not None else gateway
     return Means(
         last=moment,
-        gateway=means.gateway + weight * (gateway - means.gateway),
+        gateway=known + weight * (gateway - known),
         workers=dict(_worker_means(means, moment, weight=weight, threads=threads)),
         models={
             key: _model_mean(means, moment, key, weight=weight, threads=threads) for key in moment.models
         },
     )
+
+
+def _weight(passed_s: float, memory_s: float) -> float:
+    """Return how much of a mean what was seen in the last ``passed_s`` makes."""
+    return 1.0 - math.exp(-passed_s / memory_s)
 
 
 def _worker_means(
@@ -151,12 +162,18 @@ def _worker_means(
         for key, before in means.models.items()
         if key in moment.models
     )
+    long_weight = _weight(moment.now_s - means.last.now_s, LONG_MEMORY_S)
     for worker, queued in moment.workers.items():
         before = means.workers.get(worker, WorkerMean(0.0))
-        queue = before.queue + weight * (queued - before.queue)
-        since_s = None if has_changed else before.long_since_s
-        is_long = queue >= LONG_QUEUE * threads
-        yield worker, WorkerMean(queue, _since(since_s, moment.now_s) if is_long else None)
+        is_long = queued >= LONG_QUEUE * threads
+        long = 0.0 if has_changed else before.long  # what came of the change is to be seen first
+        yield (
+            worker,
+            WorkerMean(
+                queue=before.queue + weight * (queued - before.queue),
+                long=long + long_weight * (is_long - long),
+            ),
+        )
 
 
 def _model_mean(means: Means, moment: Moment, key: ModelKey, *, weight: float, threads: int) -> ModelMean:
@@ -187,13 +204,12 @@ def next_step(means: Means, *, most_copies: int, barred: Collection[ModelKey] = 
     surplus = _surplus(means)
     if surplus is not None:
         return Drop(surplus)
-    if len(means.workers) < 2 or means.gateway > MOST_GATEWAY:
+    if len(means.workers) < 2 or (means.gateway or 0.0) > MOST_GATEWAY:
         return None
     busiest = max(means.workers, key=lambda worker: means.workers[worker].queue)
     idlest = min(means.workers, key=lambda worker: means.workers[worker].queue)
     busy, idle = means.workers[busiest], means.workers[idlest]
-    is_long = busy.long_since_s is not None and means.last.now_s - busy.long_since_s >= LONG_S
-    if not is_long or idle.queue > IDLE_SHARE * busy.queue:
+    if busy.long < MOSTLY or idle.queue > IDLE_SHARE * busy.queue:
         return None
     here = [
         (key, model)
