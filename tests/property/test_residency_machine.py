@@ -34,8 +34,9 @@ from hotset.errors import (
 )
 from hotset.events import Cause
 from hotset.keys import LATEST, Fingerprint, ModelKey, ModelRef, fingerprint
-from hotset.residency.arrival import Occupant
+from hotset.residency.arrival import MemoryEntry, Occupant
 from hotset.residency.lease import ModelLease
+from hotset.residency.spread import Copy, Drop, Move
 from hotset.residency.state import TRANSITIONS, State, state_of
 from hotset.residency.view import View
 from hotset.status import Readiness
@@ -111,7 +112,7 @@ class WatchedStore(FakeStore):
 
 
 class WatchedWorker(FakeWorker):
-    """Counts the loads under way of each version, over all workers."""
+    """Counts the loads under way of each version, over all workers; but a copy may be loaded beside it."""
 
     def __init__(self, number: int, on_death: DeathHandler, bench: WatchedBench) -> None:
         super().__init__(number, on_death, bench.script)
@@ -120,6 +121,9 @@ class WatchedWorker(FakeWorker):
 
     async def load(self, spec: LoadSpec) -> LoadReply:
         key = ModelKey(spec.name, spec.version)
+        task = asyncio.current_task()
+        if task is not None and task.get_name().startswith("copy "):
+            return await super().load(spec)
         self._loading[key] += 1
         assert self._loading[key] == 1, f"loaded twice at once: {key}"
         try:
@@ -193,6 +197,9 @@ class ResidencyMachine(RuleBasedStateMachine):
 
     @initialize(shape=shapes, seed=st.integers(0, 1 << 16), stock=st.sets(keys, max_size=6))
     def start(self, shape: Shape, seed: int, stock: set[ModelKey]) -> None:
+        self.prepare(shape, seed, stock)
+
+    def prepare(self, shape: Shape, seed: int, stock: set[ModelKey]) -> None:
         self.shape = shape
         self.loop = VirtualLoop(self.clock, seed=seed)
         for key in sorted(stock):
@@ -244,6 +251,7 @@ class ResidencyMachine(RuleBasedStateMachine):
         )
         self.states: dict[tuple[ModelKey, Fingerprint], State] = {}
         self.moved_from: object = None
+        self.victims: set[MemoryEntry] = set()
         await self.bench.start(sync=False)
         await self.bench.replica.sync.restore()
         if not away:
@@ -269,6 +277,9 @@ class ResidencyMachine(RuleBasedStateMachine):
         assert bench.disk.capacity.holds(bench.disk.usage)
         limit = bench.memory.capacity.models
         assert limit is None or len(bench.script.live) <= limit
+        gone = {it for it in bench.memory.draining() if it.cause is Cause.CAPACITY and it not in self.victims}
+        assert not gone or all(it.is_copy for it in gone) or not bench.memory.copies(), "copies go first"
+        self.victims.update(gone)
         if bench.manager.snapshot is not self.moved_from:
             self.moved_from = bench.manager.snapshot
             self.trouble.moves += 1
@@ -519,6 +530,40 @@ class ResidencyMachine(RuleBasedStateMachine):
 
         self.run(kill())
 
+    # Copies
+
+    @precondition(lambda self: self.shape.workers > 1)
+    @rule(ref=refs, moves=flags, count=turns)
+    def spread(self, ref: ModelRef, moves: bool, count: int) -> None:
+        """Somebody asks for a model, and it goes to the other worker too, or there altogether, whatever its queue."""
+
+        async def spread() -> None:
+            memory = self.bench.memory
+            entry = memory.find(ref)
+            if entry is not None:
+                worker = 3 - entry.value.resident.worker.id
+                before = {entry.key for entry in memory.entries()}
+                self.bench.manager.copies.take(Move(entry.key, worker) if moves else Copy(entry.key, worker))
+                assert {entry.key for entry in memory.entries()} == before, "a copy pushes nothing out"
+            await self.pass_turns(count)
+
+        self.run(self.begin(ref, 60.0, self.ask_once, 100))
+        self.run(spread())
+
+    @rule(which=st.integers(0, 9), count=turns)
+    def gather(self, which: int, count: int) -> None:
+        async def gather() -> None:
+            copies = self.bench.memory.copies()
+            if copies and self.bench.manager.copies._task is None:
+                self.bench.manager.copies.take(Drop(copies[which % len(copies)].key))
+                assert len(self.bench.memory.copies()) == len(copies) - 1
+            await self.pass_turns(count)
+
+        self.run(gather())
+
+    def places(self) -> tuple[MemoryEntry, ...]:
+        return (*self.bench.memory.entries(), *self.bench.memory.copies())
+
     @rule(data=st.data())
     def damage(self, data: st.DataObject) -> None:
         """The files of a version are lost from the disk behind the tier's back."""
@@ -684,6 +729,9 @@ class ResidencyMachine(RuleBasedStateMachine):
         assert not manager._departure._tasks
         assert not manager._departure._gone
         assert not manager._reload._pins
+        assert manager.copies._task is None
+        in_workers = [(place.key, place.value.resident.worker) for place in self.places()]
+        assert len(in_workers) == len(set(in_workers)), "a version is twice in one worker"
         assert manager.rollover.outdated == self.outdated()
         failures = {key: failure.fingerprint for key, failure in manager.failures._failures.items()}
         assert failures.items() <= self.store.current.items()
@@ -701,10 +749,10 @@ class ResidencyMachine(RuleBasedStateMachine):
         objects = (path.name.partition(".")[0] for path in (self.directory / "disk" / "objects").iterdir())
         assert sorted(objects) == sorted(on_disk)
         assert not list((self.directory / "disk" / "staging").iterdir())
-        entries = {entry.value.resident.handle for entry in bench.memory.entries()}
-        assert bench.script.live.keys() == entries
-        assert sum(load.models for load in bench.replica.pool.loads()) == len(entries)
-        weights_in_memory = sum(entry.weight.bytes for entry in bench.memory.entries())
+        handles = {place.value.resident.handle for place in self.places()}
+        assert bench.script.live.keys() == handles
+        assert sum(load.models for load in bench.replica.pool.loads()) == len(handles)
+        weights_in_memory = sum(place.weight.bytes for place in self.places())
         assert sum(load.bytes for load in bench.replica.pool.loads()) == weights_in_memory
 
     def outdated(self) -> set[str]:
@@ -737,10 +785,66 @@ class ResidencyMachine(RuleBasedStateMachine):
         self.background.clear()
 
 
+NOT_HERE: Any = None
+"""In the place of a rule of the whole machine."""
+
+shapes_with_copies = st.one_of(
+    st.builds(Shape, st.integers(2, 6), st.just(9), st.just(2)),
+    st.builds(Shape, st.sampled_from(["300KiB", "500KiB"]), st.just(9), st.just(2)),
+)
+
+
+class CopiesMachine(ResidencyMachine):
+    """Two workers, models in memory, and little else but copies: in the whole machine they come about too seldom."""
+
+    damage = restart = store_faults = gate = load_fault = withdraw_model = advance = NOT_HERE
+
+    @initialize(shape=shapes_with_copies, seed=st.integers(0, 1 << 16))
+    def start(self, shape: Shape, seed: int) -> None:
+        stock = {ModelKey(name, 1) for name in NAMES}
+        self.prepare(shape, seed, stock)
+        for name in NAMES:
+            self.bench.script.weights[name] = 40 * KIB
+        self.run(self.begin(ModelRef("a"), 60.0, self.ask_once, 100))
+
+    @rule(refs=st.lists(refs, min_size=1, max_size=3), moves=st.booleans(), count=turns)
+    def spread_leased(self, refs: list[ModelRef], moves: bool, count: int) -> None:
+        """Copies while leases are held: those of the first place, then those of both."""
+        for ref in refs:
+            self.run(self.begin(ref, 60.0, self.open_once, 100))
+        self.spread_now(refs[0], moves, count)
+        for ref in refs:
+            self.run(self.begin(ref, 60.0, self.open_once, 100))
+
+    @rule(count=turns)
+    def gather_all(self, count: int) -> None:
+        async def gather() -> None:
+            copies = self.bench.manager.copies
+            while copies._task is None and self.bench.memory.copies():
+                copies.take(Drop(self.bench.memory.copies()[0].key))
+            await self.pass_turns(count)
+
+        self.run(gather())
+
+    def spread_now(self, ref: ModelRef, moves: bool, count: int) -> None:
+        entry = self.bench.memory.find(ref)
+        if entry is None:
+            return
+        worker = 3 - entry.value.resident.worker.id
+
+        async def spread() -> None:
+            step = Move(entry.key, worker) if moves else Copy(entry.key, worker)
+            self.bench.manager.copies.take(step)
+            await self.pass_turns(count)
+
+        self.run(spread())
+
+
 pytestmark = pytest.mark.slow
 
 TestResidencyMachine = ResidencyMachine.TestCase
-TestResidencyMachine.settings = settings(
+TestCopiesMachine = CopiesMachine.TestCase
+TestResidencyMachine.settings = TestCopiesMachine.settings = settings(
     max_examples=EXAMPLES,
     stateful_step_count=STEPS,
     deadline=None,
