@@ -26,7 +26,7 @@ from hotset.catalog.index import (
 from hotset.catalog.models import Draft, Models
 from hotset.clock import Clock
 from hotset.errors import StoreError
-from hotset.store import ConflictError, ObjectMeta, Revision, WritableStore
+from hotset.store import ConflictError, ObjectChangedError, ObjectMeta, Revision, WritableStore
 
 SETTLE_S: Final = 10.0
 """A version without a marker is written into the index once its files are so old."""
@@ -64,7 +64,11 @@ async def update_index(
         IndexFormatError: what is there is no index.
     """
     for attempt in range(MOST_ATTEMPTS):
-        found = await _read(store)
+        try:
+            found = await _read(store)
+        except ObjectChangedError:
+            await sleep(_pause_s(attempt))
+            continue
         if found is None:
             return False
         revision, data = found
@@ -104,9 +108,9 @@ async def rebuild_index(
         StoreError: the store did not answer, refused, or the index changed time and again.
     """
     for attempt in range(MOST_ATTEMPTS):
-        revision = await _revision(
-            store
-        )  # before the listing: what others publish meanwhile must not be lost
+        # Before the listing: what others publish meanwhile must not be lost.
+        content = await store.open(INDEX_PATH)
+        revision = content.revision if content is not None else None
         lines: dict[str, bytes] = {}
         versions = left_out = 0
         async for name, objects in _models(store, layout):
@@ -195,11 +199,6 @@ async def _read(store: WritableStore) -> tuple[Revision, bytes] | None:
     if content is None or content.chunks is None:
         return None
     return content.revision, b"".join([chunk async for chunk in content.chunks])
-
-
-async def _revision(store: WritableStore) -> Revision | None:
-    found = await _read(store)
-    return found[0] if found is not None else None
 
 
 def _pause_s(attempt: int) -> float:

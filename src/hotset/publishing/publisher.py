@@ -94,7 +94,7 @@ class Publisher:
                 await self._clean_up(prefix)
             raise
         size = sum(file.size for file in files.values())
-        return Published(key, f"{self._store.url}/{prefix}".rstrip("/"), len(files), size)
+        return Published(key, f"{self._store.url.rstrip('/')}/{prefix[:-1]}", len(files), size)
 
     async def _claim(self, target: Target, *, overwrite: bool) -> tuple[ModelKey, str]:
         taken = await self._folders(target.name)

@@ -16,7 +16,7 @@ from hotset.catalog.index import INDEX_PATH, IndexFormatError, IndexReader, inde
 from hotset.catalog.models import Models
 from hotset.clock import Clock
 from hotset.errors import StoreError
-from hotset.store import ObjectStore
+from hotset.store import ObjectChangedError, ObjectStore
 
 T = TypeVar("T")
 
@@ -85,18 +85,26 @@ class IndexSource:
             StoreError: the store did not answer, although there was an index when it did.
         """
         try:
-            content = await self._within(self._store.open(INDEX_PATH, unless=self._etag))
-            if content is None:
-                self._forget()
-                return None
-            if content.chunks is not None:
-                self._etag = content.revision.etag
-                await self._take(content.chunks)
+            return await self._read_once_more_if_changed()
         except StoreError as error:
             if self.is_trusted:
                 raise
             logger.debug("the store's index cannot be read, and the store is listed: %s", error)
             return None
+
+    async def _read_once_more_if_changed(self) -> Listing | None:
+        try:
+            return await self._read()
+        except ObjectChangedError:  # another file took its place between two looks at it
+            return await self._read()
+
+    async def _read(self) -> Listing | None:
+        content = await self._within(self._store.open(INDEX_PATH, unless=self._etag))
+        if content is None:
+            self._forget()
+        elif content.chunks is not None:
+            self._etag = content.revision.etag
+            await self._take(content.chunks)
         return self._listing
 
     async def judge(self, offered: Models) -> None:

@@ -20,7 +20,7 @@ from typing import IO, NamedTuple
 from hotset.errors import StoreError
 from hotset.store.base import Content, ObjectChangedError, ObjectMeta, Revision
 from hotset.store.local_writing import LocalWriter, failed, is_plain, meta_of
-from hotset.store.target import TargetFile, in_thread, write_at
+from hotset.store.target import TargetFile, in_thread, opened, write_at
 
 _PAGE = 1000
 _BUFFER_BYTES = 1 << 20
@@ -64,20 +64,20 @@ class LocalStore:
             yield page
 
     async def open(self, path: str, *, unless: str | None = None) -> Content | None:
-        found = await in_thread(partial(self._open_any, path))
+        found = await in_thread(partial(self._find, path))
         if found is None:
             return None
-        source, etag = found
-        if etag == unless:
-            await in_thread(source.close)
-            return Content(Revision(etag), None)
-        return Content(Revision(etag), self._chunks(path, source))
+        return Content(Revision(found.etag), None if found.etag == unless else self._chunks(found))
 
-    async def _chunks(self, path: str, source: IO[bytes]) -> AsyncIterator[bytes]:
-        """Of the file that was opened, whatever takes its place meanwhile."""
-        with source:
-            while chunk := await in_thread(partial(self._read_on, path, source)):
-                yield chunk
+    async def _chunks(self, object_: ObjectMeta) -> AsyncIterator[bytes]:
+        """Of the file that is opened, whatever takes its place while it is read."""
+        try:
+            async with opened(Path(self._real(object_.path))) as file:
+                self._check(object_, file.fileno())
+                while chunk := await in_thread(partial(self._read_on, object_.path, file)):
+                    yield chunk
+        except FileNotFoundError as error:
+            raise ObjectChangedError(f"{object_.path!r} in {self.url} is gone; read it again") from error
 
     async def read(self, path: str, *, limit_bytes: int = 1 << 20) -> bytes | None:
         return await in_thread(partial(self._read, path, limit_bytes))
@@ -94,9 +94,8 @@ class LocalStore:
         await in_thread(partial(self._writer.put_if, path, data, revision))
 
     async def upload(self, path: str, source: Path, *, sent: Callable[[int], None]) -> None:
-        async with self._slots:
-            with await in_thread(lambda: source.open("rb")) as file:
-                await in_thread(partial(self._writer.put, path, _reported(file, sent), durable=True))
+        async with self._slots, opened(source) as file:
+            await in_thread(partial(self._writer.put, path, _reported(file, sent), durable=True))
 
     async def delete(self, path: str) -> None:
         await in_thread(partial(self._writer.delete, path))
@@ -176,19 +175,21 @@ class LocalStore:
             raise FileNotFoundError(errno.ENOENT, "Not a regular file", path)
         return source
 
-    def _open_any(self, path: str) -> tuple[IO[bytes], str] | None:
-        """Open what is there now and return it with its etag."""
+    def _find(self, path: str) -> ObjectMeta | None:
         try:
             source = self._open(path)
         except OSError as error:
             if error.errno in _GONE:
                 return None
             raise self._failed(f"cannot be read at {path!r}", error) from error
-        return os.fdopen(source, "rb"), meta_of(path, os.fstat(source)).etag
-
-    def _read_on(self, path: str, source: IO[bytes]) -> bytes:
         try:
-            return source.read(_BUFFER_BYTES)
+            return meta_of(path, os.fstat(source))
+        finally:
+            os.close(source)
+
+    def _read_on(self, path: str, file: IO[bytes]) -> bytes:
+        try:
+            return file.read(_BUFFER_BYTES)
         except OSError as error:
             raise self._failed(f"cannot be read at {path!r}", error) from error
 

@@ -35,7 +35,9 @@ class LocalWriter:
             StoreError: it cannot be written.
         """
         target = self._target(path)
-        part = target.with_name(f".{secrets.token_hex(8)}.part")
+        # What may fail because another was faster is written at the root, where nobody takes it for a model's file.
+        folder = target.parent if replaces else Path(self._root)
+        part = folder / f".{secrets.token_hex(8)}.part"
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             _write(part, chunks, durable=durable)

@@ -15,7 +15,7 @@ from obstore.exceptions import AlreadyExistsError, NotSupportedError, Preconditi
 
 from hotset.errors import StoreError
 from hotset.store.base import ConflictError, Revision
-from hotset.store.target import in_thread
+from hotset.store.target import in_thread, opened
 from hotset.store.translation import OBSTORE_ERRORS, if_match, store_error, translated
 
 if TYPE_CHECKING:  # obstore has these only for type checkers
@@ -42,8 +42,7 @@ async def upload_file(
 ) -> None:
     """Put a file: whole if it is one part, else in parts side by side."""
     failed: list[OSError] = []
-    file = await in_thread(lambda: source.open("rb"))
-    try:
+    async with opened(source) as file:
         size = os.fstat(file.fileno()).st_size
         part_bytes = max(part_bytes, -(-size // _MOST_PARTS))
         doing = f"to write {path!r}"
@@ -53,20 +52,13 @@ async def upload_file(
                 await obstore.put_async(store, path, data, use_multipart=False)
             sent(len(data))
             return
+        parts = _parts(file, part_bytes, sent, failed)
         try:
-            await obstore.put_async(
-                store,
-                path,
-                _parts(file, part_bytes, sent, failed),
-                chunk_size=part_bytes,
-                max_concurrency=parallel_parts,
-            )
+            await obstore.put_async(store, path, parts, chunk_size=part_bytes, max_concurrency=parallel_parts)
         except (*OBSTORE_ERRORS, _UnreadableError) as error:
             if failed:
                 raise failed[0] from error
             raise store_error(error, url=url, doing=doing) from error
-    finally:
-        await in_thread(file.close)
 
 
 async def _parts(

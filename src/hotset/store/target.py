@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import IO, Self, TypeVar
 
 _T = TypeVar("_T")
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -31,6 +31,18 @@ async def in_thread(call: Callable[[], _T]) -> _T:
         if not future.cancelled():
             future.exception()  # seen: the cancellation is what the caller gets
         raise
+
+
+@contextlib.asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[IO[bytes]]:
+    """A file to be read, opened and closed in threads; closed also when the caller is cancelled while it opens."""
+    files: list[IO[bytes]] = []
+    try:
+        await in_thread(lambda: files.append(path.open("rb")))
+        yield files[0]
+    finally:
+        for file in files:
+            await in_thread(file.close)
 
 
 def write_at(descriptor: int, data: bytes, offset: int) -> None:
