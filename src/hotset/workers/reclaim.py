@@ -2,42 +2,70 @@
 
 Dropping a model's references frees nearly all of it at once, for the next load in this process to use. What is
 left is expensive and stops every prediction meanwhile: a full collection walks every object of the process (0.2 s
-with scikit-learn imported), a trim of the heap takes the allocator's locks. So both wait until they are worth it:
-until much is owed, or until nothing was unloaded for a moment. While many small models come and go, only what came
-since the last full collection is looked at: measured with 500 unloads a second, the p99 of the predictions beside
-them is half of what it is with full collections.
+with scikit-learn imported), a trim of the heap takes the allocator's locks, and the next load then gets its memory
+page by page from the system, which takes it several times as long (110 ms for 80 MB that took 35). An unload most
+often makes room for a load. So both wait until they are worth it: until much is owed, or until nothing was unloaded for
+a moment. While many small models come and go, only what came since the last full collection is looked at: measured with
+500 unloads a second, the p99 of the predictions beside them is half of what it is with full collections.
+
+What was imported before any model is never looked at: it stays for good, and in a forked child the collector's marks
+would be written into memory that is shared with the fork server (130 ms and 36 MB with scikit-learn).
 """
 
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable
 from typing import Final
 
 from hotset.workers.heap import trim_heap
 
 MUCH_BYTES: Final = 32 << 20
+MUCH_FREE_BYTES: Final = 256 << 20
+"""So much free heap is kept for the next load, until it is quiet."""
 LITTLE_BYTES: Final = 1 << 20
 MANY_MODELS: Final = 512
 QUIET_S: Final = 0.5
 """So long after the last unload, what is owed is paid whatever it is."""
 
-
-def collect_all() -> None:
-    """Collect every cycle, also among what was set aside, and set aside what is left."""
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
+LONG_S: Final = 0.02
+"""When a collection of the models alone takes longer, they are set aside too."""
 
 
-def collect_new() -> None:
-    """Collect cycles among what came since something was last set aside."""
-    gc.collect()
+class Collector:
+    """The cyclic collector of this process. What is frozen before the first call is never looked at again.
+
+    Called by the threads that load and unload; two at once do no harm.
+    """
+
+    def __init__(self) -> None:
+        self._models_aside = False
+
+    def collect_all(self) -> None:
+        """Collect every cycle of a model, also among what was set aside since the first one came."""
+        if self._models_aside:
+            gc.unfreeze()
+        began_s = time.perf_counter()
+        gc.collect()
+        if self._models_aside or time.perf_counter() - began_s > LONG_S:
+            self.set_aside()
+
+    def collect_new(self) -> None:
+        """Collect cycles among what came since something was last set aside."""
+        gc.collect()
+
+    def set_aside(self) -> None:
+        """Keep what was just imported out of all collections but ``collect_all``. Costs next to nothing."""
+        gc.freeze()
+        self._models_aside = True
 
 
-def set_aside() -> None:
-    """Keep what was just imported out of all collections but our own; it stays for good. Costs next to nothing."""
-    gc.freeze()
+_collector: Final = Collector()
+"""The collector is the process's, so there is one of this too."""
+collect_all = _collector.collect_all
+collect_new = _collector.collect_new
+set_aside = _collector.set_aside
 
 
 class Reclaimer:
@@ -81,7 +109,7 @@ class Reclaimer:
         elif self._models >= MANY_MODELS:
             self._collect_new()
             self._models = 0
-        if self._freed >= MUCH_BYTES or (quiet and self._freed >= LITTLE_BYTES):
+        if self._freed >= MUCH_FREE_BYTES or (quiet and self._freed >= LITTLE_BYTES):
             self._trim()
             self._freed = 0
         if quiet:

@@ -7,6 +7,8 @@ from hotset.workers.reclaim import (
     LITTLE_BYTES,
     MANY_MODELS,
     MUCH_BYTES,
+    MUCH_FREE_BYTES,
+    Collector,
     Reclaimer,
     collect_all,
     collect_new,
@@ -38,8 +40,17 @@ def test_small_models_that_came_back_cost_nothing_until_it_is_quiet() -> None:
 
 def test_much_freed_is_trimmed_at_once() -> None:
     it = Counted()
-    it.reclaimer.released(MUCH_BYTES, came_back=MUCH_BYTES)
+    it.reclaimer.released(MUCH_FREE_BYTES, came_back=MUCH_FREE_BYTES)
     it.reclaimer.reclaim(quiet=False)
+    assert it.done == ["trim"]
+
+
+def test_what_was_freed_is_kept_for_the_next_load_until_it_is_quiet() -> None:
+    it = Counted()
+    it.reclaimer.released(MUCH_FREE_BYTES - 1, came_back=MUCH_FREE_BYTES)
+    it.reclaimer.reclaim(quiet=False)
+    assert it.done == []
+    it.reclaimer.reclaim(quiet=True)
     assert it.done == ["trim"]
 
 
@@ -47,7 +58,7 @@ def test_a_large_model_that_did_not_come_back_is_collected_at_once() -> None:
     it = Counted()
     it.reclaimer.released(MUCH_BYTES, came_back=0)
     it.reclaimer.reclaim(quiet=False)
-    assert it.done == ["collect", "trim"]
+    assert it.done == ["collect"]
 
 
 def test_many_small_models_are_collected_even_if_it_is_never_quiet_and_all_once_it_is() -> None:
@@ -85,6 +96,18 @@ def test_a_cycle_that_was_set_aside_is_collected_all_the_same() -> None:
     collect_all()
     assert watch() is None
     gc.unfreeze()
+
+
+def test_what_was_set_aside_before_any_model_is_not_looked_at() -> None:
+    node, other = Node(), Node()
+    node.other, other.other = other, node  # type: ignore[attr-defined]
+    watch = weakref.ref(node)
+    gc.freeze()
+    del node, other
+    Collector().collect_all()
+    assert watch() is not None
+    gc.unfreeze()
+    gc.collect()
 
 
 def test_a_cycle_of_a_new_model_is_collected_beside_what_was_set_aside() -> None:
