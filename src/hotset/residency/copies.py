@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final
 
 from hotset.catalog import VersionEntry
@@ -55,11 +56,11 @@ class Copies:
         events: EventBus,
         threads: int = 1,
         most_copies: int | None = None,
-        processor_s: Callable[[], float] = time.thread_time,
+        busy_s: Callable[[], float] | None = None,
     ) -> None:
         """``offered`` is what the store has under a key now; ``threads`` how many calls a worker runs at once.
 
-        ``most_copies`` None means: one in every worker. ``processor_s`` is the time that the event loop has used.
+        ``most_copies`` None means: one in every worker. ``busy_s`` is how long the event loop has been busy so far.
         """
         self._memory = memory
         self._disk = disk
@@ -69,7 +70,7 @@ class Copies:
         self._events = events
         self._threads = threads
         self.most_copies: Final = pool.size - 1 if most_copies is None else min(most_copies, pool.size - 1)
-        self._processor_s = processor_s
+        self._busy_s = busy_s if busy_s is not None else thread_busy_s
         self._failures = Failures(first_s=FAILURE_FIRST_S, most_s=FAILURE_MOST_S)
         self._means: Means | None = None
         self._task: asyncio.Task[None] | None = None
@@ -111,7 +112,7 @@ class Copies:
         workers = {worker.id: worker.queued for worker in self._pool.workers}
         return Moment(
             now_s=self._clock.monotonic(),
-            gateway_s=self._processor_s(),
+            gateway_s=self._busy_s(),
             workers=workers,
             models=self._demands(is_busy=any(queued > 1 for queued in workers.values())),
         )
@@ -233,6 +234,15 @@ class Copies:
         entry = self._memory.find(ModelRef(*key))
         if entry is not None and entry.copies and entry.value.resident.worker.id != worker:
             self._memory.drop(entry, Cause.MOVED)
+
+
+def thread_busy_s(schedule: Path = Path("/proc/thread-self/schedstat")) -> float:
+    """Return for how long this thread has run so far or, where the system tells, waited for a processor to run on."""
+    try:
+        ran, waited, _ = schedule.read_bytes().split()
+    except (OSError, ValueError):
+        return time.thread_time()
+    return (int(ran) + int(waited)) / 1e9
 
 
 def _workers(entry: MemoryEntry) -> tuple[int, ...]:

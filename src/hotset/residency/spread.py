@@ -29,7 +29,7 @@ LONG_STAY_S: Final = 0.005
 IDLE_SHARE: Final = 0.5
 """A worker takes a model over only if its own queue is at most this much of the other's."""
 MOST_GATEWAY: Final = 0.85
-"""Of a core: with more, the gateway is the limit and not the worker."""
+"""Of the time: if its loop is busy for more, the gateway is the limit and not the worker."""
 LEAST_MOVED: Final = 0.25
 """Of a worker's queue: a model with less of it is not moved from beside one that makes most of it."""
 MOSTLY: Final = 0.75
@@ -55,7 +55,7 @@ class Demand:
 class Moment:
     """What is seen at once: the calls in each worker, and the models that are used or were of late.
 
-    ``gateway_s`` is the processor time that the gateway has used since its start.
+    ``gateway_s`` is for how long the gateway's loop has been busy since its start.
     """
 
     now_s: float
@@ -97,7 +97,7 @@ class ModelMean:
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """The last moment and the means up to it; ``gateway`` is the share of a core that the gateway uses."""
+    """The last moment and the means up to it; ``gateway`` is for what part of the time its loop is busy."""
 
     last: Moment
     gateway: float | None = None

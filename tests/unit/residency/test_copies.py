@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from hotset.errors import LoadFailedError
 from hotset.events import Cause, Copied, CopyDropped, CopyFailed, Event, Evicted, Loaded
 from hotset.keys import ModelKey, ModelRef
-from hotset.residency.copies import FAILURE_FIRST_S
+from hotset.residency.copies import FAILURE_FIRST_S, thread_busy_s
 from hotset.residency.spread import CALM_S, Copy, Drop, Move
 from hotset.testing import FakeStore, versions
 from residency_bench import Bench, bench
@@ -322,6 +323,16 @@ async def test_it_looks_until_it_is_cancelled(it: Bench) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+def test_the_time_that_a_thread_is_busy_includes_its_wait_for_a_processor(tmp_path: Path) -> None:
+    (tmp_path / "schedstat").write_text("1500000000 250000000 7\n")
+    assert thread_busy_s(tmp_path / "schedstat") == 1.75
+
+
+def test_where_the_system_does_not_tell_it_is_the_time_on_a_processor(tmp_path: Path) -> None:
+    before_s = time.thread_time()
+    assert before_s <= thread_busy_s(tmp_path / "missing") <= time.thread_time()
 
 
 @pytest.mark.parametrize("settings", [{"processes_per_replica": 1}, {"spread_hot_models": False}])
