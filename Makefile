@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.made
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check bench budget test-faults soak docs
+.PHONY: help setup demo test test-fast check bench profile budget test-faults soak docs
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,10 @@ bench: setup  ## Measure everything beside bare uvicorn and bare Python; reports
 	command -v cc || command -v gcc || command -v clang || \
 	  $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick,) $(if $(ONLY),--only $(ONLY),)
+
+profile: setup  ## Say where the time of one hot request goes, in the gateway and in the child
+	test -x $(BIN)/py-spy || $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[profile]'
+	$(BIN)/python benchmarks/request_profile.py
 
 budget: setup  ## Record anew what one request may cost (tests/regression compares)
 	$(BIN)/python tests/regression/budget.py

@@ -62,17 +62,18 @@ def markdown(report: Report) -> str:
     """Return the report as Markdown."""
     parts = ["# Benchmarks of hotset", _lines(f"* {name}: {value}" for name, value in report.about.items())]
     if report.goals:
-        parts += ["## What must be shown", _markdown_table(goals_grid(report.goals))]
+        parts += ["## What must be shown", markdown_table(goals_grid(report.goals))]
     for section in report.sections.values():
         parts += [f"## {section.title}", section.about]
         for grid in section.grids:
-            parts += [f"### {grid.title}", _markdown_table(grid), *([grid.note] if grid.note else [])]
+            parts += [f"### {grid.title}", markdown_table(grid), *([grid.note] if grid.note else [])]
     parts += [f"## {name}: failed\n\n```text\n{reason}\n```" for name, reason in report.failed.items()]
     parts.append(NOT_SHOWN)
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown_table(grid: Grid) -> str:
+def markdown_table(grid: Grid) -> str:
+    """Return a table as Markdown."""
     rule = ["---:" if is_figures(grid, number) else "---" for number in range(len(grid.columns))]
     return _lines(
         "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"

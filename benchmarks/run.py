@@ -13,19 +13,13 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
-import churn
-import hot
-import interference
-import lookup
 import machine
-import memory
-import processes
-import rollover
 from generators import find_closed, find_tracer
 from load import Generator, Tracer
 from report import NOT_SHOWN, Report, goals_grid, is_figures, keep
@@ -38,15 +32,17 @@ SCRATCH_BYTES: Final = 1 << 30
 WIDTH: Final = 150
 """Columns where the output goes to a file."""
 
-SECTIONS: Final[Mapping[str, Run]] = {
-    "hot": hot.run,
-    "churn": churn.run,
-    "interference": interference.run,
-    "rollover": rollover.run,
-    "memory": memory.run,
-    "processes": processes.run,
-    "lookup": lookup.run,
-}
+SECTIONS: Final = (
+    "hot",
+    "churn",
+    "interference",
+    "cold",
+    "rollover",
+    "memory",
+    "processes",
+    "lookup",
+)
+"""Modules of this directory, each with a ``run`` as in ``section.Run``."""
 
 
 def main() -> int:
@@ -85,7 +81,8 @@ def _measured(
         for name in names:
             with _scratch() as folder:
                 try:
-                    section = SECTIONS[name](Options(quick, folder, closed, tracer, status.update))
+                    run: Run = import_module(name).run
+                    section = run(Options(quick, folder, closed, tracer, status.update))
                 except Exception:  # noqa: BLE001 - the last border: it is told, and the others go on
                     failed[name] = traceback.format_exc()
                     console.print(f"{name} failed\n{failed[name]}", markup=False)

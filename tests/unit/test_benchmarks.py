@@ -322,3 +322,41 @@ def test_a_p99_under_load_is_compared_with_that_alone_over_all_rounds(bench: Mod
 
     rounds = [one(False, 1, 1, 1), one(True, 2, 2, 5), one(False, 1, 1, 2), one(True, 1, 1, 1)]
     assert bench.interference.p99_ratio(rounds, "hotset") == pytest.approx(2.5)
+
+
+class TestProfile:
+    """What the profilers print becomes figures."""
+
+    def test_stacks_of_the_thread_that_works(self, bench: Modules) -> None:
+        raw = (
+            "thread (7): MainThread;run (/v/lib/python3.11/asyncio/runners.py);f (/v/src/hotset/api/a.py) 30\n"
+            "thread (7): MainThread;run (/v/lib/python3.11/asyncio/runners.py) 10\n"
+            "thread (77): hotset-disk_0;_worker (/v/lib/python3.11/concurrent/futures/thread.py) 900\n"
+        )
+        stacks = bench.request_profile.parse_stacks(raw, thread=7)
+        process = bench.request_profile.Process("gateway", 1, 7, 50.0)
+        files = bench.request_profile.by_file(stacks, process)
+        assert files.rows == (
+            ("hotset/api/a.py", "37.5", "75%"),
+            (bench.request_profile.IN_THE_LOOP, "12.5", "25%"),
+        )
+        functions = bench.request_profile.by_function(stacks, process)
+        assert functions.rows == (("hotset/api/a.py: f", "37.5", "100%"),)
+
+    def test_shares_of_perf(self, bench: Modules) -> None:
+        told = (
+            "# Overhead  Shared Object\n\n    81.50%  libpython3.11.so.1.0\n     3.25%  [kernel.kallsyms]\n"
+        )
+        assert bench.request_profile.parse_perf(told) == {
+            "libpython3.11.so.1.0": 8150,
+            "[kernel.kallsyms]": 325,
+        }
+
+    def test_instructions_of_callgrind_without_those_of_calls(self, bench: Modules) -> None:
+        dump = (
+            "events: Ir\nob=(1) /lib/libpython3.11.so\nfl=(1) a.c\nfn=(1) eval\n10 100\n+1 20\n"
+            "cob=(2) /lib/libc.so.6\ncfn=(2) read\ncalls=3 5\n+2 5000\n* 7\n"
+            "ob=(2)\nfn=(2)\n5 40\ntotals: 167\n"
+        )
+        seen = bench.request_profile.parse_callgrind(dump)
+        assert seen == {"libpython3.11.so": 127, "libc.so.6": 40}
