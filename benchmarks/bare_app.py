@@ -3,6 +3,7 @@
     python bare_app.py PORT model FILE               one model, as in a hand-written one-model service
     python bare_app.py PORT cache FOLDER SIZE        functools.lru_cache(SIZE) around joblib.load; 0: unbounded
     python bare_app.py PORT predictor FILE WORKERS   a predictor's own predict, in so many processes
+    python bare_app.py PORT raw FILE                 the same, with the body and the answer as bytes
 
 It does for a request what such a service does and nothing more: no routes, no errors, no limits, no metrics. It
 predicts and loads on its event loop, as services of this kind do.
@@ -58,6 +59,36 @@ class BareApp:
         await send({"type": "http.response.body", "body": answer})
 
 
+class RawApp:
+    """An ASGI 3 callable for bodies of bytes, however large: the parts are joined once."""
+
+    def __init__(self, answer: Callable[[bytes], Any]) -> None:
+        self._answer = answer
+
+    async def __call__(
+        self,
+        scope: Message,
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        if scope["type"] != "http":
+            return
+        parts = []
+        while True:
+            message = await receive()
+            parts.append(message.get("body", b""))
+            if not message.get("more_body", False):
+                break
+        answer = self._answer(b"".join(parts))
+        body = answer.encode() if isinstance(answer, str) else answer
+        headers = [
+            (b"content-type", b"application/octet-stream"),
+            (b"content-length", b"%d" % len(body)),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
 def one_model(file: str) -> BareApp:
     """Hold the model of a file."""
     model = joblib.load(file)
@@ -78,6 +109,13 @@ def predictor() -> BareApp:
     return BareApp(lambda _path, body: made.predict(model, body))
 
 
+def raw(file: str) -> RawApp:
+    """Call a predictor with what came."""
+    made = runpy.run_path(file)["Predictor"]()
+    model = made.load_model(Path(file).parent)
+    return RawApp(lambda body: made.predict(model, body))
+
+
 def _predicted(model: Any, body: Any) -> Any:
     rows = np.array(body["instances"], dtype=np.float64)
     return {"predictions": model.predict(rows).tolist()}
@@ -86,13 +124,15 @@ def _predicted(model: Any, body: Any) -> Any:
 def main(arguments: list[str]) -> None:
     """Serve until SIGTERM, with the options that hotset gives to uvicorn."""
     port, kind, *rest = arguments
-    app: BareApp | str
+    app: BareApp | RawApp | str
     workers = None
     match kind, rest:
         case "model", [file]:
             app = one_model(file)
         case "cache", [folder, size]:
             app = cache(folder, int(size))
+        case "raw", [file]:
+            app = raw(file)
         case "predictor", [file, count]:
             os.environ[PREDICTOR] = file
             app, workers = "bare_app:predictor", int(count)

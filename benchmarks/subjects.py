@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +122,13 @@ def bare_predictor(predictor: Path, workers: int, first: Request) -> Iterator[Se
 
 
 @contextmanager
+def bare_raw(predictor: Path, first: Request) -> Iterator[Server]:
+    """Run the bare uvicorn app with a predictor that takes its body as it came."""
+    with _bare("raw", str(predictor), first=first) as server:
+        yield server
+
+
+@contextmanager
 def _bare(*arguments: str, first: Request) -> Iterator[Server]:
     port = free_port()
     command = [sys.executable, str(HERE / "bare_app.py"), str(port), *arguments]
@@ -131,9 +138,17 @@ def _bare(*arguments: str, first: Request) -> Iterator[Server]:
 
 @contextmanager
 def hotset(
-    models: Path, folder: Path, first: Request, *, settings: Mapping[str, str] | None = None
+    models: Path,
+    folder: Path,
+    first: Request,
+    *,
+    settings: Mapping[str, str] | None = None,
+    under: Sequence[str] = (),
 ) -> Iterator[Server]:
-    """Run hotset with one child of one thread over ``models``; its disk tier and log are in ``folder``."""
+    """Run hotset with one child of one thread over ``models``; its disk tier is in ``folder``.
+
+    ``under`` is a command that runs a program, such as a profiler's.
+    """
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     given = {
@@ -147,7 +162,8 @@ def hotset(
         **(settings or {}),
     }
     options = [f"--{name}={value}" for name, value in given.items()]
-    with _running([sys.executable, "-m", "hotset", "serve", *options], port, READY, first) as server:
+    command = [*under, sys.executable, "-m", "hotset", "serve", *options]
+    with _running(command, port, READY, first) as server:
         yield server
 
 
