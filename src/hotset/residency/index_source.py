@@ -11,11 +11,12 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Final, TypeVar
 
-from hotset.catalog import Layout, Listing
+from hotset.catalog import Layout, Listing, Snapshot
 from hotset.catalog.index import INDEX_PATH, IndexFormatError, IndexReader, index_faults
 from hotset.catalog.models import Models
 from hotset.clock import Clock
 from hotset.errors import StoreError
+from hotset.keys import ModelKey
 from hotset.store import ObjectChangedError, ObjectStore
 
 T = TypeVar("T")
@@ -107,12 +108,11 @@ class IndexSource:
             await self._take(content.chunks)
         return self._listing
 
-    async def judge(self, offered: Models) -> None:
+    async def judge(self, offered: Snapshot) -> None:
         """Compare the index with what a listing of the same pass has shown; trust or refuse it accordingly."""
         if self._listing is None:
             return
-        indexed = self._listing.models
-        faults = await asyncio.to_thread(index_faults, offered, indexed)
+        faults = await asyncio.to_thread(_faults, offered, self._listing.models)
         self._is_doubted = False
         self._checked_s = self._clock.monotonic()
         if not faults:
@@ -166,3 +166,17 @@ class IndexSource:
         self._etag = None
         self._refusal = ""
         self._is_doubted = False
+
+
+def _faults(offered: Snapshot, indexed: Models) -> list[str]:
+    """Return the names of which the index does not say what the store has.
+
+    A version that has changed and not settled is offered as it was, and is none the less another by now.
+    """
+    changed = {key.name for key in offered.unsettled if _has(offered, key)}
+    return sorted(changed.union(index_faults(offered.models, indexed)))
+
+
+def _has(snapshot: Snapshot, key: ModelKey) -> bool:
+    model = snapshot.models.get(key.name)
+    return model is not None and model.version(key.version) is not None

@@ -139,7 +139,7 @@ class WholeStore:
         self._applied_index = None
         note = ""
         if self._index is not None:
-            await self._index.judge(settled.snapshot.models)
+            await self._index.judge(settled.snapshot)
             note = self._index.refusal
         return Look(settled.snapshot, Source.LISTING, settled.changes, note)
 
