@@ -47,6 +47,9 @@ profile: setup  ## Say where the time of one hot request goes, in the gateway an
 budget: setup  ## Record anew what one request may cost (tests/regression compares)
 	$(BIN)/python tests/regression/budget.py
 
+bench-peers: setup  ## The same work against other servers, each in an environment of its own (ONLY="ray triton", QUICK=1)
+	PYTHONPATH=benchmarks $(BIN)/python benchmarks/peers/compare.py $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
+
 test-faults: setup  ## The tests that cause every fault of the failure table
 	$(BIN)/python -m pytest tests/fault
 

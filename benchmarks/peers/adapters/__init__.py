@@ -1,0 +1,1 @@
+"""One module for each peer: how it is configured, started and asked."""
