@@ -91,8 +91,9 @@ class Channel(asyncio.Protocol, Generic[Message]):
         try:
             for message, payload in frames:
                 self._on_message(message, payload)
-        except wire.WireError:
-            _logger.exception("a child sent what does not fit")
+        except wire.WireError as error:
+            # As text: a record that kept the traceback would keep the memory that the child shares.
+            _logger.error("a child sent what does not fit and is ended: %s", str(error))  # noqa: TRY400
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -341,11 +341,11 @@ class ProcessWorker:
         if isinstance(message, wire.Freed):
             self._lent.pop(message.number, None)
             return
+        if isinstance(message, wire.Answer) and message.place is not None:
+            body = self._shared_answer(message.number, message.place)
         answer = self._answers.pop(message.number, None)
         self._deadlines.drop(message.number)
         if isinstance(message, wire.Answer):
-            if message.place is not None:
-                body = self._shared_answer(message.number, message.place)
             if answer is not None and not answer.done():
                 answer.set_result(Encoded(body, message.content_type, message.headers))
         elif answer is not None and not answer.done():
