@@ -37,6 +37,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @initialize(capacity=capacities)
     def start(self, capacity: Capacity) -> None:
+        self.prepare(capacity)
+
+    def prepare(self, capacity: Capacity) -> None:
         self.capacity = capacity
         self.lru: LRU[int] = LRU()
         self.now_s = 0.0
@@ -255,7 +258,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def sums_do_not_drift(self) -> None:
         self.ledger.check_invariants()
-        resident = total(entry.weight for entry in self.ledger.entries.values())
+        resident = total(entry.weight for entry in (*self.ledger.entries.values(), *self.ledger.copies()))
         leaving = total(entry.weight for entry in self.ledger.draining())
         granted = total(r.granted for r in self.open)
         promised = total(r.promised for r in self.open)
@@ -294,5 +297,88 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger.check_invariants()
 
 
+class CopiesMachine(LedgerMachine):
+    """With copies. Who goes is held against the rule, and not against a model: copies first, and nobody in use."""
+
+    @initialize(capacity=st.builds(Capacity, st.none(), st.integers(4, 9), st.none()))
+    def start(self, capacity: Capacity) -> None:
+        self.prepare(capacity)
+        self.spare: list[Reservation[int]] = []
+
+    def expected_victims(self) -> list[int]:
+        return []
+
+    @rule()
+    def advance(self) -> None:
+        ledger = self.ledger
+        entries, copies = list(ledger.entries.values()), ledger.copies()
+        ready = ledger.advance()
+        gone = [entry for entry in entries if entry.cause is not None]
+        left = ledger.copies()
+        assert not any(entry.holds or entry.pinned for entry in gone)
+        assert not any(copy.holds for entry in gone for copy in copies if copy.key == entry.key)
+        assert not gone or not any(copy.weight.bytes and not copy.holds for copy in left), "copies go first"
+        for entry in ready:
+            assert entry.holds == 0
+            assert entry not in self.ever_handed
+        self.handed += ready
+        self.ever_handed.update(ready)
+
+    @rule(data=st.data(), bytes_=st.integers(1, 4))
+    def reserve_free(self, data: st.DataObject, bytes_: int) -> None:
+        if not self.ledger.entries:
+            return
+        key = data.draw(st.sampled_from(sorted(self.ledger.entries)))
+        waits = self.ledger.is_short
+        reservation = self.ledger.reserve_free(key, Weight(bytes=bytes_))
+        if reservation is not None:
+            assert not waits
+            assert reservation.is_granted
+            self.spare.append(reservation)
+            self.open.append(reservation)
+            self.grants[reservation] = 0
+
+    @precondition(lambda self: self.spare)
+    @rule(data=st.data(), bytes_=st.integers(1, 4))
+    def commit_copy(self, data: st.DataObject, bytes_: int) -> None:
+        reservation = data.draw(st.sampled_from(self.spare))
+        self.spare.remove(reservation)
+        if reservation not in self.open:
+            return  # cancelled, or turned into an entry
+        before = set(self.ledger.entries.values())
+        fits = self.ledger.resize_free(reservation, Weight(bytes=bytes_))
+        if reservation.key not in self.ledger.entries or not fits:
+            self.ledger.cancel(reservation)
+        else:
+            copy = self.ledger.commit_copy(reservation, "copy")
+            assert copy.weight == Weight(bytes=bytes_)
+            assert copy in self.ledger.entries[copy.key].copies
+        assert set(self.ledger.entries.values()) == before, "a copy pushes nothing out"
+        self.open.remove(reservation)
+
+    @precondition(lambda self: self.ledger.copies())
+    @rule(data=st.data())
+    def hold_copy(self, data: st.DataObject) -> None:
+        copy = data.draw(st.sampled_from(self.ledger.copies()))
+        copy.holds += 1
+        self.held.append(copy)
+
+    @precondition(lambda self: self.ledger.entries)
+    @rule(data=st.data(), first=st.booleans())
+    def drop(self, data: st.DataObject, first: bool) -> None:
+        entry = self.ledger.entries[data.draw(st.sampled_from(sorted(self.ledger.entries)))]
+        places = [entry, *entry.copies]
+        place = entry if first else places[-1]
+        usage = self.ledger.usage
+        self.ledger.drop(place, Cause.WORKER_DIED)
+        assert place.cause is Cause.WORKER_DIED
+        assert self.ledger.usage == usage
+        now = self.ledger.entries.get(entry.key)
+        assert [now, *now.copies] == [it for it in places if it is not place] if now else len(places) == 1
+
+
 TestLedgerMachine = LedgerMachine.TestCase
-TestLedgerMachine.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+TestCopiesMachine = CopiesMachine.TestCase
+TestLedgerMachine.settings = TestCopiesMachine.settings = settings(
+    max_examples=50, stateful_step_count=40, deadline=None
+)

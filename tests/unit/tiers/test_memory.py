@@ -417,3 +417,83 @@ def test_a_broken_book_is_noticed(tier: Tier):
     tier.load(PARIS1).holds += 1
     with pytest.raises(AssertionError):
         tier.tier.check_invariants()
+
+
+# Copies
+
+
+def copied(it: Tier, key: ModelKey) -> Entry[ModelKey, str]:
+    reservation = it.tier.reserve_copy(key, Weight(bytes=10))
+    assert reservation is not None
+    copy = it.tier.commit_copy(reservation, f"copy of {key}")
+    it.tier.check_invariants()
+    return copy
+
+
+def test_a_lease_goes_to_the_place_with_the_fewest() -> None:
+    it = Tier()
+    it.load(PARIS1, latest=True)
+    copied(it, PARIS1)
+    leases = [it.tier.lease(PARIS, 1.0) for _ in range(4)]
+    values = [lease.value for lease in leases if lease is not None]
+    assert values == ["paris@1", "copy of paris@1"] * 2
+    assert it.tier.statistics().leases == 4
+    for lease in leases:
+        assert lease is not None
+        lease.release()
+
+
+def test_a_copy_has_no_recency_of_its_own() -> None:
+    it = Tier()
+    it.load(PARIS1)
+    it.load(ROME1)
+    it.use(PARIS1, 1.0)
+    it.use(ROME1, 2.0)
+    copied(it, ROME1)
+    assert it.victims(3) == [PARIS1, ROME1]
+    assert [entry.key for entry in it.tier.entries()] == [PARIS1, ROME1]
+
+
+def test_what_has_a_copy_in_use_is_not_idle() -> None:
+    it = Tier()
+    first = it.load(PARIS1)
+    it.tier.lease_entry(copied(it, PARIS1)).release()
+    assert [entry.key for entry in it.tier.idle()] == [PARIS1]
+    lease = it.tier.lease_entry(first.copies[0])
+    assert list(it.tier.idle()) == []
+    lease.release()
+
+
+def test_the_words_outlive_the_first_place() -> None:
+    it = Tier()
+    first = it.load(PARIS1, latest=True)
+    it.use(PARIS, 5.0)
+    copied(it, PARIS1)
+    it.tier.drop(first, Cause.WORKER_DIED)
+    it.tier.check_invariants()
+    assert it.tier.serving_latest("paris") == PARIS1
+    assert it.tier.last_used_s(PARIS) == 5.0
+    lease = it.tier.lease(PARIS, 6.0)
+    assert lease is not None
+    assert lease.value == "copy of paris@1"
+    lease.release()
+    for entry in it.tier.advance():
+        it.tier.freed(entry)
+    it.tier.check_invariants()
+    assert it.tier.find(PARIS) is not None
+
+
+def test_dropping_the_last_place_forgets_the_words() -> None:
+    it = Tier()
+    it.tier.drop(it.load(PARIS1, latest=True), Cause.WORKER_DIED)
+    assert it.tier.find(PARIS) is None
+    assert it.tier.serving_latest("paris") is None
+
+
+def test_dropping_what_is_leaving_already_is_fine() -> None:
+    it = Tier()
+    it.load(PARIS1)
+    copy = copied(it, PARIS1)
+    it.tier.drop(copy, Cause.IDLE)
+    it.tier.drop(copy, Cause.WORKER_DIED)
+    assert copy.cause is Cause.IDLE

@@ -113,6 +113,24 @@ async def test_a_worker_that_cannot_start_leaves_none_behind(gated: int) -> None
     assert all(worker.is_closed for worker in bench.made)
 
 
+async def test_a_load_goes_into_the_very_worker_that_is_named(path: str) -> None:
+    bench = Bench(2)
+    await bench.pool.start()
+    for key in (A, B):
+        assert (await bench.pool.load(key, path, worker=2)).worker.id == 2
+    assert bench.loads() == [(1, 0, 0), (2, 2, 200)]
+
+
+async def test_a_load_into_a_worker_that_is_not_up_fails_at_once(path: str) -> None:
+    bench = Bench(2)
+    await bench.pool.start()
+    bench.rest.close()
+    bench.made[1].die()
+    with pytest.raises(UnavailableError, match="worker 2 is not up"):
+        await bench.pool.load(A, path, worker=2)
+    await bench.pool.close()
+
+
 async def test_a_load_goes_where_most_room_is(path: str) -> None:
     bench = Bench(2)
     await bench.pool.start()
