@@ -7,16 +7,20 @@ the etag and size of each answer are compared, and what a store was seen not to 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import obstore
 from obstore.exceptions import NotModifiedError, PreconditionError
+from obstore.store import GCSStore, S3Store
 
 from hotset.errors import StoreError
 from hotset.store.base import Content, ObjectChangedError, ObjectMeta, Revision
-from hotset.store.listing import Listing
+from hotset.store.listing import PAGE_OBJECTS, Listing
+from hotset.store.parallel import MOST_AT_ONCE, KeyLayout, ParallelListing
 from hotset.store.sending import upload_file, write_on_condition
 from hotset.store.target import TargetFile
 from hotset.store.translation import (
@@ -45,12 +49,21 @@ class _RangeRefusedError(Exception):
 class RemoteStore:
     """A bucket below a prefix. Owned by one event loop; safe for many of its tasks at once.
 
-    At most ``max_parallel`` GETs are under way, each with a few MiB in memory. ``root`` is the prefix that ``store``
+    At most ``max_parallel`` GETs are under way, each with a few MiB in memory, and ``max_listings`` requests for pages of
+    the whole store. ``root`` is the prefix that ``store``
     itself puts before all paths.
     """
 
     def __init__(
-        self, store: RawStore, *, url: str, root: str = "", max_parallel: int = 16, part_bytes: int = 16 << 20
+        self,
+        store: RawStore,
+        *,
+        url: str,
+        root: str = "",
+        max_parallel: int = 16,
+        max_listings: int = MOST_AT_ONCE,
+        page_objects: int = PAGE_OBJECTS,
+        part_bytes: int = 16 << 20,
     ) -> None:
         self._store = store
         self._url = url
@@ -58,6 +71,11 @@ class RemoteStore:
         self._max_parallel = max_parallel
         self._part_bytes = part_bytes
         self._slots = asyncio.Semaphore(max_parallel)
+        self._max_listings = max_listings
+        self._page_objects = page_objects
+        # Azure and a store in memory list everything from the start, and leave out what is not behind the path.
+        self._lists_in_order = isinstance(store, S3Store | GCSStore)
+        self._layout = KeyLayout()
         self._answers_ranges = True
         self._obeys_if_match = True
 
@@ -66,16 +84,35 @@ class RemoteStore:
         return self._url
 
     async def list(self, prefix: str = "") -> AsyncIterator[Sequence[ObjectMeta]]:
-        listing = Listing(self._store, url=self._url, root=self._root, prefix=prefix)
-        async for page in listing.pages():
-            yield page
+        if prefix or not self._lists_in_order or not self._layout.is_ordered:
+            pages = self._pages(prefix, "")
+        else:
+            pages = ParallelListing(
+                partial(self._pages, ""),
+                layout=self._layout,
+                url=self._url,
+                page_objects=self._page_objects,
+                most=self._max_listings,
+            ).pages()
+        async with aclosing(pages):
+            async for page in pages:
+                yield page
+
+    def _pages(self, prefix: str, after: str) -> AsyncGenerator[Sequence[ObjectMeta], None]:
+        return Listing(
+            self._store,
+            url=self._url,
+            root=self._root,
+            prefix=prefix,
+            after=after,
+            page_objects=self._page_objects,
+        ).pages()
 
     async def scan(self, start: str = "", *, behind: str = "") -> AsyncIterator[Sequence[ObjectMeta]]:
         # "0" comes next to "/": behind it there is nothing more of the folder.
         after = max(start, f"{behind}0" if behind else "")
         folder = start[: start.rfind("/") + 1]
-        listing = Listing(self._store, url=self._url, root=self._root, prefix=folder, after=after)
-        async for page in listing.pages():
+        async for page in self._pages(folder, after):
             found = [object_ for object_ in page if object_.path.startswith(start)]
             if found:
                 yield found

@@ -7,18 +7,23 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from arro3.core import DataType
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
 from hotset.errors import StoreError
 from hotset.store.base import ObjectMeta
+from hotset.store.page import ObjectPage
 
 if TYPE_CHECKING:  # obstore has these only for type checkers
+    from arro3.core import RecordBatch
     from obstore import ObjectMeta as RawMeta
 
 OBSTORE_ERRORS: Final = (BaseError, OSError, ValueError)
 """All that obstore raises. The builtin ones are why only obstore's own calls may stand under ``translated``."""
 
 _SYNTHESISED: Final = "modified-"
+_INT64: Final = DataType.int64()
+_MICROSECONDS: Final = 1e6
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
 _QUERY = re.compile(r"\?\S+")
@@ -89,6 +94,17 @@ def meta_from(raw: RawMeta) -> ObjectMeta:
     modified_s = raw["last_modified"].timestamp()
     etag = normalised_etag(raw["e_tag"]) or f"{_SYNTHESISED}{int(modified_s)}"
     return ObjectMeta(path=raw["path"], size=raw["size"], etag=etag, modified_s=modified_s)
+
+
+def page_from(batch: RecordBatch) -> ObjectPage:
+    """Return a page of obstore's records as ours; each attribute is what ``meta_from`` makes of it."""
+    paths = [*batch.column("path").to_pylist()]
+    times = batch.column("last_modified").cast(_INT64).to_numpy() / _MICROSECONDS
+    etags = [(etag or "").removeprefix("W/").strip('"') for etag in batch.column("e_tag").to_pylist()]
+    if "" in etags:
+        pairs = zip(etags, times, strict=True)
+        etags = [etag or f"{_SYNTHESISED}{int(modified_s)}" for etag, modified_s in pairs]
+    return ObjectPage(paths, batch.column("size").to_numpy().tolist(), etags, times.tolist())
 
 
 def normalised_etag(etag: str | None) -> str:
