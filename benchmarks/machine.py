@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -31,6 +33,36 @@ def described() -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}, {platform.python_implementation()} {platform.python_version()}",
         "packages": ", ".join(f"{name} {_version(name)}" for name in PACKAGES),
     }
+
+
+class Others:
+    """What part of all processors went to processes that this run did not start, since it was made.
+
+    Where it is much, absolute figures are of little use, and ratios of short rounds are not to be trusted.
+    """
+
+    def __init__(self) -> None:
+        self._started_s = time.monotonic()
+        self._busy_s = _busy_s()
+        self._own_s = _own_s()
+
+    def share(self) -> float:
+        passed_s = (time.monotonic() - self._started_s) * (os.cpu_count() or 1)
+        others_s = (_busy_s() - self._busy_s) - (_own_s() - self._own_s)
+        return max(0.0, others_s / max(passed_s, 1e-9))
+
+
+def _busy_s() -> float:
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system + getattr(times, "steal", 0.0))
+
+
+def _own_s() -> float:
+    """Return the processor time of this process and of all that it started and that have ended."""
+    return sum(
+        used.ru_utime + used.ru_stime
+        for used in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    )
 
 
 def load_average() -> str:

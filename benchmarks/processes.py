@@ -147,6 +147,7 @@ def _cores() -> int:
 
 def _possible_gain(samples: Sequence[Sample]) -> float:
     """Return the rate that all cores could do, as what one request takes in server and generator says, to one child's."""
+    two_to_one = max(COUNTS) / min(COUNTS)
     one, two = (summary(of(samples, _ours(count))) for count in COUNTS)
     request_s = two.cpu_us / 1e6 + two.own_cpu / two.per_second
-    return _cores() / request_s / one.per_second
+    return min(_cores() / request_s / one.per_second, two_to_one)

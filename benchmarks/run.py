@@ -58,11 +58,17 @@ def main() -> int:
     }
     for name, value in about.items():
         console.print(f"[bold]{name}[/bold]: {value}")
-    started_s = time.monotonic()
-    sections, failed = _measured(asked.only or list(SECTIONS), console, closed, tracer, quick=asked.quick)
+    started_s, others = time.monotonic(), machine.Others()
+    sections, failed, took = _measured(
+        asked.only or list(SECTIONS), console, closed, tracer, quick=asked.quick
+    )
     about["load average at the end"] = machine.load_average()
-    about["took"] = f"{time.monotonic() - started_s:.0f} s"
+    each = ", ".join(f"{name} {seconds:.0f}" for name, seconds in took.items())
+    about["took"] = f"{time.monotonic() - started_s:.0f} s: {each}"
+    about["processors that others took"] = f"{others.share():.0%}"
     report = Report(about, sections, failed)
+    for name in list(about)[-3:]:
+        console.print(f"[bold]{name}[/bold]: {about[name]}")
     if report.goals:
         console.print(_table(goals_grid(report.goals)))
     console.print(NOT_SHOWN, style="dim")
@@ -73,12 +79,14 @@ def main() -> int:
 
 def _measured(
     names: Sequence[str], console: Console, closed: Generator, tracer: Tracer, *, quick: bool
-) -> tuple[dict[str, Section], dict[str, str]]:
-    """Run sections; one that fails is told and does not keep the others from being measured."""
+) -> tuple[dict[str, Section], dict[str, str], dict[str, float]]:
+    """Run sections, and time them; one that fails is told and does not keep the others from being measured."""
     sections: dict[str, Section] = {}
     failed: dict[str, str] = {}
+    took: dict[str, float] = {}
     with console.status("…") as status:
         for name in names:
+            started_s = time.monotonic()
             with _scratch() as folder:
                 try:
                     run: Run = import_module(name).run
@@ -88,10 +96,11 @@ def _measured(
                     console.print(f"{name} failed\n{failed[name]}", markup=False)
                     continue
             sections[name] = section
+            took[name] = time.monotonic() - started_s
             console.print(f"\n[bold]{section.title}[/bold]\n{section.about}")
             for grid in section.grids:
                 console.print(_table(grid))
-    return sections, failed
+    return sections, failed, took
 
 
 @contextmanager
