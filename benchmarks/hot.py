@@ -58,7 +58,7 @@ def run(options: Options) -> Section:
         ),
         grids=(_closed_grid(closed), _open_grid(opened, capacity)),
         plots=(
-            Bars("Requests per second, closed loop", "req/s", tuple(map(str, LEVELS)), _bars(closed)),
+            Bars("Requests per second by connections, closed loop", "req/s", tuple(map(str, LEVELS)), _bars(closed)),
             Lines("Open loop: p99 by rate", "requests per second", "p99, ms", _lines(opened), log=True),
         ),
         goals=_goals(closed),
