@@ -22,7 +22,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from hotset import cli_store, config_docs
+from hotset import cli_check, cli_store, config_docs
 from hotset.cli_tables import (
     models_table,
     plain,
@@ -289,6 +289,7 @@ def status(as_json: Json = False, url: Url = DEFAULT_URL, timeout: Timeout = "60
 
 app.command()(cli_store.publish)
 app.command()(cli_store.index)
+app.command()(cli_check.check)
 
 
 @app.command()

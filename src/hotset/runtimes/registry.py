@@ -27,6 +27,11 @@ def names() -> tuple[str, ...]:
     return tuple(runtime.name for runtime in RUNTIMES)
 
 
+def suffixes() -> tuple[str, ...]:
+    """Return how the names of files end that a runtime loads."""
+    return tuple(suffix for name in names() for suffix in _FORMATS[name])
+
+
 def by_name(name: str) -> Runtime:
     """Return the runtime of that name.
 
