@@ -14,13 +14,15 @@ from typing import Final
 from load import Request
 from models import name_of
 from rounds import COLUMNS, Sample, Subject, of, ratio, summary, take_turns, warm_up
-from section import Bars, Goal, Grid, Options, Section
+from section import Bars, Goal, Grid, Options, Plan, Section
 from subjects import bare_predictor, hotset
 
 MODELS: Final = 16
 CONNECTIONS: Final = 16
 COUNTS: Final = (1, 2)
 GOAL: Final = 1.8
+SPREAD_S: Final = 4.0
+"""A hot model gets its copy after about 2 s of a long queue, and loses it after 15 s without."""
 NEARLY: Final = 0.95
 """Of what is possible: no scheduler reaches all of it."""
 
@@ -56,13 +58,17 @@ def run(options: Options) -> Section:
         bare_predictor(predictor, two, every[0]) as bare_two,
     ):
         subjects: dict[str, Subject] = {}
+        hot: dict[str, Subject] = {}
         for count, ours, bare in ((one, ours_one, bare_one), (two, ours_two, bare_two)):
             subjects[_ours(count)] = Subject(ours, every)
-            subjects[_hot(count)] = Subject(ours, every[:1])
+            hot[_hot(count)] = Subject(ours, every[:1])
             subjects[_bare(count)] = Subject(bare, every)
         warm_up(options.closed, subjects, plan=options.plan)
         options.tell("processes")
         samples = take_turns(options.closed, subjects, connections=CONNECTIONS, plan=options.plan)
+        options.tell("processes, one model")
+        take_turns(options.closed, hot, connections=CONNECTIONS, plan=Plan(1, SPREAD_S))
+        samples += take_turns(options.closed, hot, connections=CONNECTIONS, plan=options.plan)
     return _section(samples)
 
 
