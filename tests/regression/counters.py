@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -48,16 +47,15 @@ def module_of(filename: str) -> str | None:
 
 
 class Instructions:
-    """Bytecode instructions and Python calls, by module. Legal order: ``start``, any reads, ``stop``."""
+    """Bytecode instructions and Python calls, by module. Legal order: ``start``, any reads, ``stop``.
+
+    Plain dicts, so that reading them executes nothing that would be counted.
+    """
 
     def __init__(self) -> None:
-        self.executed: Counter[str] = Counter()
-        self.calls: Counter[str] = Counter()
+        self.executed: dict[str, int] = {}
+        self.calls: dict[str, int] = {}
         self._tracers: dict[str, Callable[..., Any] | None] = {}
-
-    @property
-    def total(self) -> int:
-        return self.executed.total()
 
     def start(self) -> None:
         sys.settrace(self._on_call)
@@ -81,6 +79,8 @@ class Instructions:
         if module is None:
             return None
         executed, calls = self.executed, self.calls
+        executed.setdefault(module, 0)
+        calls.setdefault(module, 0)
 
         def trace(_frame: FrameType, event: str, _argument: Any) -> Any:
             if event == "opcode":

@@ -19,7 +19,6 @@ import signal
 import socket
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -36,6 +35,7 @@ import joblib  # noqa: E402
 import uvicorn  # noqa: E402
 from counters import CountingLoop, Instructions, NativeCalls  # noqa: E402
 from counting_model import CountingModel  # noqa: E402
+from one_client import Client, raw_request  # noqa: E402
 
 from hotset import server  # noqa: E402
 from hotset.config import load_settings  # noqa: E402
@@ -44,6 +44,7 @@ from hotset.testing import FakeStore  # noqa: E402
 
 WARM: Final = 30
 CYCLES: Final = 60
+SETTLING: Final = 5
 NAME: Final = "model-{:06}"
 ROW: Final = [round(0.25 * number - 1.1, 2) for number in range(10)]
 NATIVE: Final = ("/models/{}/predict", {"instances": [ROW]})
@@ -69,63 +70,6 @@ class Cost:
     child: int
 
 
-class Client:
-    """One connection that sends a request when the last is answered. Owned by the event loop.
-
-    It works in the loop's own callbacks, so that between two answers lies what the server did for one request.
-    """
-
-    def __init__(self, loop: CountingLoop, port: int, request: bytes) -> None:
-        self._loop = loop
-        self._request = request
-        self._socket = socket.create_connection(("127.0.0.1", port))
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.setblocking(False)
-        self._answer = b""
-
-    async def cycles(self, count: int, on_answer: Callable[[bytes], None]) -> None:
-        """Send so many requests."""
-        done = self._loop.create_future()
-        left = count
-
-        def readable() -> None:
-            nonlocal left
-            self._answer += self._socket.recv(1 << 16)
-            body = body_of(self._answer)
-            if body is None:
-                return
-            self._answer = b""
-            on_answer(body)
-            left -= 1
-            if left:
-                self._socket.send(self._request)
-            else:
-                self._loop.remove_reader(self._socket)
-                done.set_result(None)
-
-        self._loop.add_reader(self._socket, readable)
-        self._socket.send(self._request)
-        await asyncio.wait_for(done, 60)
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-def body_of(answer: bytes) -> bytes | None:
-    """Return the body of an answer, or None while it is not whole.
-
-    Raises:
-        RuntimeError: it is no 200.
-    """
-    head, found, body = answer.partition(b"\r\n\r\n")
-    if not found:
-        return None
-    if not head.startswith(b"HTTP/1.1 200"):
-        raise RuntimeError(f"expected 200, found: {answer[:500]!r}")
-    lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-    return body if len(body) >= int(lengths[0].split(b":")[1]) else None
-
-
 async def measured(
     loop: CountingLoop, port: int, request: bytes, count_of: Callable[[bytes], int]
 ) -> tuple[Cost, dict[str, int]]:
@@ -133,57 +77,47 @@ async def measured(
     client = Client(loop, port, request)
     await client.cycles(WARM, lambda _body: None)
     instructions, native = Instructions(), NativeCalls()
+    bodies: list[bytes] = []
+    modules: list[dict[str, int]] = []
     readings: list[tuple[int, ...]] = []
-    modules: list[Counter[str]] = []
+    natives: list[tuple[int, ...]] = []
 
     def read_instructions(body: bytes) -> None:
-        readings.append(
-            (
-                instructions.total,
-                instructions.calls.total(),
-                loop.callbacks,
-                loop.timers,
-                loop.tasks,
-                loop.futures,
-                count_of(body),
-            )
-        )
-        modules.append(instructions.executed.copy())
+        bodies.append(body)
+        modules.append(dict(instructions.executed))
+        called = sum(instructions.calls.values())
+        readings.append((called, loop.callbacks, loop.timers, loop.tasks, loop.futures))
 
     instructions.start()
     await client.cycles(CYCLES, read_instructions)
     instructions.stop()
-    natives: list[tuple[int, ...]] = []
     native.start()
     await client.cycles(CYCLES, lambda _body: natives.append((native.calls, native.sends, native.receives)))
     native.stop()
     client.close()
-    executed, calls, callbacks, timers, tasks, futures, child = typical(readings)
+    executed, child = typical(
+        [(sum(each.values()), count_of(body)) for each, body in zip(modules, bodies, strict=True)]
+    )
+    calls, callbacks, timers, tasks, futures = typical(readings)
     native_calls, sends, receives = typical(natives)
     cost = Cost(executed, calls, native_calls, callbacks, timers, tasks, futures, sends, receives, child)
-    middle = len(modules) // 2
-    spent, cycles = modules[-1] - modules[middle], len(modules) - 1 - middle
-    return cost, {name: round(count / cycles) for name, count in spent.most_common()}
+    return cost, by_module(modules)
+
+
+def by_module(readings: Sequence[dict[str, int]]) -> dict[str, int]:
+    """Return the instructions of one request in each module, the most first."""
+    first, last, cycles = readings[SETTLING], readings[-1], len(readings) - 1 - SETTLING
+    spent = {name: round((count - first.get(name, 0)) / cycles) for name, count in last.items()}
+    return dict(sorted(spent.items(), key=lambda it: (-it[1], it[0])))
 
 
 def typical(readings: Sequence[tuple[int, ...]]) -> list[int]:
-    """Return the median step of each counter; the first steps are those of a start."""
-    pairs = list(pairwise(readings[5:]))
+    """Return the median step of each counter; the first are those of a start."""
+    pairs = list(pairwise(readings[SETTLING:]))
     return [
         median_low([after[column] - before[column] for before, after in pairs])
         for column in range(len(readings[0]))
     ]
-
-
-def raw_request(door: tuple[str, Any], name: str) -> bytes:
-    """Return a request as clients send it."""
-    path, body = door
-    text = json.dumps(body).encode()
-    head = (
-        f"POST {path.format(name)} HTTP/1.1\r\nHost: 127.0.0.1:8500\r\nUser-Agent: measure\r\nAccept: */*\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n"
-    )
-    return head.encode() + text
 
 
 def native_count(body: bytes) -> int:
