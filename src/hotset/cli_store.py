@@ -36,7 +36,7 @@ def publish(
         str,
         typer.Argument(
             metavar="TARGET",
-            help="MODEL_DIR/NAME/VERSION, such as s3://bucket/models/paris/3; without the version, the next one."
+            help="MODEL_DIR/NAME/VERSION, such as s3://bucket/models/paris/3; without the version, the next one.",
         ),
     ],
     overwrite: Annotated[
@@ -67,9 +67,9 @@ def publish(
             told = index and await update_index(
                 store, Layout(name_depth=name_depth), done.key.name, clock=clock
             )
-        except (StoreError, ValueError) as error:
+        except StoreError as error:
             raise StoreError(
-                f"{done.key} is published, but the index was not told: {error}; run `hotset index {wanted.model_dir}`"
+                f"{done.key} is published, but the index was not told, run `hotset index {wanted.model_dir}`: {error}"
             ) from error
         return done, told
 

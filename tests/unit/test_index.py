@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from pathlib import Path
 
 import pytest
 
@@ -193,3 +194,9 @@ def test_a_scan_is_cut_into_models() -> None:
     found += [(name, len(objects)) for name, objects in models.rest()]
     assert found == [("acme/a", 2), ("acme/b", 1), ("c/d", 1)]
     assert [*models.rest()] == []
+
+
+def test_the_index_in_the_docs_is_one() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "stores.md").read_text("utf-8")
+    block = next(part for part in page.split("```") if '"hotset-index"' in part)
+    assert [*read(block.partition("\n")[2].encode())] == ["acme", "paris"]

@@ -17,7 +17,7 @@ from hotset.catalog.contents import UnfaithfulVersionError, VersionContents, ver
 from hotset.catalog.entries import Layout, Mark, ModelEntry, VersionEntry
 from hotset.catalog.known import Known, Meeting
 from hotset.catalog.listing import Listing
-from hotset.catalog.models import Draft, Models, differences
+from hotset.catalog.models import Models, differences
 from hotset.errors import InvalidInputError
 from hotset.keys import MAX_VERSION, ModelKey, parse_name, parse_version
 from hotset.store import ObjectMeta
@@ -30,6 +30,7 @@ MOST_BYTES_WHOLE: Final = 64 << 20
 _HEAD: Final = b'{"format":"hotset-index","version":%d,"models":{' % INDEX_FORMAT
 _HEADS: Final = re.compile(rb'\{"format":"hotset-index","version":(\d{1,9}),"models":\{\s*\Z')
 _FOOT: Final = b"}}"
+_MUCH: Final = 1000
 _DIGEST_BITS: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 
@@ -211,16 +212,19 @@ def _check_version(number: int) -> None:
 class IndexReader:
     """Makes a listing of an index. Owned by one caller at a time, of any thread.
 
-    ``feed`` any number of times, then ``finish``, both to their ends; then ``listing`` once.
+    ``feed`` any number of times, then ``finish``, both to their ends, with ``catch_up`` in between where ``is_behind``
+    says so; then ``listing`` once.
     """
 
     def __init__(self, layout: Layout, *, known: Models | None = None) -> None:
         """``known``: what an earlier reader of the same index and layout found; it only saves work."""
         self._depth = layout.name_depth
         self._splitter = IndexSplitter()
-        self._models = Draft(known or Models())
-        self._known = Known(known or Models())
+        self._models = known or Models()
+        self._known = Known(self._models)
         self._new: set[str] = set()
+        self._changes: dict[str, ModelEntry | None] = {}
+        self._digests: dict[str, int] = {}
 
     def feed(self, chunk: bytes) -> Iterator[None]:
         """Take in a piece; yield after each model, so that the caller may pause there.
@@ -242,11 +246,21 @@ class IndexReader:
             self._take(line)
             yield
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much waits to be packed that ``catch_up`` should be called."""
+        return len(self._changes) >= _MUCH
+
+    def catch_up(self) -> None:
+        """Pack what is new or changed. Takes its time: up to a quarter of a millisecond for each."""
+        self._models = self._models.with_changes(self._changes, digests=self._digests)
+        self._changes, self._digests = {}, {}
+
     def listing(self) -> Listing:
-        """Return what the index says. Every version counts as complete."""
-        for name in self._known.missing():
-            self._models.set(name, None)
-        return Listing(self._models.done(), (), 0, 0)
+        """Return what the index says. Every version counts as complete. Takes its time, as ``catch_up`` does."""
+        self._changes.update(dict.fromkeys(self._known.missing()))
+        self.catch_up()
+        return Listing(self._models, (), 0, 0)
 
     def _take(self, line: bytes) -> None:
         digest = hash(line) & _DIGEST_BITS
@@ -259,7 +273,8 @@ class IndexReader:
         if meeting is Meeting.NEW:
             self._new.add(name)
         if meeting is not Meeting.SAME:
-            self._models.set(name, _model(name, line, self._depth), digest)
+            self._changes[name] = _model(name, line, self._depth)
+            self._digests[name] = digest
 
 
 def _model(name: str, line: bytes, depth: int) -> ModelEntry:

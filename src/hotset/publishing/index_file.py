@@ -10,12 +10,14 @@ import asyncio
 import random as random_module
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from hotset.catalog import Layout, Listing, ListingReader, ModelEntry, Settling, Snapshot, settle
 from hotset.catalog.by_model import ByModel
 from hotset.catalog.index import (
     INDEX_PATH,
+    IndexFormatError,
     IndexReader,
     index_faults,
     index_line,
@@ -27,6 +29,8 @@ from hotset.catalog.models import Draft, Models
 from hotset.clock import Clock
 from hotset.errors import StoreError
 from hotset.store import ConflictError, ObjectChangedError, ObjectMeta, Revision, WritableStore
+
+T = TypeVar("T")
 
 SETTLE_S: Final = 10.0
 """A version without a marker is written into the index once its files are so old."""
@@ -60,8 +64,8 @@ async def update_index(
     """Write what the store has of one model into its index; False if the store has none.
 
     Raises:
-        StoreError: the store did not answer, refused, or others were faster time and again.
-        IndexFormatError: what is there is no index.
+        StoreError: the store did not answer, refused, or others were faster time and again; or what is there is no
+            index.
     """
     for attempt in range(MOST_ATTEMPTS):
         try:
@@ -72,7 +76,7 @@ async def update_index(
         if found is None:
             return False
         revision, data = found
-        lines = await asyncio.to_thread(lines_of, data)
+        lines = await _understood(store, lines_of, data)
         objects = [meta async for page in store.list(f"{name}/") for meta in page]
         model = _offered(name, objects, layout, clock).model
         line = _line(model, objects)
@@ -137,13 +141,12 @@ async def check_index(store: WritableStore, layout: Layout, *, clock: Clock) -> 
     """Return the names of the models of which the index does not say what the store has; None if there is no index.
 
     Raises:
-        StoreError: the store did not answer, or refused.
-        IndexFormatError: what is there is no index.
+        StoreError: the store did not answer, or refused; or what is there is no index.
     """
     found = await _read(store)
     if found is None:
         return None
-    indexed = (await asyncio.to_thread(_parsed, found[1], layout)).models
+    indexed = (await _understood(store, partial(_parsed, layout), found[1])).models
     offered = Draft(Models())
     async for name, objects in _models(store, layout):
         model = _offered(name, objects, layout, clock).model
@@ -185,7 +188,16 @@ def _joined(lines: dict[str, bytes]) -> bytes:
     return join_lines(line for _, line in sorted(lines.items()))
 
 
-def _parsed(data: bytes, layout: Layout) -> Listing:
+async def _understood(store: WritableStore, read: Callable[[bytes], T], data: bytes) -> T:
+    try:
+        return await asyncio.to_thread(read, data)
+    except IndexFormatError as error:
+        raise StoreError(
+            f"the index of {store.url} is of no use: {error}; write it anew with `hotset index`"
+        ) from error
+
+
+def _parsed(layout: Layout, data: bytes) -> Listing:
     reader = IndexReader(layout)
     for _ in reader.feed(data):
         pass

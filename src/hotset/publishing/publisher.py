@@ -91,7 +91,7 @@ class Publisher:
             if overwrite:
                 error.add_note(f"{key} is half replaced and not offered; publish it again with --overwrite")
             else:
-                await self._clean_up(prefix)
+                await self._clean_up(files, prefix)
             raise
         size = sum(file.size for file in files.values())
         return Published(key, f"{self._store.url.rstrip('/')}/{prefix[:-1]}", len(files), size)
@@ -103,9 +103,7 @@ class Publisher:
             assert version is not None
             folder = taken.get(version, target.folder) if overwrite else target.folder
             if version in taken and not overwrite:
-                raise InvalidInputError(
-                    f"{target.name}@{version} is in the store already; publish the next number, or give --overwrite"
-                )
+                raise _taken(f"{target.name}@{version}")
             prefix = f"{target.name}/{folder}/"
             await self._claim_version(prefix, f"{target.name}@{version}", overwrite=overwrite)
             return ModelKey(target.name, version), prefix
@@ -135,11 +133,19 @@ class Publisher:
             await self._store.write_if(path, data, None)
         except ConflictError as error:
             found = await self._store.read(path)
-            if found == data:
-                return  # ours after all: its first answer was lost, and it was sent again
-            raise InvalidInputError(
-                f"{key} is being published by {_holder(found)}; if that one has died, give --overwrite"
-            ) from error
+            if found != data:  # else it is ours after all: its first answer was lost, and it was sent again
+                raise InvalidInputError(
+                    f"{key} is being published by {_holder(found)}; if that one has died, give --overwrite"
+                ) from error
+        await self._check_empty(prefix, key)
+
+    async def _check_empty(self, prefix: str, key: str) -> None:
+        """Look again under the claim: another publisher may have come and gone since the folders were listed."""
+        claim = f"{prefix}{PUBLISHING}"
+        async for page in self._store.list(prefix):
+            if any(meta.path != claim for meta in page):
+                await self._store.delete(claim)
+                raise _taken(key)
 
     async def _folders(self, name: str) -> Mapping[int, str]:
         """Return the directories of the versions that are there, whole or not."""
@@ -196,12 +202,11 @@ class Publisher:
             )
         await self._delete(f"{prefix}{path}" for path in others)
 
-    async def _clean_up(self, prefix: str) -> None:
+    async def _clean_up(self, files: Iterable[str], prefix: str) -> None:
         """Remove what was uploaded, the claim last. What cannot be removed is never offered because of the claim."""
         with suppress(StoreError, TimeoutError):
             async with asyncio.timeout(CLEAN_UP_LIMIT_S):
-                paths = [meta.path async for page in self._store.list(prefix) for meta in page]
-                await self._delete(path for path in paths if path != f"{prefix}{PUBLISHING}")
+                await self._delete(f"{prefix}{path}" for path in (*files, SUCCESS))
                 await self._store.delete(f"{prefix}{PUBLISHING}")
 
     async def _delete(self, paths: Iterable[str]) -> None:
@@ -225,6 +230,10 @@ async def _side_by_side(calls: Iterable[Callable[[], Awaitable[object]]], most: 
     else:
         return
     raise first
+
+
+def _taken(key: str) -> InvalidInputError:
+    return InvalidInputError(f"{key} is in the store already; publish the next number, or give --overwrite")
 
 
 def _holder(claim: bytes | None) -> str:

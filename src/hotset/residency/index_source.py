@@ -129,8 +129,9 @@ class IndexSource:
         reader = IndexReader(self._layout, known=self._listing.models if self._listing is not None else None)
         try:
             while (chunk := await self._within(anext(chunks, None))) is not None:
-                await self._sliced(reader.feed(chunk))
-            await self._sliced(reader.finish())
+                await self._sliced(reader, reader.feed(chunk))
+            await self._sliced(reader, reader.finish())
+            listing = await asyncio.to_thread(reader.listing)
         except IndexFormatError as error:
             self._listing = None
             self._refuse(f"{error}; the store is listed instead, run `hotset index`")
@@ -140,12 +141,17 @@ class IndexSource:
             raise
         if self._checked_s is None:
             self._checked_s = self._clock.monotonic()  # the first check comes an interval from now
-        self._listing = reader.listing()
+        self._listing = listing
 
-    async def _sliced(self, work: Iterator[None]) -> None:
+    async def _sliced(self, reader: IndexReader, work: Iterator[None]) -> None:
         began_s = self._clock.monotonic()
         for number, _ in enumerate(work):
-            if number % _MODELS_BETWEEN_LOOKS == 0 and self._clock.monotonic() - began_s >= SLICE_S:
+            if number % _MODELS_BETWEEN_LOOKS:
+                continue
+            if reader.is_behind:
+                await asyncio.to_thread(reader.catch_up)
+                began_s = self._clock.monotonic()
+            elif self._clock.monotonic() - began_s >= SLICE_S:
                 await asyncio.sleep(0)
                 began_s = self._clock.monotonic()
 

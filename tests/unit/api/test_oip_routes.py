@@ -131,6 +131,16 @@ async def test_the_index_is_paged_by_a_link(bench: Bench, client: httpx.AsyncCli
     assert seen == [f"city {number}" for number in range(5)]
 
 
+async def test_where_not_all_is_known_an_index_is_a_page(bench: Bench, client: httpx.AsyncClient) -> None:
+    bench.residency.lists_all = False
+    bench.residency.scripted = {f"city-{number:05}": ScriptedModel([1]) for number in range(1500)}
+    answer = await client.post("/v2/repository/index")
+    assert len(answer.json()) == 1000
+    rest = await client.post(answer.links["next"]["url"])
+    assert len(rest.json()) == 500
+    assert "next" not in rest.links
+
+
 async def test_a_long_index_is_whole(bench: Bench, client: httpx.AsyncClient) -> None:
     bench.residency.scripted = {f"city-{number:05}": ScriptedModel([1]) for number in range(2500)}
     rows = (await client.post("/v2/repository/index")).json()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from hotset.clock import SystemClock
 from hotset.errors import InvalidInputError, StoreError
 from hotset.keys import ModelKey
 from hotset.publishing import Progress, Published, Publisher, Target
-from hotset.store import ConflictError, Revision, WritableStore
+from hotset.store import ConflictError, ObjectMeta, Revision, WritableStore
 from publishing_kit import FailingStore, objects, offered
 
 Source = Callable[..., Path]
@@ -176,6 +176,31 @@ async def test_publishers_of_the_next_version_get_different_ones(
     assert await offered(store) == {"paris": [*range(1, 9)]}
 
 
+async def test_a_publisher_that_comes_late_does_not_touch_what_another_has_finished(
+    store: WritableStore, source: Source
+) -> None:
+    """It has listed the versions before the other began, and claims its number after the other has ended."""
+    listing, overtaken = store.list, False
+
+    def list_(prefix: str = "") -> AsyncIterator[Sequence[ObjectMeta]]:
+        return pages(prefix)
+
+    async def pages(prefix: str) -> AsyncIterator[Sequence[ObjectMeta]]:
+        nonlocal overtaken
+        found = [page async for page in listing(prefix)]
+        if not overtaken:
+            overtaken = True
+            await publisher(store).publish(source("first", model="first"), NEXT)
+        for page in found:
+            yield page
+
+    store.list = list_  # type: ignore[method-assign]
+    done = await publisher(store).publish(source("second", model="second"), NEXT)
+    assert done.key.version == 2
+    assert await store.read("paris/1/model") == b"first"
+    assert await offered(store) == {"paris": [1, 2]}
+
+
 async def test_a_claim_whose_first_answer_was_lost_is_ours(store: WritableStore, source: Source) -> None:
     write_if = store.write_if
 
@@ -195,7 +220,7 @@ async def test_somebody_elses_files_in_the_version_are_noticed(store: WritableSt
     store.upload = intrude  # type: ignore[method-assign]
     with pytest.raises(InvalidInputError, match="somebody else writes into paris/1/"):
         await publisher(store).publish(source(), NEXT)
-    assert await offered(store) == {}
+    assert await objects(store) == {"paris/1/theirs": 1}, "ours are removed, and theirs are theirs"
 
 
 async def test_an_upload_that_did_not_arrive_is_noticed(store: WritableStore, source: Source) -> None:

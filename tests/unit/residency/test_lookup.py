@@ -154,3 +154,22 @@ async def test_close_ends_what_is_in_the_air(lookup: Lookup, store: Store) -> No
     with pytest.raises(asyncio.CancelledError):
         await asked
     assert store.inside == 0
+
+
+async def test_noes_outlive_a_snapshot_that_says_nothing_of_them():
+    asked = []
+
+    async def find(name):
+        asked.append(name)
+
+    clock = ManualClock()
+    lookup = Lookup(find, clock=clock, ttl_s=30.0, forgets=False, is_stale=lambda name: name == "old")
+    assert await lookup.look("a") is None
+    lookup.forget()
+    assert await lookup.look("a") is None
+    assert asked == ["a"]
+    clock.advance(31.0)
+    assert await lookup.look("a") is None
+    assert asked == ["a", "a"]
+    assert (lookup.is_stale("old"), lookup.is_stale("new")) == (True, False)
+    await lookup.close()
