@@ -203,26 +203,35 @@ def treats_rows_alone(model: Any) -> bool:
 
     Not those that call functions of the user's, and not those that solve for all rows at once.
     """
-    get_params = getattr(model, "get_params", None)
-    if not type(model).__module__.startswith("sklearn.") or get_params is None:
+    kind = type(model)
+    if not kind.__module__.startswith("sklearn.") or not hasattr(model, "get_params"):
         return False
-    if type(model).__name__ in _SEES_OTHER_ROWS or type(model).__module__.startswith(
-        "sklearn.decomposition."
-    ):
+    if kind.__name__ in _SEES_OTHER_ROWS or kind.__module__.startswith("sklearn.decomposition."):
         return False
     try:
-        parts = get_params(deep=True).values()
+        return all(_is_plain(getattr(model, name)) for name in _parameters(model))
     except Exception:  # noqa: BLE001 - a model of another version of scikit-learn: not known
         return False
-    return all(_is_plain(part) for part in parts)
+
+
+def _parameters(model: Any) -> tuple[str, ...]:
+    """Return the names of an estimator's parameters. To find them out costs as much as a small model's load."""
+    kind = type(model)
+    names = _PARAMETERS.get(kind)
+    if names is None:
+        names = _PARAMETERS[kind] = tuple(model.get_params(deep=False))
+    return names
 
 
 def _is_plain(part: Any) -> bool:
     if isinstance(part, list | tuple):
         return all(_is_plain(item) for item in part)
+    if isinstance(part, dict):
+        return all(_is_plain(item) for item in part.values())
     if hasattr(part, "get_params") and not isinstance(part, type):
         return treats_rows_alone(part)
     return not callable(part) or isinstance(part, type)
 
 
+_PARAMETERS: Final[dict[type, tuple[str, ...]]] = {}
 _SEES_OTHER_ROWS: Final = frozenset({"FunctionTransformer"})

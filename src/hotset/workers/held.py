@@ -13,6 +13,28 @@ MOST_COMPARISONS: Final = 8
 """So many batches at most are predicted one by one as well, to see that the answers are the same."""
 
 
+class Proofs:
+    """What batches of a version have shown, kept while it comes and goes. Thread-safe. Keyed by the files' directory."""
+
+    MOST: Final = 10_000
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[bool, int]] = {}
+
+    def recall(self, held: Held) -> None:
+        """Go on where the version's last time in memory ended."""
+        known = self._known.get(held.path)
+        if known is not None and held.batches:
+            held.batches, held.comparisons_left = known
+
+    def note(self, held: Held) -> None:
+        if held.comparisons_left == MOST_COMPARISONS:
+            return
+        if len(self._known) >= self.MOST:
+            self._known.clear()
+        self._known[held.path] = (held.batches, held.comparisons_left)
+
+
 class Held:
     """One loaded model and the predictions that use it now. Made by the host; ``users`` and ``idle`` are its own, under its lock."""
 
@@ -22,6 +44,7 @@ class Held:
         "idle",
         "name",
         "pace_s",
+        "path",
         "payload",
         "tensors",
         "users",
@@ -32,6 +55,7 @@ class Held:
     def __init__(self, spec: LoadSpec, servable: Servable, weight: int) -> None:
         self.name = spec.name
         self.version = spec.version
+        self.path = spec.path
         self.weight = weight
         takes_tensors = hasattr(servable, "infer")
         self.tensors: TensorServable | None = cast("TensorServable", servable) if takes_tensors else None

@@ -22,7 +22,7 @@ from hotset.runtimes.gcpause import collector_pause
 from hotset.runtimes.reason import load_failure
 from hotset.workers.base import LoadReply, LoadSpec, PredictCall
 from hotset.workers.heap import HeapMeter, heap_in_use
-from hotset.workers.held import Held
+from hotset.workers.held import Held, Proofs
 from hotset.workers.intact import intact_files
 from hotset.workers.kit import Kit
 from hotset.workers.question import Outcome, Question, answer_together, guarded
@@ -59,6 +59,7 @@ class Host:
         self._max_batch = max_batch
         self._lock = threading.Lock()
         self._held: dict[int, Held] = {}
+        self._proofs = Proofs()
 
     def handles(self) -> list[int]:
         """Return the handles of the models held now."""
@@ -97,8 +98,10 @@ class Host:
         except BaseException as error:  # the user's code may raise anything, and the loader thread must live
             _logger.exception("load of %s@%d raised", spec.name, spec.version)
             raise load_failure("the load raised", error) from error
+        held = Held(spec, servable, weight)
+        self._proofs.recall(held)
         with self._lock:
-            self._held[spec.handle] = Held(spec, servable, weight)
+            self._held[spec.handle] = held
         return reply
 
     def _measured_load(
@@ -198,6 +201,7 @@ class Host:
     def release(self, held: Held) -> None:
         """Call the model's own hook and drop every reference to it. A hook that raises changes nothing else."""
         servable = held.tensors or held.payload
+        self._proofs.note(held)
         held.tensors = held.payload = None
         if servable is None:
             return

@@ -141,6 +141,23 @@ def test_the_first_batch_is_compared_and_the_next_are_one_prediction(tmp_path: P
         model.sizes.clear()
 
 
+def test_what_a_batch_has_shown_is_known_when_the_version_comes_back(tmp_path: Path):
+    calls = [ask([1, 2]), ask([3, 4])]
+    for kind, sizes in (("", [2]), ("wrong", [1, 1])):
+        model = Sums(kind) if kind else Sums()
+        host = host_of(tmp_path, model)
+        host.predict_all(calls)
+        host.retire(1, lambda held: host.release(held) if held is not None else None)
+        model.sizes.clear()
+        host.load(LoadSpec(2, "paris", 1, str(tmp_path)))
+        for call in calls:
+            call.handle = 2
+        host.predict_all(calls)
+        assert model.sizes == sizes
+        for call in calls:
+            call.handle = 1
+
+
 @pytest.mark.parametrize("kind", ["wrong", "flat"])
 def test_a_model_whose_rows_see_each_other_is_never_batched(tmp_path: Path, kind: str):
     alone = host_of(tmp_path, Sums(kind), max_batch=1)
