@@ -77,15 +77,16 @@ def write_rows(outputs: Mapping[str, Array]) -> list[Any]:
     Raises:
         PredictFailedError: the outputs do not have one row for each example.
     """
+    if len(outputs) == 1:
+        name, array = next(iter(outputs.items()))
+        if array.ndim:
+            return _written(name, array)  # type: ignore[no-any-return]
     sizes = {name: array.shape[0] if array.ndim else None for name, array in outputs.items()}
     if None in sizes.values() or len(set(sizes.values())) > 1:
         raise PredictFailedError(
             f"the outputs do not have the same number of rows: {sizes}; ask with 'inputs' in place of 'instances'"
         )
     lists = {name: _written(name, array) for name, array in outputs.items()}
-    if len(lists) == 1:
-        rows: list[Any] = next(iter(lists.values()))
-        return rows
     return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
 
 
