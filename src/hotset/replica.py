@@ -33,7 +33,7 @@ from hotset.residency.front import Front
 from hotset.residency.index_source import IndexSource
 from hotset.residency.lookup import Lookup
 from hotset.residency.manager import Manager
-from hotset.residency.on_demand import OnDemand, WorkingSet
+from hotset.residency.on_demand import OnDemand
 from hotset.residency.pressure import default_disk_bytes, default_memory_bytes, memory_limit_bytes
 from hotset.residency.snapshot_file import SnapshotFile
 from hotset.residency.store_pages import StorePages
@@ -41,6 +41,7 @@ from hotset.residency.sync import SyncLoop
 from hotset.residency.view import View
 from hotset.residency.warmup import HotWord, Warmup, hot_words, read_hot_set, write_hot_set
 from hotset.residency.whole import WholeStore
+from hotset.residency.working_set import WorkingSet
 from hotset.runtimes import registry as runtimes
 from hotset.runtimes.ahead import imports_for_predictor
 from hotset.shared.extents import whole_grains

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from hotset.catalog import Layout, ListingReader, ModelEntry, Reject, Settling, Snapshot, diff
@@ -18,10 +18,8 @@ from hotset.clock import Clock
 from hotset.errors import StoreError
 from hotset.residency.discovery import Look, Source, SyncTarget
 from hotset.residency.finder import Finder
+from hotset.residency.working_set import LeftBehind, Seen, WorkingSet, due, last_s, left_behind
 from hotset.store import ObjectStore
-
-COLD_PASSES: Final = 30
-"""A model that is only on disk is looked at once in so many passes; and before it is loaded, if that was long ago."""
 
 PARALLEL: Final = 16
 MOST_FAILURES: Final = 16
@@ -29,36 +27,6 @@ MOST_FAILURES: Final = 16
 
 PAGE_TIMEOUT_S: Final = 120.0
 UNSETTLED_KEPT_S: Final = 600.0
-
-
-@dataclass(frozen=True, slots=True)
-class WorkingSet:
-    """The names in use. ``hot``: in memory, on the way there, or to be kept there; ``cold``: on disk alone."""
-
-    hot: Collection[str]
-    cold: Collection[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """When a model was looked at last, and what of it had not settled by then."""
-
-    at_s: float
-    settling: Settling
-
-
-def due(working: WorkingSet, seen: Mapping[str, Seen], known: Collection[str]) -> list[str]:
-    """Return the names to look at in a pass, in this order: all that are hot, the new ones, the cold ones in turn."""
-    hot = set(working.hot)
-    cold = [name for name in working.cold if name not in hot]
-    new = [name for name in cold if name not in known]
-    rest = sorted((name for name in cold if name in known), key=lambda name: _last_s(seen, name))
-    return [*sorted(hot), *new, *rest[: -(-len(rest) // COLD_PASSES)]]
-
-
-def _last_s(seen: Mapping[str, Seen], name: str) -> float:
-    found = seen.get(name)
-    return found.at_s if found is not None else float("-inf")
 
 
 class _Found(NamedTuple):
@@ -101,7 +69,7 @@ class OnDemand:
         """Whether a model should be looked at again before it is loaded. Never while the store is away."""
         if self._interval_s <= 0 or self._is_degraded:
             return False
-        return self._clock.monotonic() - _last_s(self._seen, name) > self._interval_s
+        return self._clock.monotonic() - last_s(self._seen, name) > self._interval_s
 
     def distrust(self, name: str) -> None:
         """A version of this model is not in the store as it was seen: look again before the next load."""
@@ -138,17 +106,25 @@ class OnDemand:
 
     async def _pass(self, asked: set[str]) -> Look:
         known = self._target.snapshot.models
-        names = due(self._with(self._working_set(), asked), self._seen, known)
+        names = await asyncio.to_thread(due, self._working(asked), dict(self._seen), known)
         found, failures = await self._see_all(names, known)
         rejects = () if names else await self._sample()
         self._doubt(found, known)
         if any(name not in found and name not in known for name in names):
             raise failures[0]  # what is on disk of a model of which nothing is known would be deleted
-        before, now = self._target.snapshot, self._composed(found, asked, rejects)
-        changes = await asyncio.to_thread(diff, before, now)
-        # Once more, with what lookups and loads have done meanwhile; nothing is awaited from here on.
-        await self._target.apply(self._composed(found, asked, rejects))
-        self._forget_unused(asked)
+        left = await asyncio.to_thread(
+            left_behind,
+            self._working(asked),
+            dict(self._seen),
+            self._target.snapshot.models,
+            oldest_s=self._clock.monotonic() - UNSETTLED_KEPT_S,
+        )
+        before = self._target.snapshot
+        await self._target.apply(self._composed(found, left, asked, rejects))
+        changes = await asyncio.to_thread(diff, before, self._target.snapshot)
+        for name in left.seen:
+            if name not in self._asked:
+                self._seen.pop(name, None)
         note = (
             f"{len(failures)} of {len(names)} models could not be looked at: {failures[0]}"
             if failures
@@ -156,8 +132,9 @@ class OnDemand:
         )
         return Look(self._target.snapshot, Source.LOOKUPS, changes, note)
 
-    def _with(self, working: WorkingSet, asked: set[str]) -> WorkingSet:
-        return replace(working, hot={*working.hot, *asked})
+    def _working(self, asked: set[str]) -> WorkingSet:
+        working = self._working_set()
+        return WorkingSet({*working.hot, *asked, *self._asked}, working.cold)
 
     async def _see_all(
         self, names: Sequence[str], known: Mapping[str, ModelEntry]
@@ -212,37 +189,23 @@ class OnDemand:
         listing = reader.finish()
         return () if listing.models else listing.rejects
 
-    def _composed(self, found: Mapping[str, _Found], asked: set[str], rejects: Sequence[Reject]) -> Snapshot:
-        """What is in force now, with what the pass found, and without what nobody uses."""
-        now = self._target.snapshot
-        wanted = self._wanted(asked)
-        models = Draft(now.models)
+    def _composed(
+        self, found: Mapping[str, _Found], left: LeftBehind, asked: set[str], rejects: Sequence[Reject]
+    ) -> Snapshot:
+        """What is in force now, with what the pass found, and without what nobody uses.
+
+        Nothing is awaited between this and the moment in which it is in force, and it looks only at what changes.
+        """
+        models = Draft(self._target.snapshot.models)
         for name, (entry, at_s) in found.items():
             seen = self._seen.get(name)
-            is_newest = (
-                seen is None or seen.at_s <= at_s
-            )  # else a lookup has seen the store later than the pass
-            if is_newest and entry != now.models.get(name):
+            if seen is None or seen.at_s <= at_s:  # else a lookup has seen the store later than the pass
                 models.set(name, entry)
-        for name in now.models:
-            if name not in wanted:
+        working = self._working(asked)
+        for name in left.models:
+            if name not in working.hot and name not in working.cold:
                 models.set(name, None)
-        unsettled = (
-            key for name in wanted if (seen := self._seen.get(name)) for key in seen.settling.sightings
-        )
-        return Snapshot(models.done(), tuple(rejects), 0, tuple(sorted(unsettled)))
-
-    def _wanted(self, asked: set[str]) -> set[str]:
-        working = self._working_set()
-        return {*working.hot, *working.cold, *asked, *self._asked}
-
-    def _forget_unused(self, asked: set[str]) -> None:
-        """Of models in no tier only what has not settled is remembered, and not for ever."""
-        wanted = self._wanted(asked)
-        oldest_s = self._clock.monotonic() - UNSETTLED_KEPT_S
-        for name, seen in [*self._seen.items()]:
-            if name not in wanted and (not seen.settling.sightings or seen.at_s < oldest_s):
-                del self._seen[name]
+        return Snapshot(models.done(), tuple(rejects), 0, left.unsettled)
 
     def _doubt(self, found: Mapping[str, _Found], known: Collection[str]) -> None:
         """A store that shows nothing of all that was there is doubted once."""

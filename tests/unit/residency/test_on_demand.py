@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from hotset.catalog import Settling
+from hotset.catalog import Settling, Sighting
 from hotset.config import load_settings
 from hotset.errors import ConfigError, LoadingError, NotFoundError, StoreError
 from hotset.events import Cause, Evicted, Synced
-from hotset.keys import ModelKey, ModelRef
-from hotset.residency.on_demand import COLD_PASSES, Seen, WorkingSet, due
+from hotset.keys import ModelKey, ModelRef, fingerprint
+from hotset.residency.working_set import COLD_PASSES, Seen, WorkingSet, due, left_behind
 from hotset.status import ModelPage
 from hotset.testing import FakeStore, versions
 from residency_bench import Bench, bench
@@ -76,6 +76,15 @@ def test_what_is_on_disk_and_not_known_is_due_at_once() -> None:
 def test_what_is_hot_and_cold_is_looked_at_once() -> None:
     assert due(WorkingSet({"a"}, {"a"}), {}, {"a"}) == ["a"]
     assert due(WorkingSet((), ()), {}, ()) == []
+
+
+def test_what_nobody_uses_is_left_behind() -> None:
+    waiting = Settling({ModelKey("new", 1): Sighting(fingerprint([("m", 1, "e")]), 0.0, dated=True)})
+    state = {**seen(used=5.0, gone=5.0), "new": Seen(990.0, waiting), "old": Seen(100.0, waiting)}
+    left = left_behind(WorkingSet({"used"}, {"cold"}), state, {"used", "cold", "gone"}, oldest_s=500.0)
+    assert (left.models, left.seen, left.unsettled) == (("gone",), ("gone", "old"), ())
+    left = left_behind(WorkingSet({"new"}, ()), state, (), oldest_s=500.0)
+    assert left.unsettled == (ModelKey("new", 1),)
 
 
 # What it costs
