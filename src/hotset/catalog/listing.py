@@ -25,7 +25,7 @@ from hotset.store.page import ObjectPage
 if TYPE_CHECKING:  # what a page holds
     from hotset.store import ObjectMeta
 
-_MUCH: Final = 500
+_MUCH: Final = 200
 _DIGEST_BITS: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 

@@ -95,10 +95,16 @@ class Models(Mapping[str, ModelEntry]):
 
         ``digests`` are of the objects that an entry was read from. The cost is that of the blocks with a change.
         """
+        return self.with_packed(
+            {name: _packed(entry, digests.get(name, UNKNOWN)) for name, entry in changes.items()}
+        )
+
+    def with_packed(self, changes: Mapping[str, Packed | None]) -> Models:
+        """Do as ``with_changes``, with entries that are packed already."""
         blocks = list(self._blocks)
         places = groupby(sorted(changes), key=lambda name: max(0, bisect_right(self._firsts, name) - 1))
         for at, names in reversed([(at, list(names)) for at, names in places]):
-            changed = {name: _packed(changes[name], digests.get(name, UNKNOWN)) for name in names}
+            changed = {name: changes[name] for name in names}
             if blocks and blocks[at].took(changed):
                 continue
             held = {**blocks[at].packed(), **changed} if blocks else changed
@@ -171,8 +177,7 @@ class Draft:
 
     def __init__(self, models: Models) -> None:
         self._models = models
-        self._changes: dict[str, ModelEntry | None] = {}
-        self._digests: dict[str, int] = {}
+        self._changes: dict[str, Packed | None] = {}
 
     def __contains__(self, name: str) -> bool:
         if name in self._changes:
@@ -180,16 +185,15 @@ class Draft:
         return name in self._models
 
     def set(self, name: str, entry: ModelEntry | None, digest: int = UNKNOWN) -> None:
-        """Add, replace or, with None, remove one model."""
-        self._changes[name] = entry
-        self._digests[name] = digest
+        """Add, replace or, with None, remove one model; ``digest`` is of the objects that it was read from."""
+        self._changes[name] = _packed(entry, digest)
         if len(self._changes) >= _BATCH:
             self.done()
 
     def done(self) -> Models:
         """Return the mapping with all changes so far."""
-        self._models = self._models.with_changes(self._changes, digests=self._digests)
-        self._changes, self._digests = {}, {}
+        self._models = self._models.with_packed(self._changes)
+        self._changes = {}
         return self._models
 
 

@@ -31,7 +31,7 @@ PAGE_TIMEOUT_S: Final = 120.0
 DISTRUST_S: Final = 60.0
 """What cannot be fetched makes no more than one listing in this time."""
 
-_FEED_OBJECTS: Final = 1000
+_FEED_OBJECTS: Final = 250
 
 
 class _DoubtedError(StoreError):
