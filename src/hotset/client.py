@@ -1,6 +1,7 @@
 """A running server as the commands of the terminal see it: hotset's own routes over HTTP, one method for each.
 
 Whatever goes wrong becomes a ``HotsetError`` with a sentence for people. Blocking; not for use inside the server.
+httpx is imported by the first client: the command that starts a server comes by here too, and would wait for it.
 """
 
 from __future__ import annotations
@@ -8,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from urllib.parse import quote
 
-import httpx
 import msgspec
 
 from hotset.errors import HotsetError, InvalidInputError, UnavailableError
 from hotset.keys import LATEST, ModelRef
 from hotset.status import ModelPage, ModelStatus, ServerStatus
 from hotset.units import format_duration
+
+if TYPE_CHECKING:
+    import httpx
 
 DEFAULT_URL: Final = "http://127.0.0.1:8500"
 
@@ -61,6 +64,8 @@ class Client:
         Raises:
             InvalidInputError: ``url`` is no address of a server.
         """
+        import httpx
+
         self.url = url.rstrip("/")
         self._timeout_s = timeout_s
         try:
@@ -120,6 +125,8 @@ class Client:
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
+        import httpx
+
         try:
             answer = self._http.request(method, path, params=params, content=content, headers=headers)
         except httpx.ConnectError as error:
