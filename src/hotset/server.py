@@ -118,7 +118,8 @@ async def _serve(settings: Settings, listening: socket.socket, on_listening: Cal
         loop.add_signal_handler(number, stop)
     await replica.start()  # a signal meanwhile ends it right after
     gc.freeze()  # what was imported stays: a full collection of it would hold every request up for a tenth of a second
-    url = "http://{}:{}".format(*listening.getsockname()[:2])
+    host, port = listening.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     logger.info("serving %s on %s", replica.store.url, url)
     on_listening(url)
     try:

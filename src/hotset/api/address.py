@@ -47,4 +47,6 @@ def _decoded(part: bytes) -> str:
     try:
         return (unquote_to_bytes(part) if b"%" in part else part).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InvalidInputError(f"expected a name in UTF-8 in the path, found: {part[:80]!r}") from error
+        raise InvalidInputError(
+            f"expected a name in UTF-8 in the path, found: {part[:80].decode('ascii', 'backslashreplace')}"
+        ) from error

@@ -13,16 +13,25 @@ Guard: TypeAlias = Callable[[Scope], None]
 """Called before an admin verb; raises a ``HotsetError`` to refuse it."""
 
 _FORWARDED: Final = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip"})
+_BROWSERS: Final = frozenset({b"origin", b"sec-fetch-site"})
+"""A page from anywhere can have a browser on this machine send a request; it cannot keep these headers away."""
 
 
 def local_only(scope: Scope) -> None:
-    """Let a client on this machine through, and nobody who came through a proxy on it.
+    """Let a program on this machine through; nobody who came through a proxy on it, and no web page.
 
     Raises:
         HotsetError: kind ``forbidden``.
     """
     client = scope.get("client")
-    if client and _is_loopback(client[0]) and not any(name in _FORWARDED for name, _ in scope["headers"]):
+    names = {name for name, _ in scope["headers"]}
+    if names & _BROWSERS:
+        raise HotsetError(
+            "expected this request from a program, found one that a web page has sent; "
+            "run it on the server's own machine, for example with 'hotset load'",
+            kind=ErrorKind.FORBIDDEN,
+        )
+    if client and _is_loopback(client[0]) and not names & _FORWARDED:
         return
     found = client[0] if client else "an unknown address"
     raise HotsetError(

@@ -40,7 +40,7 @@ def read_headers(raw: Iterable[RawHeader]) -> RequestHeaders:
     encoding = found.get(b"content-encoding", b"identity")
     if encoding.strip().lower() not in {b"identity", b""}:
         raise UnsupportedError(
-            f"expected a body that is not compressed, found Content-Encoding: {encoding!r}"
+            f"expected a body that is not compressed, found Content-Encoding: {_text(encoding)}"
         )
     length = found.get(b"content-length")
     timeout = found.get(b"x-request-timeout")
@@ -60,7 +60,7 @@ def _seconds(value: bytes) -> float:
         seconds = math.nan
     if not 0 < seconds < math.inf:
         raise InvalidInputError(
-            f"expected {TIMEOUT_HEADER} to be seconds above 0, for example 2.5; found: {value[:40]!r}"
+            f"expected {TIMEOUT_HEADER} to be seconds above 0, for example 2.5; found: {_text(value)}"
         )
     return seconds
 
@@ -68,3 +68,8 @@ def _seconds(value: bytes) -> float:
 def all_headers(raw: Iterable[RawHeader]) -> tuple[tuple[str, str], ...]:
     """Return every header as text, names in lower case."""
     return tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in raw)
+
+
+def _text(value: bytes) -> str:
+    """Return a header's value as a message may show it."""
+    return value[:40].decode("latin-1")

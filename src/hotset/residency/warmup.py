@@ -8,6 +8,7 @@ written before the warm-up has ended: a replica that is stopped or dies meanwhil
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,8 @@ from hotset.errors import HotsetError
 from hotset.keys import ModelRef
 from hotset.residency.manager import Manager
 from hotset.tiers.ledger import Weight
+
+_logger = logging.getLogger(__name__)
 
 FORMAT: Final = 1
 
@@ -80,6 +83,9 @@ class Warmup:
         now_s = self._clock.monotonic()
         for word in self._hot:
             self._manager.memory.admit(ModelRef(word.name, word.version), now_s - word.age_s)
+        for ref in self._preload.refs:
+            if self._manager.rollover.offered(ref) is None:
+                _logger.warning("preload: the store has no %s; it is skipped, look for a typing error", ref)
         named, recent = self._in_order()
         try:
             await self._load(named)

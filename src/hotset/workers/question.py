@@ -110,9 +110,16 @@ def _tensors_at_once(held: Held, questions: Sequence[Question]) -> bool:
 
 def _payloads_at_once(held: Held, questions: Sequence[Question]) -> bool:
     predict_batch = cast("Any", held.payload).predict_batch
-    for question, result in zip(
-        questions, predict_batch([question.payload for question in questions]), strict=True
-    ):
+    results = list(predict_batch([question.payload for question in questions]))
+    if len(results) != len(questions):
+        held.batches = False
+        _logger.error(
+            "predict_batch of %s returned %d results for %d payloads; expected one for each, in order. "
+            "It is not called for this version any more: each payload is predicted alone",
+            held, len(results), len(questions),
+        )  # fmt: skip
+        return False
+    for question, result in zip(questions, results, strict=True):
         question.take_result(result)
     return True
 

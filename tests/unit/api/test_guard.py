@@ -20,7 +20,9 @@ def test_others_may_not(client: tuple[str, int] | None) -> None:
     assert caught.value.kind is ErrorKind.FORBIDDEN
 
 
-@pytest.mark.parametrize("header", [b"forwarded", b"x-forwarded-for", b"x-real-ip"])
+@pytest.mark.parametrize(
+    "header", [b"forwarded", b"x-forwarded-for", b"x-real-ip", b"origin", b"sec-fetch-site"]
+)
 def test_a_proxy_on_this_machine_lets_nobody_in(header: bytes) -> None:
     with pytest.raises(HotsetError):
         local_only({"client": ("127.0.0.1", 1), "headers": [(header, b"10.0.0.7")]})

@@ -230,6 +230,17 @@ def test_payloads_go_to_predict_batch_and_fail_alone(tmp_path: Path):
     assert [type(it) for it in mixed] == [Encoded, Encoded, Encoded, PredictFailedError]
 
 
+def test_a_predict_batch_that_loses_results_is_told_of_and_not_called_again(tmp_path: Path, caplog: Any):
+    """Regression: it was called for every batch, and each time all were predicted alone in silence."""
+    model = Doubles()
+    model.predict_batch = lambda payloads: [payloads[0]]  # type: ignore[method-assign]
+    host = host_of(tmp_path, model)
+    calls = [PredictCall(1, "native", json.dumps(it).encode()) for it in (1, 2, 3)]
+    assert [it.body for it in host.predict_all(calls) if isinstance(it, Encoded)] == [b"2", b"4", b"6"]
+    assert "returned 1 results for 3 payloads" in caplog.text
+    assert host.batch(1) == 1
+
+
 def test_a_unit_of_a_batchable_model_grows_as_its_pace_falls():
     assert unit_size(100, threads=1, pace_s=1.0, batch=64) == 2
     assert unit_size(100, threads=1, pace_s=BATCH_S / 10, batch=64) == 10
