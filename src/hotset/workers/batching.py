@@ -30,7 +30,7 @@ def alike(requests: Sequence[InferRequest], *, most_rows: int) -> list[list[int]
 
     A request that cannot be joined with any (no input, a scalar, inputs of different lengths) is a group of its own.
     """
-    if _all_simple(requests, most_rows=most_rows):
+    if requests and _all_simple(requests, most_rows=most_rows):
         return [list(range(len(requests)))]
     open_groups: dict[Any, tuple[list[int], int]] = {}
     groups: list[list[int]] = []

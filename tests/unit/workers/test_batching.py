@@ -141,13 +141,17 @@ def test_the_first_batch_is_compared_and_the_next_are_one_prediction(tmp_path: P
         model.sizes.clear()
 
 
+def unload(host: Host) -> None:
+    host.retire(1, lambda held: host.release(held) if held is not None else None)
+
+
 def test_what_a_batch_has_shown_is_known_when_the_version_comes_back(tmp_path: Path):
     calls = [ask([1, 2]), ask([3, 4])]
     for kind, sizes in (("", [2]), ("wrong", [1, 1])):
         model = Sums(kind) if kind else Sums()
         host = host_of(tmp_path, model)
         host.predict_all(calls)
-        host.retire(1, lambda held: host.release(held) if held is not None else None)
+        unload(host)
         model.sizes.clear()
         host.load(LoadSpec(2, "paris", 1, str(tmp_path)))
         for call in calls:
