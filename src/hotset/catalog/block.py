@@ -44,14 +44,16 @@ class Block:
 
     __slots__ = ("_ends", "_entries", "_names", "digests", "first", "version_count")
 
-    def __init__(self, names: str, ends: array[int], entries: bytes, digests: array[int]) -> None:
+    def __init__(
+        self, names: str, ends: array[int], entries: bytes, digests: array[int], version_count: int
+    ) -> None:
         """``names`` are joined by line breaks, which no name holds; ``ends`` says where each entry ends."""
         self.first: Final = names.partition(_SEPARATOR)[0]
         self.digests: Final = digests
         self._names = f"{_SEPARATOR}{names}{_SEPARATOR}".encode("utf-8", "surrogatepass")
         self._ends = ends
         self._entries = entries
-        self.version_count: Final = sum(map(count_versions, self._each_entry()))
+        self.version_count: Final = version_count
 
     @classmethod
     def of(cls, models: Mapping[str, Packed]) -> Block:
@@ -64,7 +66,8 @@ class Block:
             end += len(packed.entry)
             ends.append(end)
         digests = array("Q", [packed.digest for packed in models.values()])
-        return cls(names, ends, b"".join([packed.entry for packed in models.values()]), digests)
+        entries = b"".join([packed.entry for packed in models.values()])
+        return cls(names, ends, entries, digests, sum(count_versions(it.entry) for it in models.values()))
 
     def __len__(self) -> int:
         return len(self._ends)

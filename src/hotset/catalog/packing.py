@@ -8,6 +8,9 @@ of its own) is packed as MessagePack instead, so that nothing is refused and not
 from __future__ import annotations
 
 import struct
+from array import array
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 import msgspec
@@ -25,6 +28,12 @@ _MARK_SHIFT: Final = 4
 _SPELLINGS: Final = ("{name}/{number}/", "{name}/v{number}/", "{name}/")
 _MARKS: Final = tuple(Mark)
 _MARK_BYTES: Final = {mark: index << _MARK_SHIFT for index, mark in enumerate(_MARKS)}
+_HEADS: Final = frozenset(
+    spelling | mark for spelling in range(len(_SPELLINGS)) for mark in _MARK_BYTES.values()
+)
+_SIGNS: Final = (8, 32)
+"""Where the highest bytes of the number and of the size are."""
+_MOST_POSITIVE: Final = 0x7F
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(ModelEntry)
 
@@ -62,16 +71,27 @@ def fingerprints(packed: bytes) -> list[Fingerprint]:
     return [Fingerprint(fields[2].hex()) for fields in VERSION.iter_unpack(packed)]
 
 
-def is_regular(packed: bytes) -> bool:
-    """Say whether a listing could have made it: versions in order, numbers and spellings as they should be."""
-    if not packed or len(packed) % VERSION.size:
+def are_regular(ends: Sequence[int], packed: bytes) -> bool:
+    """Say whether a listing could have made these entries, which lie one behind the other.
+
+    It could if their versions are in order, and numbers, sizes, spellings and marks are such as it makes. Most models
+    have one version, so that is looked at for all entries at once.
+    """
+    size = VERSION.size
+    if len(packed) % size or not set(packed[::size]) <= _HEADS:
         return False
-    last = -1
-    for head, number, _fingerprint, size, _objects, _modified_s in VERSION.iter_unpack(packed):
-        if head & 0xF >= len(_SPELLINGS) or head >> _MARK_SHIFT >= len(_MARKS) or number <= last or size < 0:
-            return False
-        last = number
-    return True
+    if any(max(packed[sign::size], default=0) > _MOST_POSITIVE for sign in _SIGNS):
+        return False
+    if ends == array("I", range(size, len(packed) + 1, size)):
+        return True
+    return all(
+        start < end and end % size == 0 and _ascend(packed[start:end]) for start, end in pairwise([0, *ends])
+    )
+
+
+def _ascend(packed: bytes) -> bool:
+    numbers = [fields[1] for fields in VERSION.iter_unpack(packed)]
+    return all(one < other for one, other in pairwise(numbers))
 
 
 def _pack_version(name: str, version: VersionEntry) -> bytes:

@@ -10,7 +10,6 @@ release, and the names in them are checked as a client's are.
 from __future__ import annotations
 
 import hashlib
-import re
 import struct
 from array import array
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ import msgspec
 from hotset.catalog.block import UNKNOWN, Block
 from hotset.catalog.entries import Reject
 from hotset.catalog.models import Models
-from hotset.catalog.packing import is_regular
+from hotset.catalog.packing import VERSION, are_regular
 from hotset.catalog.snapshot import Snapshot
 from hotset.errors import InvalidInputError
 from hotset.keys import MAX_PART_BYTES, ModelKey, parse_name
@@ -32,8 +31,8 @@ _MAGIC: Final = b"hotset-snapshot"
 _LENGTH: Final = struct.Struct("<I")
 _PARTS: Final = struct.Struct("<II")
 _CHECKSUM_BYTES: Final = 16
-_ODD_PART: Final = re.compile(r"(?:\A|[\n/])(?:[._/\n]|\Z)")
-"""An empty part of a name, or one that starts with a dot or an underscore: by itself no name of a model."""
+_ODD: Final = ("\\", *(edge + letter for edge in "\n/" for letter in "._/\n"))
+"""A backslash, an empty part of a name, or one that starts with a dot or an underscore."""
 
 
 _SURELY_SHORT: Final = MAX_PART_BYTES // 4
@@ -145,20 +144,23 @@ def _block(frame: memoryview) -> Block:
         raise SnapshotFormatError(f"the snapshot does not fit its format: {error}") from error
     entries = bytes(frame[names_end + ends_end :])
     _check_names(names)
-    if names.count("\n") + 1 != len(ends) or list(ends) != sorted(ends) or ends[-1] != len(entries):
+    if names.count("\n") + 1 != len(ends) or ends[-1] != len(entries):
         raise SnapshotFormatError("the snapshot does not fit its format: a block's parts do not fit together")
-    block = Block(names, ends, entries, array("Q", [UNKNOWN]) * len(ends))
-    for name, packed in block.items():
-        if not is_regular(packed):
-            raise SnapshotFormatError(f"the snapshot holds malformed versions of {name!r}")
-    return block
+    if not are_regular(ends, entries):
+        raise SnapshotFormatError(f"the snapshot holds malformed versions, near: {names[:40]!r}")
+    return Block(names, ends, entries, array("Q", [UNKNOWN]) * len(ends), len(entries) // VERSION.size)
 
 
 def _check_names(names: str) -> None:
     """Look at all names at once, and by itself at each that is long or where something is odd."""
-    is_odd = not names.replace("\n", "").isprintable() or "\\" in names or _ODD_PART.search(names)
-    for name in names.split("\n"):
-        if is_odd or len(name) > _SURELY_SHORT:
+    each = names.split("\n")
+    framed = f"\n{names}\n"
+    if (
+        not "".join(each).isprintable()
+        or len(max(each, key=len)) > _SURELY_SHORT
+        or any(odd in framed for odd in _ODD)
+    ):
+        for name in each:
             _check_name(name)
 
 
