@@ -65,7 +65,7 @@ def run(options: Options) -> Section:
     rounds = ROUNDS_QUICK if options.quick else ROUNDS
     store = options.folder / "store"
     options.tell("cold, writing the models")
-    formats = cold_models.write(store, rounds + 1, options.folder)
+    formats = cold_models.write(store, rounds + 1, options.folder, quick=options.quick)
     samples: list[Sample] = []
     with (
         hotset(store, options.folder / "hotset", _request(formats[0].name, 0)) as server,

@@ -20,6 +20,8 @@ FEATURES: Final = len(ROW)
 NEIGHBOURS: Final = 1_300_000
 """Rows of ten features and a target: 110 MB."""
 TREES: Final = 300
+QUICK: Final = 4
+"""So many times less in a quick run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +38,14 @@ def name_of(name: str, number: int) -> str:
     return f"{name.replace(' ', '-').replace(',', '').lower()}-{number:02}"
 
 
-def write(store: Path, count: int, scratch: Path) -> list[Format]:
+def write(store: Path, count: int, scratch: Path, *, quick: bool) -> list[Format]:
     """Write ``count`` models of each format below ``store``."""
+    smaller = QUICK if quick else 1
     draw = np.random.default_rng(1)
     rows = draw.normal(size=(3000, FEATURES))
     linear = LinearRegression().fit(rows, rows.sum(axis=1))
-    forest = RandomForestRegressor(TREES, random_state=1).fit(rows, rows.sum(axis=1))
-    features = draw.normal(size=(NEIGHBOURS, FEATURES))
+    forest = RandomForestRegressor(TREES // smaller, random_state=1).fit(rows, rows.sum(axis=1))
+    features = draw.normal(size=(NEIGHBOURS // smaller, FEATURES))
     neighbours = KNeighborsRegressor(algorithm="brute").fit(features, features.sum(axis=1))
     kinds: dict[str, tuple[str, Callable[[Path], Any]]] = {
         "small joblib": ("model.joblib", lambda path: joblib.dump(linear, path)),

@@ -19,6 +19,7 @@ from subjects import Server, bare, bare_cache, hotset
 
 MODELS: Final = 200
 LEVELS: Final = (1, 8, 32, 128)
+LEVELS_QUICK: Final = (1, 32)
 MANY: Final = 32
 """The connections of the goals and of the open loop."""
 
@@ -42,7 +43,7 @@ def run(options: Options) -> Section:
     with _subjects(options) as subjects:
         warm_up(options.closed, subjects, plan=options.plan)
         closed: list[Sample] = []
-        for connections in LEVELS:
+        for connections in LEVELS_QUICK if options.quick else LEVELS:
             options.tell(f"hot, {connections} connections")
             closed += take_turns(options.closed, subjects, connections=connections, plan=options.plan)
         capacity = summary(of(closed, BARE_ONE, MANY)).per_second
@@ -58,7 +59,12 @@ def run(options: Options) -> Section:
         ),
         grids=(_closed_grid(closed), _open_grid(opened, capacity)),
         plots=(
-            Bars("Requests per second by connections, closed loop", "req/s", tuple(map(str, LEVELS)), _bars(closed)),
+            Bars(
+                "Requests per second by connections, closed loop",
+                "req/s",
+                tuple(map(str, _levels(closed))),
+                _bars(closed),
+            ),
             Lines("Open loop: p99 by rate", "requests per second", "p99, ms", _lines(opened), log=True),
         ),
         goals=_goals(closed),
@@ -116,7 +122,7 @@ def _closed_grid(samples: Sequence[Sample]) -> Grid:
             *summary(of(samples, name, connections)).cells(),
             _to_bare(samples, name, connections),
         )
-        for connections in LEVELS
+        for connections in _levels(samples)
         for name in NAMES
     ]
     return Grid("Closed loop", ("connections", "server", *COLUMNS, "req/s to bare"), tuple(rows))
@@ -144,7 +150,12 @@ def _open_grid(samples: Sequence[Sample], capacity: float) -> Grid:
 
 
 def _bars(samples: Sequence[Sample]) -> dict[str, list[float | None]]:
-    return {name: [summary(of(samples, name, level)).per_second for level in LEVELS] for name in NAMES}
+    levels = _levels(samples)
+    return {name: [summary(of(samples, name, level)).per_second for level in levels] for name in NAMES}
+
+
+def _levels(samples: Sequence[Sample]) -> list[int]:
+    return list(dict.fromkeys(it.connections for it in samples))
 
 
 def _lines(samples: Sequence[Sample]) -> dict[str, list[tuple[float, float]]]:

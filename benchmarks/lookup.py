@@ -1,4 +1,4 @@
-"""What a request costs with 1,000 and with 100,000 models in the catalog: it must be the same. A section.
+"""What a request costs with 1,000 and with 100,000 models in the catalog (quick: 20,000): the same. A section.
 
 Once through real requests to one hot model, with two servers taking turns; and once by itself, without sockets and
 processes, where a difference could not hide behind them.
@@ -25,6 +25,7 @@ from hotset.replica import Replica
 from hotset.testing import FakeStore, FakeWorker, WorkerScript, versions
 
 SIZES: Final = (1_000, 100_000)
+SIZES_QUICK: Final = (1_000, 20_000)
 CONNECTIONS: Final = 8
 HOT: Final = 50
 CALLS: Final = 20_000
@@ -37,9 +38,9 @@ Alone = Mapping[str, Mapping[str, float]]
 
 def run(options: Options) -> Section:
     """Measure a hot model with a small and a large catalog. The sync loop rests meanwhile."""
-    few, many = SIZES
+    few, many = sizes = SIZES_QUICK if options.quick else SIZES
     folder = options.folder
-    for size in SIZES:
+    for size in sizes:
         options.tell(f"lookup, writing {size:,} models")
         write_models(folder / str(size), size, trained=1)
     options.tell("lookup, real requests")
@@ -49,17 +50,17 @@ def run(options: Options) -> Section:
         hotset(folder / str(many), folder / f"{many}-server", request, settings=settings) as large,
     ):
         subjects = {_name(few): Subject(small, (request,)), _name(many): Subject(large, (request,))}
-        for size, server in zip(SIZES, (small, large), strict=True):
+        for size, server in zip(sizes, (small, large), strict=True):
             _check_catalog(server.get("/status"), size)
         warm_up(options.closed, subjects, plan=options.plan)
         samples = take_turns(options.closed, subjects, connections=CONNECTIONS, plan=options.plan)
     options.tell("lookup, without sockets")
-    alone = asyncio.run(_run_alone(folder))
-    return _section(samples, alone)
+    alone = asyncio.run(_run_alone(folder, sizes))
+    return _section(samples, alone, sizes)
 
 
-def _section(samples: Sequence[Sample], alone: Alone) -> Section:
-    few, many = (_name(size) for size in SIZES)
+def _section(samples: Sequence[Sample], alone: Alone, sizes: tuple[int, int]) -> Section:
+    few, many = (_name(size) for size in sizes)
     small, large = of(samples, few), of(samples, many)
     rows = tuple((name, *summary(of(samples, name)).cells()) for name in (few, many))
     steps = tuple(
@@ -69,7 +70,7 @@ def _section(samples: Sequence[Sample], alone: Alone) -> Section:
     return Section(
         title="Cost of a lookup",
         about=(
-            f"One hot model, {CONNECTIONS} connections, in a catalog of {SIZES[0]:,} and in one of {SIZES[1]:,} models. The "
+            f"One hot model, {CONNECTIONS} connections, in a catalog of {few} and in one of {many}. The "
             "steps by themselves go through 50 hot models in turn, on fakes of store and worker."
         ),
         grids=(
@@ -78,7 +79,7 @@ def _section(samples: Sequence[Sample], alone: Alone) -> Section:
         ),
         goals=(
             at_most(
-                f"CPU of a request with {SIZES[1]:,} models, to {SIZES[0]:,}",
+                f"CPU of a request with {many}, to {few}",
                 ratio(large, small, of_what=lambda it: it.cpu_us),
                 1.1,
             ),
@@ -97,10 +98,10 @@ def _name(size: int) -> str:
     return f"{size:,} models"
 
 
-async def _run_alone(folder: Path) -> dict[str, dict[str, float]]:
-    replicas = {size: await _replica(folder / f"{size}-alone", size) for size in SIZES}
+async def _run_alone(folder: Path, sizes: tuple[int, int]) -> dict[str, dict[str, float]]:
+    replicas = {size: await _replica(folder / f"{size}-alone", size) for size in sizes}
     hot = [ModelRef(name_of(number)) for number in range(HOT)]
-    known = [ModelRef(name_of(number)) for number in range(SIZES[0])]
+    known = [ModelRef(name_of(number)) for number in range(min(sizes))]
     steps = {
         (name, size): step
         for size, replica in replicas.items()
@@ -112,7 +113,7 @@ async def _run_alone(folder: Path) -> dict[str, dict[str, float]]:
             times[key].append(step())
     for replica in replicas.values():
         await replica.stop()
-    return {name: {_name(size): median(times[name, size]) for size in SIZES} for name in (LEASE, RESOLVE)}
+    return {name: {_name(size): median(times[name, size]) for size in sizes} for name in (LEASE, RESOLVE)}
 
 
 async def _replica(folder: Path, size: int) -> Replica:
