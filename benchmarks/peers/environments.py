@@ -45,7 +45,7 @@ def python_of(environment: str) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         _run(sys.executable, "-m", "venv", str(folder))
         pip = (str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--quiet")
-        # What is pinned is all there is: pytriton asks for an older numpy than the others get.
+        # What is pinned is all there is: of pytriton only the server is wanted, and not what it asks for.
         _run(*pip, "install", "--no-deps", "--requirement", str(requirements))
         (folder / MADE).touch()
     return folder / "bin" / "python"

@@ -27,13 +27,13 @@ ONE_ROW: Final = f"""\
 backend: "python"
 max_batch_size: 0
 input [{{ name: "x", data_type: TYPE_FP64, dims: [-1, {FEATURES}] }}]
-output [{{ name: "y", data_type: TYPE_FP64, dims: [-1] }}]
+output [{{ name: "y", data_type: TYPE_FP64, dims: [-1, 1] }}]
 """
 BATCHED: Final = f"""\
 backend: "python"
 max_batch_size: {BATCH}
 input [{{ name: "x", data_type: TYPE_FP64, dims: [{FEATURES}] }}]
-output [{{ name: "y", data_type: TYPE_FP64, dims: [1], reshape: {{ shape: [] }} }}]
+output [{{ name: "y", data_type: TYPE_FP64, dims: [1] }}]
 dynamic_batching {{ }}
 """
 

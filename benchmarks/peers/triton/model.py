@@ -16,7 +16,7 @@ class TritonPythonModel:
 
     def execute(self, requests):
         rows = [triton.get_input_tensor_by_name(it, "x").as_numpy() for it in requests]
-        found = self._model.predict(np.concatenate(rows))
+        found = self._model.predict(np.concatenate(rows)).reshape(-1, 1)
         ends = np.cumsum([len(it) for it in rows])[:-1]
         parts = np.split(found, ends)
         return [triton.InferenceResponse([triton.Tensor("y", part)]) for part in parts]
