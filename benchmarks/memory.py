@@ -17,6 +17,7 @@ MODELS: Final = 200
 LIMIT_MB: Final = 10.0
 WARM_REQUESTS: Final = 500
 SETTLE_S: Final = 3.0
+SETTLE_QUICK_S: Final = 1.5
 """What is free is given back to the system once it is quiet: the least of this long is taken."""
 
 POLL_S: Final = 0.5
@@ -95,16 +96,16 @@ def _growth(options: Options, name: str, server: Server) -> Growth:
     options.tell(f"memory, {name}, one model")
     for _ in range(WARM_REQUESTS):
         server.ask(request_for(0))
-    one = _settled(server)
+    one = _settled(options, server)
     options.tell(f"memory, {name}, {MODELS} models")
     for number in range(MODELS):
         server.ask(request_for(number))
-    return Growth(name, one, _settled(server))
+    return Growth(name, one, _settled(options, server))
 
 
-def _settled(server: Server) -> Memory:
+def _settled(options: Options, server: Server) -> Memory:
     seen = [server.memory()]
-    end_s = time.monotonic() + SETTLE_S
+    end_s = time.monotonic() + (SETTLE_QUICK_S if options.quick else SETTLE_S)
     while time.monotonic() < end_s:
         time.sleep(POLL_S)
         seen.append(server.memory())

@@ -28,7 +28,7 @@ RATE: Final = 200.0
 CONNECTIONS: Final = 16
 SYNC_INTERVAL_S: Final = 0.5
 PUBLISHED: Final = 8
-PUBLISHED_QUICK: Final = 3
+PUBLISHED_QUICK: Final = 2
 PAUSE_S: Final = 1.0
 """Between two versions, so that the last one is all over."""
 
@@ -55,7 +55,7 @@ def run(options: Options) -> Section:
     count = PUBLISHED_QUICK if options.quick else PUBLISHED
     with hotset(models, options.folder / "hotset", request_for(0), settings=settings) as server:
         options.tell("rollover, without new versions")
-        calm = options.tracer.trace(_job(server, 3.0))
+        calm = options.tracer.trace(_job(server, 2.0))
         options.tell("rollover")
         trace, published = _under_load(options, server, models, count)
     return _section(calm, trace, published, by_hand_ms=_by_hand_ms(models))
