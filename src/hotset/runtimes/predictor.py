@@ -181,7 +181,7 @@ class PredictorServable:
     def __init__(
         self, predictor: Any, model: Any, methods: Mapping[str, Method], *, takes_views: bool = False
     ) -> None:
-        """Without ``takes_views`` every body that is no JSON, form or text is ``bytes``, by a copy if need be."""
+        """Without ``takes_views`` every body that is no JSON, form or text is ``bytes``, by a copy if it was a view."""
         self._model = model
         self._as_binary: Callable[[Any], bytes | memoryview] = memoryview if takes_views else bytes
         self._predict: Callable[..., Any] | None = predictor.predict if "predict" in methods else None
@@ -248,7 +248,7 @@ class PredictorServable:
         if "model" in wants:
             arguments["model"] = self._model
         if "payload" in wants:
-            arguments["payload"] = self._payload(payload)
+            arguments["payload"] = payload if type(payload) not in _BINARY else self._as_binary(payload)
         if "query_params" in wants:
             arguments["query_params"] = dict(parse_qsl(meta.query_string, keep_blank_values=True))
         if "headers" in wants:
@@ -259,15 +259,14 @@ class PredictorServable:
             arguments["model_version"] = meta.model_version
         return arguments
 
-    def _payload(self, payload: Any) -> Any:
-        # bytes(…) of bytes are the same ones, so only a view is copied, and only for code that has not asked for it.
-        return self._as_binary(payload) if type(payload) in _BINARY else payload
+    def _binaries(self, payloads: list[Any]) -> list[Any]:
+        return [item if type(item) not in _BINARY else self._as_binary(item) for item in payloads]
 
     def _batch_results(self, payloads: list[Any]) -> list[Any]:
         if self._batch is None:
             raise PredictFailedError("the predictor has no predict_batch")
         model = {"model": self._model} if self._batch_takes_model else {}
-        results = self._batch(payloads=[self._payload(payload) for payload in payloads], **model)
+        results = self._batch(payloads=self._binaries(payloads), **model)
         try:
             listed = list(results)
         except TypeError as error:

@@ -15,6 +15,7 @@ from hotset.codecs.native import NativeCodec
 from hotset.errors import InvalidInputError, PredictFailedError
 from hotset.payload import InferResponse, Signature, TensorSpec
 from hotset.runtimes.base import CallMeta
+from hotset.shared.arena import LARGE_BYTES
 
 META = CallMeta("paris", 3)
 ONE = Signature("sklearn", (TensorSpec("x", None, (-1, 2)),))
@@ -140,3 +141,32 @@ def test_the_payload_goes_by_the_content_type() -> None:
     meta = CallMeta("paris", 3, "text/plain")
     assert CODEC.decode_payload(b"[1]", meta) == ("[1]", None)
     assert CODEC.decode_payload(b"[1]", META) == ([1], None)
+
+
+@pytest.mark.parametrize("size", [0, 5, LARGE_BYTES - 1, LARGE_BYTES, LARGE_BYTES + 3])
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_bytes_of_any_kind_go_out_and_only_large_ones_uncopied(kind: type, size: int) -> None:
+    result = kind(bytes(size))
+    body = CODEC.encode_result(result, None, META).body
+    assert body == bytes(size)
+    assert isinstance(body, memoryview) == (size >= LARGE_BYTES and kind is not bytes)
+
+
+def test_large_arrays_of_numbers_as_views_go_out_as_their_bytes() -> None:
+    array = np.arange(LARGE_BYTES, dtype="<f4").reshape(16, -1)
+    for view in (array.data, array[::2].data, array.T.data, array.astype(">f4").data):
+        body = CODEC.encode_result(view, None, META).body
+        assert bytes(body) == view.tobytes()
+        assert len(body) == view.nbytes
+
+
+def test_bodies_as_views_are_read_as_bytes_are() -> None:
+    cases = {
+        "application/json": b'{"a": [1, 2.5]}',
+        "text/plain; charset=utf-8": "café".encode(),
+        "application/x-www-form-urlencoded": b"a=1&b=2",
+        "": b"[1]",
+    }
+    for content_type, body in cases.items():
+        meta = dataclasses.replace(META, content_type=content_type)
+        assert CODEC.decode_payload(memoryview(body), meta) == CODEC.decode_payload(body, meta)

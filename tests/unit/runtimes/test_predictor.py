@@ -54,6 +54,38 @@ def test_wants_only_what_it_names() -> None:
     assert servable.predict(1, META) == (1, {"x-team": "blue"})
 
 
+@pytest.mark.parametrize("body", [b"", b"raw", memoryview(b"raw")])
+def test_bytes_are_bytes_for_who_does_not_ask_for_views(body: bytes | memoryview) -> None:
+    servable = make(predict=lambda self, payload: payload).load(Path("/m"), [])
+    assert servable.predict(body, META) == body
+    assert type(servable.predict(body, META)) is bytes
+    batching = make(predict_batch=lambda self, payloads: payloads).load(Path("/m"), [])
+    assert [type(it) for it in batching.predict_batch([body, {"x": 1}])] == [bytes, dict]
+
+
+@pytest.mark.parametrize("annotation", [memoryview, "memoryview", "memoryview | None", bytes | memoryview])
+def test_who_asks_for_views_gets_views(annotation: object) -> None:
+    def predict(self, payload):
+        return payload
+
+    predict.__annotations__["payload"] = annotation
+    servable = make(predict=predict).load(Path("/m"), [])
+    view = memoryview(b"raw")
+    assert servable.predict(view, META).obj is view.obj, "not a copy"
+    assert servable.predict(b"raw", META) == view
+    assert type(servable.predict(b"raw", META)) is memoryview
+    assert servable.predict("text", META) == "text"
+
+
+def test_a_batch_of_views() -> None:
+    def predict_batch(self, payloads: list[memoryview]) -> list[str]:
+        return [type(it).__name__ for it in payloads]
+
+    servable = make(predict_batch=predict_batch).load(Path("/m"), [])
+    assert servable.predict_batch([b"a", memoryview(b"b"), 1]) == ["memoryview", "memoryview", "int"]
+    assert servable.predict(b"a", META) == "memoryview"
+
+
 def test_keyword_arguments_want_all() -> None:
     servable = make(predict=lambda self, **all_of_them: sorted(all_of_them)).load(Path("/m"), [])
     expected = ["headers", "model", "model_name", "model_version", "payload", "query_params"]
