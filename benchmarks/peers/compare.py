@@ -62,18 +62,24 @@ def main() -> int:
     }
     for name, value in about.items():
         console.print(f"[bold]{name}[/bold]: {value}")
-    begun_s = time.monotonic()
+    begun_s, others = time.monotonic(), machine.Others()
     outcomes: list[Outcome] = []
     stamp = time.strftime("peers-%Y%m%d-%H%M%S")
     for peer in peers:
         outcomes.append(_measure(peer, rows, QUICK if asked.quick else FULL, load, console))
-        files = _keep(outcomes, about | {"took": f"{time.monotonic() - begun_s:.0f} s"}, stamp)
-    about["load average at the end"] = machine.load_average()
+        spent = {
+            "load average at the end": machine.load_average(),
+            "processors that others took": f"{others.share():.0%}",
+            "took": f"{time.monotonic() - begun_s:.0f} s",
+        }
+        files = _keep(outcomes, about | spent, stamp)
     for section in sections(outcomes).values():
         console.print(f"\n[bold]{section.title}[/bold]\n{section.about}")
         for grid in section.grids:
             console.print(_table(grid))
     console.print(NOT_SHOWN, style="dim")
+    for name, value in spent.items():
+        console.print(f"[bold]{name}[/bold]: {value}")
     for file in files:
         console.print(f"kept: {file}")
     return 1 if any(it.failed for it in outcomes) else 0
@@ -85,7 +91,7 @@ def _peers(*, candidates: bool) -> list[Peer]:
 
 def _measure(peer: Peer, rows: Sequence[Row], scope: Scope, load: Load, console: Console) -> Outcome:
     """Measure one peer; a row that fails is told and does not keep the others from being measured."""
-    outcome = Outcome(peer, packages(peer.environment), {}, {})
+    outcome = Outcome(peer, packages(peer.environment))
     with console.status("…") as status:
         status.update(f"{peer.title}: environment")
         try:
@@ -97,7 +103,7 @@ def _measure(peer: Peer, rows: Sequence[Row], scope: Scope, load: Load, console:
         for row in rows:
             if row in peer.cannot:
                 continue
-            begun_s = time.monotonic()
+            begun_s, others = time.monotonic(), machine.Others()
             with tempfile.TemporaryDirectory(prefix="hotset-peers-") as folder:
                 bench = Bench(scope, Path(folder), load, peer, python, status.update)
                 try:
@@ -105,14 +111,24 @@ def _measure(peer: Peer, rows: Sequence[Row], scope: Scope, load: Load, console:
                 except Exception as error:  # noqa: BLE001 - the last border: it is told, and the others go on
                     outcome.failed[row] = f"{type(error).__name__}: {error}"[:1500]
                     console.print(traceback.format_exc(), markup=False)
-            console.print(f"{peer.title}: {row.value}, {time.monotonic() - begun_s:.0f} s")
+            outcome.others[row] = others.share()
+            console.print(
+                f"{peer.title}: {row.value}, {time.monotonic() - begun_s:.0f} s, "
+                f"{outcome.others[row]:.0%} of the processors went to others"
+            )
     return outcome
 
 
 def _keep(outcomes: Sequence[Outcome], about: Mapping[str, str], stamp: str) -> Sequence[Path]:
     """Write down what there is so far, so that a run that is cut short leaves what it measured."""
     found = sections(outcomes)
-    raw = {it.peer.key: {row.value: _plain(each.raw) for row, each in it.found.items()} for it in outcomes}
+    raw = {
+        it.peer.key: {
+            row.value: {"others": it.others[row], "figures": _plain(each.figures), "raw": _plain(each.raw)}
+            for row, each in it.found.items()
+        }
+        for it in outcomes
+    }
     found["raw"] = Section(title="Raw figures", about="In the JSON file beside this one.", grids=(), raw=raw)
     failed = {f"{it.peer.title}, {row.value}": reason for it in outcomes for row, reason in it.failed.items()}
     return keep(Report(about, found, failed), RESULTS, stamp)

@@ -6,7 +6,7 @@ Called by ``compare.py``. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from peer import Peer, Row
@@ -15,6 +15,12 @@ from section import Grid, Section
 
 CANNOT: Final = "cannot"
 FAILED: Final = "failed"
+NOT_RUN: Final = "not run"
+OTHERS: Final = "others took"
+NOTE: Final = (
+    "others took: the most of all processors that other programs had during one of the rows. Where it is not near zero, do "
+    "not trust the figures."
+)
 OVERVIEW: Final[dict[str, tuple[Row, str]]] = {
     "req/s, 1": (Row.HOT, "req/s, 1 conn."),
     "req/s, 8": (Row.HOT, "req/s, 8 conn."),
@@ -36,12 +42,16 @@ DETAILS: Final = ("peer", "measure", "hotset", "peer's", "factor", "hotset, besi
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one peer: figures, or why there are none. ``packages`` are its versions."""
+    """What came of one peer: figures, or why there are none. Filled row by row.
+
+    ``packages`` are its versions; ``others`` is the part of the processors that went to other programs during a row.
+    """
 
     peer: Peer
     packages: Sequence[str]
-    found: dict[Row, Found]
-    failed: dict[Row, str]
+    found: dict[Row, Found] = field(default_factory=dict)
+    failed: dict[Row, str] = field(default_factory=dict)
+    others: dict[Row, float] = field(default_factory=dict)
 
     def figures(self, row: Row) -> list[Figure]:
         """Return what was measured of a row; it may have come with another."""
@@ -71,7 +81,14 @@ def sections(outcomes: Sequence[Outcome]) -> dict[str, Section]:
 
 
 def _overview(outcomes: Sequence[Outcome]) -> Section:
-    rows = [(it.peer.title, *(_factor(it, row, part) for row, part in OVERVIEW.values())) for it in outcomes]
+    rows = [
+        (
+            it.peer.title,
+            *(_factor(it, row, part) for row, part in OVERVIEW.values()),
+            f"{max(it.others.values(), default=0.0):.0%}",
+        )
+        for it in outcomes
+    ]
     return Section(
         title="hotset beside its peers",
         about=(
@@ -79,7 +96,7 @@ def _overview(outcomes: Sequence[Outcome]) -> Section:
             "and memory the peer's to its. Every factor is of two servers that took turns in one run, and is the median over "
             "the rounds where there are rounds. A p99 while loading must be read with the loads per second beside it."
         ),
-        grids=(Grid("Factors", ("peer", *OVERVIEW), tuple(rows)),),
+        grids=(Grid("Factors", ("peer", *OVERVIEW, OTHERS), tuple(rows), note=NOTE),),
     )
 
 
@@ -87,7 +104,7 @@ def _factor(outcome: Outcome, row: Row, part: str) -> str:
     for figure in outcome.figures(row):
         if part in figure.measure:
             return f"{figure.factor:.2f}" if figure.factor < 10 else f"{figure.factor:,.0f}"
-    return outcome.why_not(row).partition(":")[0] or "–"
+    return outcome.why_not(row).partition(":")[0] or NOT_RUN
 
 
 def _details(row: Row, outcomes: Sequence[Outcome]) -> Section:
