@@ -426,9 +426,7 @@ class Manager:
         await self._departure.close()
 
 
-def _compare(
-    before: Snapshot, now: Snapshot, on_disk: Iterable[DiskRecord]
-) -> tuple[Diff, set[Fingerprint]]:
+def _compare(before: Snapshot, now: Snapshot, on_disk: Iterable[DiskRecord]) -> tuple[Diff, set[Fingerprint]]:
     """Return what changed, and what is on disk although no version has it. Runs in a thread."""
     gone = {record.fingerprint for record in on_disk if not _offers(now, record)}
     return diff(before, now), without(gone, now.models)
