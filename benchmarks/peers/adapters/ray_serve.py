@@ -28,6 +28,7 @@ class RayServe:
     title: str
     tuning: Mapping[str, str]
     replicas: int = 1
+    batched: bool = False
     environment: str = "ray_serve"
     most: int = 200
     cannot: Mapping[Row, str] = field(default_factory=lambda: CANNOT)
@@ -38,6 +39,7 @@ class RayServe:
             "MODELS": str(place.models),
             "ROOM": str(place.room),
             "REPLICAS": str(self.replicas),
+            "BATCHED": str(int(self.batched)),
             "PYTHONPATH": str(folder),
             "RAY_AUTH_MODE": "disabled",
             "RAY_USAGE_STATS_ENABLED": "0",
@@ -69,5 +71,6 @@ CANDIDATES: Final = (
     CHOSEN[0],
     RayServe("ray-throughput", "Ray Serve, throughput mode alone", {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}),
     RayServe("ray-tuned-1", "Ray Serve, tuned, HAProxy with 1 thread", TUNED | ONE_THREAD),
+    RayServe("ray-tuned-batch", "Ray Serve, tuned, serve.batch of 64 without waiting", TUNED, batched=True),
     RayServe("ray-tuned-2", "Ray Serve, tuned, 2 replicas", TUNED, replicas=2),
 )
