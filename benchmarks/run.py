@@ -42,6 +42,7 @@ SECTIONS: Final = (
     "cold",
     "rollover",
     "memory",
+    "payload",
     "processes",
     "lookup",
 )

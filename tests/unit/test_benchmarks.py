@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import re
 import shutil
@@ -45,6 +46,12 @@ def _bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Modules]:
     ours = {file.stem for file in BENCHMARKS.glob("*.py")}
     for name in ours & sys.modules.keys():
         del sys.modules[name]
+
+
+def test_every_section_can_be_run(bench: Modules) -> None:
+    for name in bench.run.SECTIONS:
+        (options,) = inspect.signature(getattr(bench, name).run).parameters
+        assert options == "options", name
 
 
 def test_what_wrk_prints_becomes_a_result(bench: Modules) -> None:
