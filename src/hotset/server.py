@@ -78,6 +78,8 @@ def run(settings: Settings, *, on_listening: Callable[[str], None] = lambda _url
         WorkerDiedError: a child did not start.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    # Whoever started us may have it ignored, and then nobody is told how a child ended: not us, nor the user's code.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     logs.configure(settings.log_level, settings.log_format, sys.stderr)
     if settings.predictor is not None:
         check_predictor(Path(settings.predictor))

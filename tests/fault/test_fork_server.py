@@ -90,6 +90,18 @@ async def test_a_killed_child_is_reported_like_any_other_and_the_next_one_comes(
             assert is_forked(worker)
 
 
+async def test_a_child_that_the_system_reaps_is_known_to_be_gone(bench: Bench) -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        async with fork_server() as server, bench.running(bench.process_worker(children=server)) as worker:
+            assert is_forked(worker)
+            os.kill(pid_of(worker), signal.SIGKILL)
+            await asyncio.wait_for(bench.died.wait(), LIMIT_S)
+            assert bench.deaths == ["exited with status 0"]
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 async def test_children_serve_on_when_the_fork_server_is_killed(bench: Bench) -> None:
     with open_files_kept():
         async with fork_server() as server, bench.running(bench.process_worker(children=server)) as worker:
@@ -125,6 +137,21 @@ async def test_a_fork_server_that_dies_while_a_child_is_asked_for(bench: Bench) 
         await ended(child)
 
 
+async def test_none_is_started_after_the_close() -> None:
+    server = ForkServer()
+    await started(server)
+    pid = pid_of(server)
+    ending = server._server
+    assert ending is not None
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: ending.is_over)
+    asked = asyncio.ensure_future(server.start_child())
+    await asyncio.sleep(0)
+    await server.close()
+    await ended(await asked)
+    assert server.pid is None
+
+
 async def test_a_fork_server_that_does_not_answer_is_replaced() -> None:
     async with fork_server() as server:
         await ended(await server.start_child())
@@ -135,7 +162,7 @@ async def test_a_fork_server_that_does_not_answer_is_replaced() -> None:
         assert not is_forked(child)
         await ended(child)
         assert server.pid != pid
-        assert is_gone(pid)
+        await until(lambda: is_gone(pid))
         server._limit_s = LIMIT_S
         child = await server.start_child()
         assert is_forked(child)

@@ -59,7 +59,10 @@ class ProcessHandle(Protocol):
 
 
 class ForkedProcess:
-    """Implements ``ProcessHandle`` for a child that another process has forked. Thread-safe; ``wait`` once."""
+    """Implements ``ProcessHandle`` for a child that another process has forked. Thread-safe; ``wait`` once.
+
+    Where somebody else reaps it, its end is seen and its status is not: 0, as ``subprocess`` has it.
+    """
 
     def __init__(self, pid: int) -> None:
         self.pid: Final = pid
@@ -67,15 +70,20 @@ class ForkedProcess:
         self._is_reaped = False
 
     def wait(self) -> int:
-        # In two steps: as long as it is not reaped, nobody else can get its number, and be killed in its place.
-        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
-        with self._lock:
-            _, status = os.waitpid(self.pid, 0)
+        status = 0
+        try:
+            # In two steps: as long as it is not reaped, nobody else can get its number, and be killed in its place.
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            with self._lock:
+                self._is_reaped = True
+                _, status = os.waitpid(self.pid, 0)
+        except ChildProcessError:
+            # Somebody else has reaped it: the system where SIGCHLD is ignored, or the program that embeds us.
             self._is_reaped = True
         return os.waitstatus_to_exitcode(status)
 
     def kill(self) -> None:
-        with self._lock:
+        with self._lock, contextlib.suppress(ProcessLookupError):
             if not self._is_reaped:
                 os.kill(self.pid, signal.SIGKILL)
 
