@@ -83,7 +83,7 @@ class ForkServer:
         with contextlib.suppress(OSError):  # the next child asks again
             if self._server is None:
                 self._running()
-            else:
+            elif not self._server.is_over:
                 self._server.send(forkwire.ImportAhead(tuple(new)))
 
     async def start_child(self) -> ChildProcess:
@@ -106,6 +106,11 @@ class ForkServer:
 
     async def _fork(self) -> ChildProcess:
         server = self._running()
+        if server.is_over:
+            await asyncio.wait((server.process.exited,))  # then another takes its place
+            if self._problem is not None:
+                raise ForkFailedError(self._problem)
+            server = self._running()
         with socket_pairs() as sockets:
             try:
                 async with asyncio.timeout(self._limit_s):
@@ -192,6 +197,11 @@ class _Server:
         self._socket.setblocking(False)
         self._loop.add_reader(self._socket.fileno(), self._read)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it can make no more children."""
+        return self._socket.fileno() == -1
+
     def send(self, order: forkwire.Order, descriptors: Sequence[int] = ()) -> None:
         """Raises:
         OSError: the server is gone, or does not read.
@@ -249,7 +259,7 @@ class _Server:
             WatchedProcess(ForkedProcess(reply.pid)).kill()
 
     def _hang_up(self) -> None:
-        if self._socket.fileno() == -1:
+        if self.is_over:
             return
         self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
