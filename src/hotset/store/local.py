@@ -132,9 +132,9 @@ class LocalStore:
                 continue
             real, status = found
             path = prefix + entry.name
-            if stat.S_ISREG(status.st_mode):
+            if status is not None and stat.S_ISREG(status.st_mode):
                 yield meta_of(path, status)
-            elif stat.S_ISDIR(status.st_mode) and real not in above:
+            elif (status is None or stat.S_ISDIR(status.st_mode)) and real not in above:
                 followed = links + (real != entry.path)
                 if followed <= _MAX_LINKS:
                     yield from self._below(real, f"{path}/", (*above, real), followed, wanted)
@@ -148,8 +148,11 @@ class LocalStore:
                 return ()
             raise self._failed("cannot be listed", error) from error
 
-    def _look(self, entry: os.DirEntry[str]) -> tuple[str, os.stat_result] | None:
+    def _look(self, entry: os.DirEntry[str]) -> tuple[str, os.stat_result | None] | None:
+        """Return the real path and what is there; nothing more of a directory, as that would be another system call."""
         try:
+            if entry.is_dir(follow_symlinks=False):
+                return entry.path, None
             if not entry.is_symlink():
                 return entry.path, entry.stat(follow_symlinks=False)
             real = os.path.realpath(entry.path)
