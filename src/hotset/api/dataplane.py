@@ -290,12 +290,21 @@ class _Started:
         except HotsetError as error:
             self._tell(error)
             return
-        lease = plane.residency.lease_now(self._call.ref)
+        try:
+            lease = plane.residency.lease_now(self._call.ref)
+        except Exception as error:  # noqa: BLE001 - handed on; it is inside, and has to leave
+            self._leave(error)
+            return
         if lease is None:
             plane.spawn(self._wait(plane.attempts(self._call)))
             return
         self._lease = lease
-        sent = self._call.sent_to(lease)
+        try:
+            sent = self._call.sent_to(lease)
+        except Exception as error:  # noqa: BLE001 - as above
+            lease.release()
+            self._leave(error)
+            return
         answer = sent if isinstance(sent, asyncio.Future) else asyncio.ensure_future(sent)
         answer.add_done_callback(self._answered)
 
