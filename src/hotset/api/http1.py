@@ -14,6 +14,8 @@ _STATUS: Final = {it.value: b"HTTP/1.1 %d %s\r\n" % (it.value, it.phrase.encode(
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _NO_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _CLOSE: Final = b"connection: close\r\n"
+_OURS: Final = frozenset({b"connection", b"content-length", b"transfer-encoding"})
+"""Headers that say where an answer ends: two that disagree are two answers to whoever believes the other."""
 
 _EMPTY: Final = b"0\r\n\r\n"
 
@@ -41,7 +43,7 @@ def rendered(reply: Reply, *, keep_alive: bool = True) -> Wire:
         if not _NAME.match(name) or _NO_VALUE.search(value):
             fault = ValueError(f"an answer's header cannot be sent: {name!r}: {value!r}")
             return rendered(error_reply(fault), keep_alive=keep_alive)
-        if name != b"connection":  # that is ours to say
+        if name not in _OURS:
             lines += (name, b": ", value, b"\r\n")
     if not keep_alive:
         lines.append(_CLOSE)

@@ -21,7 +21,7 @@ from hotset.api.headers import RequestHeaders, all_headers, read_headers
 from hotset.api.http1 import Heads, Wire, rendered, whole
 from hotset.api.ports import Answer
 from hotset.api.reply import RawHeader, Receive, Reply, Scope, Send, send_reply
-from hotset.errors import ErrorKind, HotsetError
+from hotset.errors import ErrorKind, HotsetError, InvalidInputError
 from hotset.keys import ModelRef
 from hotset.shared.arena import Payload
 
@@ -53,10 +53,14 @@ class Door:
 
 
 class Target(NamedTuple):
-    """What a request's first line asks for: a prediction of ``ref``, or of a name that is wrong in itself."""
+    """What a request's first line asks for: a prediction of ``ref``, or why its name is wrong in itself.
+
+    In words and not as an exception: targets are kept, and one that is raised again and again grows by a traceback
+    each time, with all that it refers to.
+    """
 
     door: Door
-    ref: ModelRef | HotsetError
+    ref: ModelRef | str
     query: str
 
 
@@ -93,11 +97,11 @@ class Predictions:
         door = self.door(path)
         if door is None:
             return None
-        ref: ModelRef | HotsetError
+        ref: ModelRef | str
         try:
             ref = model_ref(path, prefix=door.prefix, suffix=door.suffix)
-        except HotsetError as error:
-            ref = error
+        except InvalidInputError as error:
+            ref = str(error)
         return Target(door, ref, query.decode("latin-1"))
 
     def head(self, target: Target, raw: Sequence[RawHeader]) -> RequestHeaders:
@@ -106,8 +110,8 @@ class Predictions:
         Raises:
             HotsetError, HttpError: to be told with ``refused``.
         """
-        if isinstance(target.ref, HotsetError):
-            raise target.ref
+        if isinstance(target.ref, str):
+            raise InvalidInputError(target.ref)
         headers = read_headers(raw)
         self._dataplane.check_open()
         if headers.length is not None and headers.length > self._bodies.limit_bytes:
@@ -148,14 +152,20 @@ class Predictions:
     def rendered(self, target: Target, outcome: Answer | Exception, *, keep_alive: bool) -> Wire:
         """Return the bytes of HTTP/1.1 for an outcome."""
         if isinstance(outcome, Answer):
-            encoded = outcome.encoded
-            if outcome.tier == "memory" and not encoded.headers and keep_alive:
-                head = self._heads.of(outcome.key, encoded.content_type)
-                if head is not None:
-                    return whole(head, encoded.body)
-            return rendered(_good(outcome), keep_alive=keep_alive)
+            try:
+                return self._good(outcome, keep_alive=keep_alive)
+            except UnicodeEncodeError as error:  # in a header, which only user code can bring
+                return rendered(error_reply(error), keep_alive=keep_alive)
         reply = error_reply(outcome, message=_words(target, outcome))
         return rendered(reply, keep_alive=keep_alive)
+
+    def _good(self, answer: Answer, *, keep_alive: bool) -> Wire:
+        encoded = answer.encoded
+        if answer.tier == "memory" and not encoded.headers and keep_alive:
+            head = self._heads.of(answer.key, encoded.content_type)
+            if head is not None:
+                return whole(head, encoded.body)
+        return rendered(_good(answer), keep_alive=keep_alive)
 
     # Behind another ASGI server
 
