@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -23,6 +25,7 @@ from hotset.api.ports import Answer
 from hotset.api.predictions import Predictions
 from hotset.errors import InvalidInputError
 from hotset.exchange import Exchange, Place, Targets
+from hotset.upload import LEAST_UPLOAD_BYTES, Upload
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
@@ -81,6 +84,22 @@ class Connection(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > MOST_HEAD_BYTES:
                 self.send_400_response(f"the head of the request is longer than {MOST_HEAD_BYTES} bytes")
+        if self._coming is not None:
+            self._receive_directly(self._coming)
+
+    def _receive_directly(self, coming: Exchange) -> None:
+        """Have the rest of a large body received where it is to be, and not through the parser."""
+        sink = coming.sink
+        if sink is not None and sink.missing >= LEAST_UPLOAD_BYTES and not self.transport.is_closing():
+            self.transport.set_protocol(Upload(sink, self, on_whole=self._received_directly))
+
+    def _received_directly(self) -> None:
+        """The parser would wait for that body for ever: the next request gets a new one."""
+        self.transport.set_protocol(self)
+        self.parser = httptools.HttpRequestParser(self)
+        with suppress(AttributeError):  # httptools before 0.6.3; as uvicorn does
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         running = self._running
@@ -322,7 +341,8 @@ class Connection(HttpToolsProtocol):
     def _refuse_late(self) -> None:
         coming = self._coming
         if coming is not None:
-            coming.keep_alive = False
+            # A client that we have not read is told when it has sent all; one that is slow is waited for no more.
+            coming.keep_alive = coming.keep_alive and coming.waits_for_room
             error = self._predictions.too_late(waited_for_room=coming.waits_for_room)
             coming.refuse(self._predictions, error)
             self._enter_early(coming)

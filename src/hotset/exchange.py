@@ -61,6 +61,11 @@ class Exchange(Place):
         self._sink: BodySink | None = None
 
     @property
+    def sink(self) -> BodySink | None:
+        """Where its body goes, once it has turned out to be large."""
+        return self._sink
+
+    @property
     def waits_for_room(self) -> bool:
         return self._sink is not None and self._sink.waits
 

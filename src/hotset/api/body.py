@@ -75,18 +75,33 @@ class BodySink:
             self._ask(self._room)
         return self._wish is None
 
+    @property
+    def missing(self) -> int:
+        """How much may be written to ``buffer``: what is to come of a body of declared length that has its room."""
+        return len(self._segment) - self._length if self._segment is not None and self._is_declared else 0
+
+    def buffer(self) -> memoryview:
+        """Return where the rest of the body goes, for who can receive it there. Legal only where some is missing."""
+        assert self._segment is not None
+        return self._segment.buffer(self._length)
+
+    def filled(self, count: int) -> None:
+        """So much of the ``buffer`` was written."""
+        self._length += count
+
     def finish(self) -> bytes | Segment:
-        """Return the whole body."""
-        segment = self._segment
+        """Return the whole body, and keep nothing of it: what refers to this object must not keep the memory."""
+        segment, self._segment = self._segment, None
         if segment is not None:
             if self._length < len(segment):
                 segment.shrink(self._length)
             return segment
-        self.drop()  # what came before there was room is no more than a few parts
+        self.drop()  # what came before there was room is only a few parts
         return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
 
     def drop(self) -> None:
-        """Wait no more for room. Safe to call at any time; needed only where the body is given up while it waits."""
+        """Give the body up, and its room or its place among those who wait. Safe to call at any time, also after the end."""
+        self._segment = None
         wish, self._wish = self._wish, None
         if wish is not None and self._room is not None:
             self._room.drop(wish)

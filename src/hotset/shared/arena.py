@@ -86,6 +86,10 @@ class Segment:
             raise ValueError(f"{len(data)} bytes at {position} do not fit; the segment has: {self.length}")
         self._arena.memory[start : start + len(data)] = data
 
+    def buffer(self, start: int) -> memoryview:
+        """Return what is from ``start`` on, to be written to. Whoever has it keeps the segment too."""
+        return self._arena.memory[self.offset + start : self.offset + self.length]
+
     def shrink(self, length: int) -> None:
         """Say that the payload has turned out shorter; what is behind it is free."""
         self._arena.shrink(self.offset, length)
