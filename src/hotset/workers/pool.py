@@ -124,8 +124,9 @@ class WorkerPool:
 
     @property
     def is_starting(self) -> bool:
-        """Whether all workers have yet to come up for the first time."""
-        return self._opening is not None and not self._opening.done()
+        """Whether all workers have yet to come up for the first time, and none has failed to."""
+        is_opening = self._opening is not None and not self._opening.done()
+        return is_opening and not any(slot.deaths_in_a_row for slot in self._slots)
 
     def open(self, after: Awaitable[object]) -> None:
         """Have every worker start in the background: after ``after``, or at once when a load needs one.

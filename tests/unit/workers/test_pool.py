@@ -353,6 +353,17 @@ class TestOpening:
         assert reasons == ["did not start: not ready within 60 s"]
         await bench.pool.close()
 
+    async def test_what_fails_to_start_is_not_starting_any_more(self) -> None:
+        bench = Bench()
+        bench.start_faults[1] = WorkerDiedError("not ready within 60 s")
+        time_has_come = asyncio.Event()
+        bench.pool.open(time_has_come.wait())
+        assert bench.pool.is_starting
+        time_has_come.set()
+        await until(lambda: any(isinstance(event, WorkerDied) for event in bench.seen))
+        assert not bench.pool.is_starting  # it is tried again, but a server without workers is not ready
+        await bench.pool.close()
+
     async def test_a_pool_that_is_closed_meanwhile_starts_none(self) -> None:
         bench = Bench()
         bench.pool.open(asyncio.Event().wait())
