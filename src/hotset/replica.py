@@ -166,12 +166,14 @@ class Replica:
                 self._room.open()
             await self._start_workers()
             await self.sync.restore()
+            hot = await asyncio.to_thread(read_hot_set, self._hot_path)
         except BaseException:
+            await self._end_tasks()
             await self._close()
             raise
         self._spawn(self.sync.run(), "sync loop")
         self._spawn(self.manager.copies.run(), "copies")
-        self._spawn(self._warm_up(await asyncio.to_thread(read_hot_set, self._hot_path)), "warm-up")
+        self._spawn(self._warm_up(hot), "warm-up")
 
     async def _start_workers(self) -> None:
         """Have the frameworks imported that are known to be needed, and the workers started behind that.

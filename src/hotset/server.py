@@ -109,8 +109,10 @@ async def _serve(settings: Settings, listening: socket.socket, on_listening: Cal
         )
     )
     loop = asyncio.get_running_loop()
+    starting = asyncio.create_task(replica.start(), name="start")
 
     def stop() -> None:
+        starting.cancel()  # it has ended, or is not worth waiting for: a predictor may take a minute to import
         if replica.dataplane.draining:
             listener.hurry()
         replica.drain()
@@ -118,7 +120,11 @@ async def _serve(settings: Settings, listening: socket.socket, on_listening: Cal
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    await replica.start()  # a signal meanwhile ends it right after
+    await asyncio.wait((starting,))
+    if starting.cancelled():
+        logger.info("stopped while it started")
+        return
+    starting.result()
     gc.freeze()  # what was imported stays: a full collection of it would hold every request up for a tenth of a second
     host, port = listening.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -103,6 +103,37 @@ async def ask_long(server: ServerProcess) -> int:
         return answer.status
 
 
+IMPORT_THAT_HANGS = """
+import pathlib, time
+pathlib.Path(__file__).with_name("imported").touch()
+time.sleep(600)
+
+
+class Predictor:
+    def load_model(self, disk_path): ...
+    def predict(self, model): ...
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [0, 1])
+def test_a_start_that_hangs_is_ended_by_a_signal(processes: int, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    write_value(models, "a", 1, {"value": 1})
+    with running_server(
+        tmp_path / "disk",
+        model_dir=models,
+        await_ready=False,
+        predictor=write_predictor(tmp_path, IMPORT_THAT_HANGS),
+        processes_per_replica=processes,
+        start_timeout="600s",
+    ) as server:
+        server.wait_until((tmp_path / "imported").exists, limit_s=60, what="the predictor is imported")
+        assert server.terminate() == 0
+        assert server.left_behind() == []
+        assert server.lines()[-1]["message"] == "stopped while it started"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("processes", "drain_timeout", "signals"), [(1, "100s", 2), (1, "1s", 1), (0, "1s", 1)]

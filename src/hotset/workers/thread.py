@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import logging
 import queue
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -121,7 +122,7 @@ class ThreadWorker:
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        host = Host(await asyncio.to_thread(self._built_kit), max_batch=self._max_batch)
+        host = Host(await self._kit_from_thread(), max_batch=self._max_batch)
         self._mailbox = QueueMailbox(self._on_answers)
         self._loading = LoadThreads(host, parallel_loads=self._parallel_loads)
         self._predicting = PredictThreads(
@@ -131,6 +132,20 @@ class ThreadWorker:
         self._predicting.start()
         self._started = True
         self._gone = None
+
+    async def _kit_from_thread(self) -> Kit:
+        """In a daemon thread and not in the loop's pool, whose end is waited for: an import of the user's may hang."""
+        built: asyncio.Future[Kit] = self._loop.create_future()
+
+        def build() -> None:
+            try:
+                outcome: Kit | HotsetError = self._built_kit()
+            except HotsetError as error:
+                outcome = error
+            self._tell(_settle, built, outcome)
+
+        threading.Thread(target=build, name="hotset-kit", daemon=True).start()
+        return await built
 
     def _built_kit(self) -> Kit:
         try:
