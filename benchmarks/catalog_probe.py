@@ -176,7 +176,7 @@ async def watched(work: Callable[[], Awaitable[object]]) -> dict[str, float]:
     return gaps.figures() | took
 
 
-async def apply(models: int, folder: Path) -> dict[str, Any]:
+async def apply(models: int, folder: Path, *, rounds: int = ROUNDS) -> dict[str, Any]:
     """The gaps of the loop while snapshots are applied, and over whole passes: the best of a few rounds.
 
     What holds the loop up does so in every round; what only one round shows was the machine.
@@ -189,7 +189,7 @@ async def apply(models: int, folder: Path) -> dict[str, Any]:
     everything = replica.manager.snapshot
     fewer = _without_some(everything)
     gc.collect()
-    for number in range(ROUNDS):
+    for number in range(rounds):
         store.changed = {}
         _best(found, "pass, nothing changed", await watched(replica.sync.pass_once))
         store.changed = {each: f"new-{number}-{each}" for each in range(0, models, 100)}
@@ -204,7 +204,7 @@ async def apply(models: int, folder: Path) -> dict[str, Any]:
         ):
             _best(found, name, await watched(lambda snapshot=snapshot: replica.manager.apply(snapshot)))
     seconds = found["apply, all removed"]["cpu_s"]
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         _best(found, "for comparison: nothing at all", await watched(lambda: asyncio.sleep(seconds)))
         _best(
             found,
@@ -399,9 +399,15 @@ async def keep(models: int, folder: Path) -> dict[str, float]:
     }
 
 
+async def apply_once(models: int, folder: Path) -> dict[str, Any]:
+    """The same, one round."""
+    return await apply(models, folder, rounds=1)
+
+
 PARTS: Final = {
     "memory": memory,
     "apply": apply,
+    "apply-once": apply_once,
     "sync": sync,
     "local": local,
     "listing": listing,
