@@ -70,20 +70,26 @@ class Connection(HttpToolsProtocol):
         self._is_mid_request = False
         self._is_ignored = False
         self._in_head = False
-        self._head_bytes = 0
+        self._loose_bytes = 0  # since the request began, or its last part of a body: its head or its trailers
         self._is_ending = False
         self._is_releasing = False
         self._since_s = self.loop.time()
+        self._unsent_bytes = 0
+        self._taken_s = self._since_s
 
     # What the transport says
 
     def data_received(self, data: bytes) -> None:
-        headers = self.headers
-        super().data_received(data)
-        if self._in_head and self.headers is headers:  # the same head as before, longer
-            self._head_bytes += len(data)
-            if self._head_bytes > MOST_HEAD_BYTES:
-                self.send_400_response(f"the head of the request is longer than {MOST_HEAD_BYTES} bytes")
+        if self._is_ending and self._is_ignored:
+            return  # nothing behind the last request is understood, or kept
+        self._loose_bytes += len(data)
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self.send_400_response("expected HTTP/1.1, found a request that is malformed")
+            return
+        if self._loose_bytes > MOST_HEAD_BYTES and self._is_mid_request:
+            self.send_400_response(f"the head of the request is longer than {MOST_HEAD_BYTES} bytes")
         if self._coming is not None:
             self._receive_directly(self._coming)
 
@@ -100,6 +106,29 @@ class Connection(HttpToolsProtocol):
         with suppress(AttributeError):  # httptools before 0.6.3; as uvicorn does
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.on_message_complete()
+
+    def _parse(self, data: bytes) -> None:
+        """Have all of it parsed.
+
+        Another protocol that a client offers (Java's client does so with its first request) is not taken up. But the
+        parser takes what comes behind such a head for that protocol, and not for a body: it gets the head once more,
+        without the offer.
+        """
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                if self._is_ignored and self._is_ending:
+                    return
+                data = self._head_without_offer() + data[offer.args[0] :]
+            else:
+                return
+
+    def _head_without_offer(self) -> bytes:
+        parser = self.parser
+        first = b"%b %b HTTP/%b\r\n" % (parser.get_method(), self.url, parser.get_http_version().encode())
+        lines = (b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade")
+        return b"%b%b\r\n" % (first, b"".join(lines))
 
     def connection_lost(self, exc: Exception | None) -> None:
         running = self._running
@@ -131,14 +160,27 @@ class Connection(HttpToolsProtocol):
         self._coming = None
         self._is_ignored = self._is_ending
         self._is_mid_request = self._in_head = True
-        self._head_bytes = 0
+        self._loose_bytes = 0
         self._since_s = self.loop.time()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            return  # a trailer: it must not pass for a header, and nobody wants it
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = self.parser.get_http_version() != "1.0"
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         if self._is_ignored:
             return
         parser = self.parser
+        if parser.should_upgrade():
+            if parser.get_method() == b"CONNECT":
+                raise httptools.HttpParserError("this is no proxy")
+            self._is_ignored = True  # until its head comes again
+            return
         target = self._targets.find(self.url) if parser.get_method() == b"POST" else None
         if target is None:
             self._go_uvicorns_way()
@@ -150,7 +192,13 @@ class Connection(HttpToolsProtocol):
             if self.expect_100_continue:
                 coming.keep_alive = False  # nobody knows whether its body will come
             self._enter_early(coming)
-        elif self.expect_100_continue and not (self._inside or self._held or self._running):
+        else:
+            self._invite()
+
+    def _invite(self) -> None:
+        """Tell a client that waits for it to send its body, once nothing stands before its answer."""
+        if self.expect_100_continue and not (self._inside or self._held or self._running):
+            self.expect_100_continue = False
             self.transport.write(_CONTINUE)
 
     def _go_uvicorns_way(self) -> None:
@@ -161,9 +209,14 @@ class Connection(HttpToolsProtocol):
         self.headers += headers  # into the list that the scope has
         self.cycle = None  # type: ignore[assignment]  # the order is kept here and not in uvicorn's own pipeline
         super().on_headers_complete()
+        if expects:
+            self.cycle.keep_alive = False  # answered unread, nobody knows whether its body will come
+        if not self.cycle.keep_alive:
+            self._is_ending = True
 
     def on_body(self, body: bytes) -> None:
         coming = self._coming
+        self._loose_bytes = 0
         if self._is_ignored:
             return
         if coming is None:
@@ -187,8 +240,23 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer, in its turn, what is no HTTP. What comes behind it cannot be understood."""
+        if self._is_mid_request and self._coming is None and not self._is_ignored and self.cycle is not None:
+            self._give_up(self.cycle)
         reply = error_reply(InvalidInputError(msg))
         self._enter_early(Place(keep_alive=False, answer=rendered(reply, keep_alive=False)))
+
+    def _give_up(self, cycle: RequestResponseCycle) -> None:
+        """Nobody must wait for the rest of a body that will never be whole."""
+        if cycle.response_complete:
+            return
+        cycle.disconnected = True
+        cycle.message_event.set()
+        if self._running is cycle:
+            self._running = None
+            if cycle.response_started:
+                self._close()
+        elif self._held and isinstance(self._held[-1], tuple) and self._held[-1][0] is cycle:
+            self._held.pop()
 
     # Order
 
@@ -229,7 +297,14 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
         self._unset_keepalive_if_required()  # the sweep knows better what is idle
         self._since_s = self.loop.time()
+        if self.transport.is_closing():
+            self._held.clear()
+            return
         self._release()
+        if self._is_ending and self._is_empty():
+            self._close()
+        elif self._coming is not None:
+            self._invite()
 
     def _release(self) -> None:
         """Start what was held, as far as it may start now."""
@@ -261,7 +336,7 @@ class Connection(HttpToolsProtocol):
         inside = self._inside
         if not inside:
             return  # the client has gone
-        keep_alive = exchange.keep_alive and not self._is_ending
+        keep_alive = exchange.keep_alive and not (self._is_ending and self._is_last(exchange))
         exchange.answer = self._predictions.rendered(exchange.target, outcome, keep_alive=keep_alive)
         if inside[0] is exchange:
             self._write_answers()
@@ -282,6 +357,8 @@ class Connection(HttpToolsProtocol):
             self._release()
         if self.flow.read_paused:
             self.read_on()
+        if self._coming is not None:
+            self._invite()
 
     def _write(self, answer: Wire) -> None:
         if isinstance(answer, bytes):
@@ -300,6 +377,10 @@ class Connection(HttpToolsProtocol):
         ):
             return
         self.flow.resume_reading()
+
+    def _is_last(self, exchange: Exchange) -> bool:
+        """Whether nothing is to be answered behind it: who is told that the connection closes reads no further."""
+        return self._inside[-1] is exchange and not (self._held or self._coming)
 
     def _is_empty(self) -> bool:
         return not (self._inside or self._held or self._running or self._coming)
@@ -327,6 +408,9 @@ class Connection(HttpToolsProtocol):
 
     def sweep(self, now_s: float) -> None:
         """Close a connection that is idle for too long, and refuse a request that is too long in coming."""
+        if self._is_stuck(now_s):
+            self.transport.abort()  # to close it would be to wait until all is sent
+            return
         coming = self._coming
         if self.flow.read_paused and not (coming is not None and coming.waits_for_room):
             self._since_s = now_s  # it is we who are slow
@@ -338,6 +422,13 @@ class Connection(HttpToolsProtocol):
         elif waited_s > KEEP_ALIVE_S and self._is_empty():
             self.transport.close()
 
+    def _is_stuck(self, now_s: float) -> bool:
+        """Whether the client has taken nothing of its answers for too long: they are kept in memory for it."""
+        unsent = self.transport.get_write_buffer_size()
+        if not unsent or unsent != self._unsent_bytes:
+            self._unsent_bytes, self._taken_s = unsent, now_s
+        return now_s - self._taken_s > KEEP_ALIVE_S
+
     def _refuse_late(self) -> None:
         coming = self._coming
         if coming is not None:
@@ -346,7 +437,7 @@ class Connection(HttpToolsProtocol):
             error = self._predictions.too_late(waited_for_room=coming.waits_for_room)
             coming.refuse(self._predictions, error)
             self._enter_early(coming)
-        elif (self._in_head or self._is_ignored) and self._is_empty():
+        elif self._is_empty():  # what uvicorn's way has is not: it watches the time of its bodies itself
             self.transport.close()
 
 

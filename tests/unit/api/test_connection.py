@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import weakref
 from collections import deque
 from contextlib import suppress
 
@@ -12,7 +14,7 @@ import pytest
 from hotset.connection import KEEP_ALIVE_S, MOST_AHEAD, MOST_HEAD_BYTES, sweep
 from hotset.exchange import Targets
 from hotset.payload import Encoded
-from unit.api.scripted import Bench, until
+from unit.api.scripted import Bench, ScriptedLease, until
 from unit.api.test_app_served import PREDICT, head, raw, serving
 
 GET = b"GET /models/paris HTTP/1.1\r\nHost: hotset\r\n\r\n"
@@ -155,6 +157,229 @@ async def test_expect_continue_is_answered_before_the_body() -> None:
         assert (await client.answer())[0] == 200
 
 
+async def test_who_waits_for_continue_behind_another_request_is_told_in_its_turn() -> None:
+    bench = Bench()
+    go = asyncio.Event()
+    bench.model("paris").steps = deque([go.wait])
+    expecting = head(PREDICT, "Content-Length: 2", "Expect: 100-continue")
+    async with serving(bench) as port, raw(port) as client:
+        client.send(predict(1) + expecting)
+        await until(lambda: bench.residency.leased == 1)
+        go.set()
+        assert (await client.answer())[0] == 200
+        assert await client.line() == b"HTTP/1.1 100 Continue\r\n"
+        assert await client.line() == b"\r\n"
+        client.send(b"{}" + GET + expecting)
+        assert [(await client.answer())[0] for _ in range(2)] == [200, 200]
+        assert await client.line() == b"HTTP/1.1 100 Continue\r\n"
+
+
+async def test_a_refusal_before_the_body_that_a_client_holds_back_ends_the_connection() -> None:
+    """The client sends it or does not; what comes next could be either."""
+    async with serving(Bench()) as port, raw(port) as client:
+        client.send(head("/nothing", "Content-Length: 5", "Expect: 100-continue"))
+        status, headers, _ = await client.answer()
+        assert (status, headers["connection"]) == (404, "close")
+        assert await client.closed()
+
+
+OFFER = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__")
+
+
+@pytest.mark.parametrize(
+    ("length", "body"),
+    [("Content-Length: 4", b'{"":'), ("Transfer-Encoding: chunked", b'2\r\n{"\r\n2\r\n":\r\n0\r\n\r\n')],
+)
+async def test_an_offer_to_change_the_protocol_is_declined_and_the_body_is_a_body(
+    length: str, body: bytes
+) -> None:
+    bench = Bench()
+    offering = head("/models/paris/versions/2/predict", length, *OFFER)
+    async with serving(bench) as port, raw(port) as client:
+        client.send(offering + body + predict(1) + offering + body[:2])
+        answers = [await client.answer() for _ in range(2)]
+        client.send(
+            body[2:] + GET.replace(b"\r\n\r\n", "\r\n".join(["", *OFFER, "", ""]).encode()) + predict(7)
+        )
+        answers += [await client.answer() for _ in range(3)]
+    seen = [json.loads(answer[2]) for answer in answers]
+    assert [it.get("version", it.get("name")) for it in seen] == [2, 1, 2, "paris", 7]
+    assert [call["body"] for call in bench.residency.calls] == [b'{"":', b"", b'{"":', b""]
+
+
+async def test_connect_is_refused_and_what_is_behind_it_not_read() -> None:
+    bench = Bench()
+    connect = b"CONNECT paris:80 HTTP/1.1\r\nHost: h\r\n\r\n"
+    async with serving(bench) as port, raw(port) as client, raw(port) as other:
+        client.send(connect + predict(1))
+        assert (await client.answer())[0] == 400
+        assert await client.closed()
+        other.send(predict(1, "Connection: close") + connect + predict(2))
+        assert (await other.answer())[0] == 200
+        assert await other.closed()
+    assert bench.residency.leases_given == 1
+
+
+async def test_a_trailer_is_no_header() -> None:
+    bench = Bench()
+    bench.model("paris").wants = frozenset({"headers"})
+    go = asyncio.Event()
+    bench.model("paris").steps = deque([go.wait])
+    async with serving(bench) as port, raw(port) as client:
+        chunked = head(PREDICT, "Transfer-Encoding: chunked", "X-User: ann")
+        client.send(predict(1) * MOST_AHEAD + chunked + b"2\r\n{}\r\n0\r\nX-User: eve\r\n\r\n")
+        go.set()
+        for _ in range(MOST_AHEAD + 1):
+            assert (await client.answer())[0] == 200
+    assert [it for it in bench.residency.calls[-1]["headers"] if it[0] == "x-user"] == [("x-user", "ann")]
+
+
+@pytest.mark.parametrize("line", [b"a: " + b"b" * 1000 + b"\r\n", b"b" * 1000])
+async def test_trailers_without_end_are_refused(line: bytes) -> None:
+    bench = Bench()
+    async with serving(bench) as port, raw(port) as client:
+        client.send(head(PREDICT, "Transfer-Encoding: chunked") + b"2\r\n{}\r\n0\r\na: b")
+        with suppress(ConnectionError):
+            for _ in range(6 * MOST_HEAD_BYTES // 1000):
+                client.send(line)
+                await client.writer.drain()
+        await until(lambda: not bench.listener.server_state.connections)
+    assert not bench.residency.calls
+
+
+async def test_a_body_in_many_small_chunks_is_not_taken_for_trailers() -> None:
+    bench = Bench()
+    async with serving(bench) as port, raw(port) as client:
+        client.send(head(PREDICT, "Transfer-Encoding: chunked"))
+        for _ in range(MOST_HEAD_BYTES // 6000):
+            client.send(b"1;a=" + b"b" * 3000 + b"\r\n")
+            await client.writer.drain()
+            client.send(b"x\r\n")
+        client.send(b"0\r\n\r\n")
+        assert (await client.answer())[0] == 200
+
+
+async def test_a_malformed_body_on_uvicorns_way_is_answered_at_once() -> None:
+    bench = Bench()
+    go = asyncio.Event()
+    bench.model("paris").steps = deque([go.wait])
+    bad = head("/v2/repository/models/paris/load", "Transfer-Encoding: chunked") + b"zz\r\n"
+    async with serving(bench) as port, raw(port) as client, raw(port) as behind:
+        client.send(bad)
+        assert (await client.answer())[0] == 400
+        assert await client.closed()
+        behind.send(predict(1) + bad)
+        await until(lambda: bench.residency.leased == 1)
+        go.set()
+        assert [(await behind.answer())[0] for _ in range(2)] == [200, 400]
+        assert await behind.closed()
+
+
+async def test_only_the_last_answer_says_that_the_connection_closes() -> None:
+    bench = Bench()
+    go = asyncio.Event()
+    bench.model("paris").steps = deque([go.wait])
+    async with serving(bench) as port, raw(port) as client:
+        client.send(predict(1) + predict(2, "Connection: close"))
+        await until(lambda: bench.residency.leases_given == 2)
+        go.set()
+        assert [(await client.answer())[1].get("connection") for _ in range(2)] == [None, "close"]
+        assert await client.closed()
+
+
+async def test_nothing_behind_the_last_request_is_done_whichever_way_it_goes() -> None:
+    bench = Bench()
+    closing = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    async with serving(bench) as port, raw(port) as client:
+        client.send(closing + predict(1) + head("/v2/repository/models/paris/load", "Content-Length: 0"))
+        assert (await client.answer())[1]["connection"] == "close"
+        assert await client.closed()
+    assert not bench.residency.leases_given
+    assert [verb for verb, _ in bench.residency.verbs if verb == "load"] == []
+
+
+async def test_at_the_end_a_request_on_uvicorns_way_that_waited_is_answered_and_the_connection_closed() -> (
+    None
+):
+    bench = Bench()
+    go = asyncio.Event()
+    bench.model("paris").steps = deque([go.wait])
+    async with serving(bench) as port, raw(port) as idle, raw(port) as client:
+        idle.send(GET)
+        await idle.answer()
+        client.send(predict(1) + GET)
+        await until(lambda: bench.residency.leased == 1)
+        bench.listener.should_exit = True
+        assert await idle.closed()
+        go.set()
+        assert [(await client.answer())[0] for _ in range(2)] == [200, 200]
+        assert await client.closed()
+
+
+async def test_what_is_remembered_of_a_wrong_name_does_not_grow() -> None:
+    """An exception that is raised again and again would, and would keep every connection that asked."""
+    bench = Bench()
+    bad = head("/models/a%00b/predict", "Content-Length: 0")
+    async with serving(bench) as port:
+        seen = []
+        for _ in range(3):
+            async with raw(port) as client:
+                client.send(bad)
+                assert (await client.answer())[0] == 400
+                (connection,) = bench.listener.server_state.connections
+                seen.append(weakref.ref(connection))
+                del connection
+            await until(lambda: not bench.listener.server_state.connections)
+        gc.collect()
+        assert [ref() for ref in seen] == [None] * 3
+
+
+async def test_a_failure_in_the_first_step_of_a_prediction_is_answered_and_leaves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench()
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError("no")
+
+    async with serving(bench) as port, raw(port) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(bench.residency, "lease_now", fails)
+            client.send(predict(1))
+            assert (await client.answer())[0] == 500
+        with monkeypatch.context() as patch:
+            patch.setattr(ScriptedLease, "predict", fails)
+            client.send(predict(1))
+            assert (await client.answer())[0] == 500
+        assert (bench.residency.leased, bench.dataplane.inside) == (0, 0)
+
+
+async def test_an_answered_request_whose_body_never_comes_does_not_keep_its_connection() -> None:
+    bench = Bench()
+    async with serving(bench) as port, raw(port) as client:
+        client.send(GET.replace(b"\r\n\r\n", b"\r\nContent-Length: 10\r\n\r\n"))
+        assert (await client.answer())[0] == 200
+        sweep(bench.listener.server_state.connections, asyncio.get_running_loop().time() + KEEP_ALIVE_S + 5)
+        assert await client.closed()
+
+
+async def test_who_takes_nothing_of_an_answer_is_cut_off_in_time() -> None:
+    bench = Bench()
+    bench.model("paris").encoded = Encoded(b"x" * 50_000_000)
+    async with serving(bench) as port, raw(port) as client:
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        client.send(predict(1, "Connection: close"))
+        await until(lambda: bench.listener.server_state.total_requests == 1)
+        connections = bench.listener.server_state.connections
+        now_s = asyncio.get_running_loop().time()
+        for later_s in (1, KEEP_ALIVE_S - 5):
+            sweep(connections, now_s + later_s)
+            assert len(connections) == 1
+        sweep(connections, now_s + KEEP_ALIVE_S + 5)
+        await until(lambda: not connections)
+        client.writer.transport.abort()
+
+
 async def test_headers_of_the_users_code_cannot_break_the_protocol() -> None:
     bench = Bench()
     bench.model("paris").encoded = Encoded(b"{}", "application/json", (("x-a", "1\r\nx-b: 2"),))
@@ -166,6 +391,19 @@ async def test_headers_of_the_users_code_cannot_break_the_protocol() -> None:
         bench.model("paris").encoded = Encoded(b"{}", "text/pla\nin")
         client.send(predict(1))
         assert (await client.answer())[0] == 500
+        for content_type, name, value in (
+            ("text/\u201cplain", "", ""),
+            ("text/plain", "x-\xfc", ""),
+            ("text/plain", "x-a", "\u201c"),
+        ):
+            bench.model("paris").encoded = Encoded(b"{}", content_type, ((name, value),) if name else ())
+            client.send(predict(1))
+            assert (await client.answer())[0] == 500
+        false = (("Content-Length", "7"), ("Transfer-Encoding", "chunked"))
+        bench.model("paris").encoded = Encoded(b"{}", "text/plain", false)
+        client.send(predict(1))
+        _, headers, _ = await client.answer()
+        assert "transfer-encoding" not in headers
         bench.model("paris").encoded = Encoded(b"{}", "text/plain", (("X-A", "1"),))
         client.send(predict(1))
         _, headers, _ = await client.answer()
