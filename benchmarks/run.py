@@ -45,6 +45,7 @@ SECTIONS: Final = (
     "payload",
     "processes",
     "lookup",
+    "catalog_scale",
 )
 """Modules of this directory, each with a ``run`` as in ``section.Run``."""
 
