@@ -146,6 +146,44 @@ async def test_a_child_that_answers_pings_lives_on(bench: Bench) -> None:
     assert bench.deaths == []
 
 
+FORKING_PREDICTOR = """
+import multiprocessing
+import time
+
+
+class Predictor:
+    def load_model(self, disk_path):
+        return None
+
+    def predict(self, model):
+        context = multiprocessing.get_context("fork")
+        running = context.Event()
+        helper = context.Process(target=run, args=(running,))
+        helper.start()
+        running.wait()
+        helper.terminate()
+        helper.join()
+        return helper.exitcode
+
+
+def run(running):
+    running.set()
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("is_forked", [False, True])
+async def test_what_the_users_code_forks_can_be_terminated(bench: Bench, is_forked: bool) -> None:
+    bench.predictor.write_text(FORKING_PREDICTOR)
+    async with bench.forking():
+        worker = bench.forked_worker() if is_forked else bench.process_worker()
+        async with bench.running(worker):
+            spec = bench.spec()
+            await worker.load(spec)
+            answer = await asyncio.wait_for(worker.predict(call(spec.handle)), LIMIT_S)
+            assert answer.body == str(-signal.SIGTERM).encode()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_signals_to_the_whole_group_are_left_to_the_gateway(
     bench: Bench, number: signal.Signals
