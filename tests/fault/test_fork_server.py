@@ -197,6 +197,24 @@ async def test_one_that_always_dies_is_given_up(caplog: pytest.LogCaptureFixture
     assert f"it was lost {MOST_DEATHS} times: it exited with status 3" in caplog.text
 
 
+async def test_a_module_whose_import_ends_the_process_is_not_imported_ahead_for_ever(
+    tmp_path: Path, bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "deadly.py").write_text("import os\nos._exit(3)\n")
+    (tmp_path / "exits.py").write_text("import sys\nsys.exit(4)\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    async with fork_server(environment=environment) as server:
+        server.import_ahead(["exits", "deadly"])
+        await until(lambda: server._problem is not None)
+        assert server.modules == ()
+        async with bench.running(bench.process_worker(children=server)) as worker:
+            spec = bench.spec()
+            await worker.load(spec)
+            await worker.predict(call(spec.handle))
+    assert bench.deaths == []
+    assert f"it was lost {MOST_DEATHS} times: it exited with status 3" in caplog.text
+
+
 async def test_one_that_cannot_be_started_is_done_without(caplog: pytest.LogCaptureFixture) -> None:
     async with fork_server(command=("/no/such/program",)) as server:
         child = await server.start_child()

@@ -68,6 +68,8 @@ class ForkServer:
 
     @property
     def modules(self) -> tuple[str, ...]:
+        if self._deaths >= MOST_DEATHS:
+            return ()  # it may have died of one of them, and so would every child
         return (*self._shared, *self._own)
 
     def import_ahead(self, shared: Iterable[str] = (), *, own: Iterable[str] = ()) -> None:
@@ -185,6 +187,7 @@ class _Server:
         self._on_end = on_end
         self._numbers = itertools.count(1)
         self._told = 0
+        self._ending: asyncio.Task[None] | None = None
         self._waiting: dict[int, asyncio.Future[int]] = {}
         self._loop = asyncio.get_running_loop()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -218,7 +221,12 @@ class _Server:
         self.send(forkwire.Fork(number), descriptors)
         forked: asyncio.Future[int] = self._loop.create_future()
         self._waiting[number] = forked
-        return await forked
+        try:
+            return await forked
+        except asyncio.CancelledError:
+            if forked.done() and not forked.cancelled() and forked.exception() is None:
+                self._end_unwanted(forked.result())  # it came in the very step in which it was given up
+            raise
 
     def close(self) -> None:
         """Have it end; whoever waits for a child is told. Safe to call twice."""
@@ -235,11 +243,13 @@ class _Server:
         except (OSError, msgspec.MsgspecError) as error:
             _logger.debug("the fork server's socket: %s", error)
         # The end: nobody has the other end any more, no child either that was about to tell of itself.
-        self.process.kill()
         self._hang_up()
-        self.process.exited.add_done_callback(
-            lambda exited: self._on_end(self, described_exit(exited.result()))
-        )
+        self._ending = self._loop.create_task(self._end(), name="reap the fork server")
+
+    async def _end(self) -> None:
+        """Reap it, and kill it only if it does not end by itself: how it ended says what was wrong with it."""
+        status = await self.process.reap(_CLOSE_LIMIT_S)
+        self._on_end(self, described_exit(status))
 
     def _take(self, reply: forkwire.Reply) -> None:
         if isinstance(reply, forkwire.Forked | forkwire.NotForked):
@@ -255,8 +265,12 @@ class _Server:
                 forked.set_exception(ForkFailedError(reply.reason))
         elif not forked.done():
             forked.set_result(reply.pid)
-        else:  # nobody waits for it any more, and nobody else would reap it
-            WatchedProcess(ForkedProcess(reply.pid)).kill()
+        else:
+            self._end_unwanted(reply.pid)
+
+    def _end_unwanted(self, pid: int) -> None:
+        """Nobody waits for this child any more, and nobody else would reap it."""
+        WatchedProcess(ForkedProcess(pid)).kill()
 
     def _hang_up(self) -> None:
         if self.is_over:

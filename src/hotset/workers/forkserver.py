@@ -78,7 +78,7 @@ class ForkServer:
         for position, module in enumerate(modules):
             try:
                 importlib.import_module(module)
-            except Exception as error:  # noqa: BLE001 - a module may raise anything while it is imported
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - a module may raise anything while it is imported
                 self._tell(forkwire.Refused(module, reason_of(error)))
             if _has_threads():
                 self._tell(forkwire.Refused(module, "its import starts threads"))
