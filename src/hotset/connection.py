@@ -247,8 +247,8 @@ class Connection(HttpToolsProtocol):
 
     def _give_up(self, cycle: RequestResponseCycle) -> None:
         """Nobody must wait for the rest of a body that will never be whole."""
-        if cycle.response_complete:
-            return
+        if cycle.response_complete or not cycle.more_body:
+            return  # it is not that request which is malformed
         cycle.disconnected = True
         cycle.message_event.set()
         if self._running is cycle:

@@ -275,6 +275,13 @@ async def test_a_malformed_body_on_uvicorns_way_is_answered_at_once() -> None:
         assert await behind.closed()
 
 
+async def test_what_is_whole_is_answered_although_no_http_comes_behind_it() -> None:
+    async with serving(Bench()) as port, raw(port) as client:
+        client.send(GET + predict(1) + b"NONSENSE\r\n\r\n")
+        assert [(await client.answer())[0] for _ in range(3)] == [200, 200, 400]
+        assert await client.closed()
+
+
 async def test_only_the_last_answer_says_that_the_connection_closes() -> None:
     bench = Bench()
     go = asyncio.Event()
