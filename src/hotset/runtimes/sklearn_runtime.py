@@ -21,6 +21,7 @@ from hotset.payload import Array, InferRequest, InferResponse, Signature, Tensor
 from hotset.runtimes.gcpause import collector_pause
 from hotset.runtimes.modelfile import candidates, choose
 from hotset.runtimes.reason import load_failure, reason_of
+from hotset.runtimes.sklearn_linear import short_predict
 from hotset.runtimes.unpickling import unpickle
 
 SUFFIXES: Final = (".joblib", ".pkl", ".pickle")
@@ -53,6 +54,9 @@ class SklearnRuntime:
                 f"expected an estimator with one of the methods {', '.join(OUTPUTS)} in {file}, "
                 f"found: {type(model).__name__}"
             )
+        short = short_predict(model)
+        if short is not None:
+            methods["predict"] = short
         return SklearnServable(model, methods)
 
 
