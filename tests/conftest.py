@@ -6,10 +6,15 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Iterator
 
+import hypothesis
 import pytest
 import pytest_asyncio
 
 import leaks
+
+# An example may take as long as it takes: how fast the machine is, is nothing that a test decides.
+hypothesis.settings.register_profile("hotset", deadline=None)
+hypothesis.settings.load_profile("hotset")
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ from hotset.workers.base import LoadReply, LoadSpec
 from hotset.workers.datachannel import DataChannel, Shared
 from hotset.workers.failure import pack
 from hotset.workers.host import Host
-from hotset.workers.imports import import_in_background
+from hotset.workers.imports import imports
 from hotset.workers.kit import Kit, kit_builder
 from hotset.workers.loading import LoadThreads
 from hotset.workers.predicting import PredictThreads
@@ -135,7 +135,7 @@ class Child:
             case wire.Unload(number, handle):
                 self._loading.unload(handle, lambda: self._control.send(wire.Unloaded(number)))
             case wire.ImportAhead(modules):
-                import_in_background(modules, prepare=isolation.give_way)
+                imports.start(modules, prepare=isolation.give_way)
             case _:
                 raise wire.WireError(f"an order out of place: {order}")
 

@@ -19,9 +19,12 @@ from hotset.runtimes.reason import load_failure
 from hotset.workers.base import LoadReply, LoadSpec
 from hotset.workers.held import Held
 from hotset.workers.host import Host
+from hotset.workers.imports import imports, is_deadlock
 from hotset.workers.reclaim import QUIET_S
 
 _logger: Final = logging.getLogger(__name__)
+
+_MOST_DEADLOCKS: Final = 3
 
 LoadDone: TypeAlias = Callable[[LoadReply | HotsetError], None]
 UnloadDone: TypeAlias = Callable[[], None]
@@ -105,6 +108,15 @@ class LoadThreads:
     def _loaded(self, spec: LoadSpec) -> LoadReply | HotsetError:
         if self._closing:
             return WorkerDiedError("the worker is closing")
+        imports.wait()
+        outcome = self._attempt(spec)
+        for _ in range(_MOST_DEADLOCKS):
+            if not (isinstance(outcome, HotsetError) and is_deadlock(outcome)):
+                break
+            outcome = self._attempt(spec)  # the other thread goes on, as this one has given way
+        return outcome
+
+    def _attempt(self, spec: LoadSpec) -> LoadReply | HotsetError:
         try:
             return self._host.load(spec)
         except HotsetError as error:

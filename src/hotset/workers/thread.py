@@ -24,7 +24,7 @@ from hotset.workers.backlog import Job
 from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall
 from hotset.workers.deadlines import Deadlines
 from hotset.workers.host import Host
-from hotset.workers.imports import import_in_background
+from hotset.workers.imports import imports
 from hotset.workers.kit import Kit
 from hotset.workers.loading import LoadThreads
 from hotset.workers.predicting import Answered, PredictThreads
@@ -177,7 +177,7 @@ class ThreadWorker:
             self._replies.discard(reply)
 
     def import_ahead(self, modules: Sequence[str]) -> None:
-        import_in_background(modules)
+        imports.start(modules)
 
     def predict(self, call: PredictCall) -> Awaitable[Encoded]:
         answer: asyncio.Future[Encoded] = asyncio.get_running_loop().create_future()

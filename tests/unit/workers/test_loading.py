@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import importlib
 import queue
+import sys
 import threading
+import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from hotset.errors import WorkerDiedError
 from hotset.workers.base import LoadReply
 from hotset.workers.host import Host
+from hotset.workers.imports import imports
 from hotset.workers.loading import LoadThreads
 from hotset.workers.reclaim import LITTLE_BYTES, Reclaimer
 from worker_fakes import FakePayloadServable, echo, fake_kit, raw_call, spec
@@ -126,3 +132,60 @@ def test_close_gives_up_on_a_prediction_that_goes_on(tmp_path: Path) -> None:
     assert all_ended(threads)
     predicting.join(LIMIT_S)
     assert not predicting.is_alive()
+
+
+SIDE = """
+import {name}_meets
+{name}_meets.once()
+import {other}
+"""
+
+
+def test_two_loads_whose_imports_wait_for_each_other_both_end_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: Python ends such a deadlock by failing one of the two, and a first load failed."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    both = threading.Barrier(2)
+    names = {1: "left_side", 2: "right_side"}
+    for name, other in (("left_side", "right_side"), ("right_side", "left_side")):
+        (tmp_path / f"{name}.py").write_text(SIDE.format(name=name, other=other))
+        meets = types.ModuleType(f"{name}_meets")
+        meetings = iter([both.wait])
+        meets.once = lambda meetings=meetings: next(meetings, lambda: None)()  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, f"{name}_meets", meets)
+        (tmp_path / name).mkdir()
+
+    def made(path: Path) -> FakePayloadServable:
+        importlib.import_module(path.name)
+        return FakePayloadServable(echo)
+
+    outcomes: queue.SimpleQueue[object] = queue.SimpleQueue()
+    with running(Host(fake_kit(made))) as threads:
+        for handle, name in names.items():
+            threads.load(spec(tmp_path / name, handle), outcomes.put)
+        results = [outcomes.get(timeout=LIMIT_S) for _ in names]
+    for name in names.values():
+        monkeypatch.delitem(sys.modules, name)
+    assert all(isinstance(it, LoadReply) for it in results), results
+
+
+def test_a_load_waits_for_what_is_imported_in_the_background(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    go = threading.Event()
+    gate = types.ModuleType("slow_gate")
+    gate.go = go  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "slow_gate", gate)
+    (tmp_path / "slow_framework.py").write_text("import slow_gate\nslow_gate.go.wait(30)\n")
+    (tmp_path / "files").mkdir()
+    outcomes: queue.SimpleQueue[object] = queue.SimpleQueue()
+    with running(Host(fake_kit(lambda _: FakePayloadServable(echo)))) as threads:
+        imports.start(["slow_framework"])
+        threads.load(spec(tmp_path / "files"), outcomes.put)
+        with pytest.raises(queue.Empty):
+            outcomes.get(timeout=0.1)
+        go.set()
+        assert isinstance(outcomes.get(timeout=LIMIT_S), LoadReply)
+    monkeypatch.delitem(sys.modules, "slow_framework")
