@@ -64,7 +64,7 @@ class Scope:
     versions: int
 
 
-FULL: Final = Scope(Plan(rounds=3, seconds=5), seconds=8.0, starts=3, versions=3)
+FULL: Final = Scope(Plan(rounds=3, seconds=4), seconds=6.0, starts=3, versions=3)
 QUICK: Final = Scope(Plan(rounds=1, seconds=2), seconds=3.0, starts=1, versions=1)
 
 

@@ -83,12 +83,14 @@ class Granian(_Bare):
         )
 
 
-CHOSEN: Final = (Uvicorn(), Granian())
-CANDIDATES: Final = (
+CHOSEN: Final = (
     Uvicorn(),
     Uvicorn(key="uvicorn-2", title="bare uvicorn, 2 workers", workers=2),
     Granian(),
+    Granian(key="granian-2", title="bare granian, 2 workers", workers=2),
+)
+CANDIDATES: Final = (
+    *CHOSEN,
     Granian(key="granian-st", title="bare granian, runtime st", runtime="st"),
     Granian(key="granian-mt", title="bare granian, runtime mt", runtime="mt"),
-    Granian(key="granian-2", title="bare granian, 2 workers", workers=2),
 )

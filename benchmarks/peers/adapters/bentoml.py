@@ -56,10 +56,18 @@ class BentoML:
         return cannot_be_asked()
 
 
-CHOSEN: Final = (BentoML("bentoml", "BentoML", "predict_async"),)
+ONE_MODEL: Final = "batching joins calls of a method, whatever model they name: a service, with its processes, for each model"
+CHOSEN: Final = (
+    BentoML("bentoml", "BentoML", "predict_async"),
+    BentoML(
+        "bentoml-batch",
+        "BentoML, adaptive batching",
+        "predict_batch",
+        cannot=CANNOT | {Row.MANY: ONE_MODEL, Row.MEMORY: ONE_MODEL},
+    ),
+)
 CANDIDATES: Final = (
+    *CHOSEN,
     BentoML("bentoml-sync", "BentoML, sync method", "predict"),
-    CHOSEN[0],
     BentoML("bentoml-2", "BentoML, async method, 2 workers", "predict_async", workers=2),
-    BentoML("bentoml-batch", "BentoML, adaptive batching (one model only)", "predict_batch"),
 )

@@ -53,13 +53,16 @@ class LitServe:
         return cannot_be_asked()
 
 
-CHOSEN: Final = (LitServe("litserve", "LitServe"),)
+CHOSEN: Final = (LitServe("litserve", "LitServe", fast_queue=True),)
 CANDIDATES: Final = (
-    CHOSEN[0],
-    LitServe("litserve-fast", "LitServe, fast queue", fast_queue=True),
+    *CHOSEN,
+    LitServe("litserve-slow", "LitServe, its default queue"),
     LitServe("litserve-batch", "LitServe, batches of 64", batch=64),
     LitServe("litserve-fast-batch", "LitServe, fast queue, batches of 64", batch=64, fast_queue=True),
-    LitServe("litserve-2", "LitServe, 2 workers", workers=2),
-    LitServe("litserve-2-2", "LitServe, 2 servers, 2 workers", workers=2, servers=2),
-    LitServe("litserve-1-2-batch", "LitServe, 2 servers, 1 worker, batches of 64", servers=2, batch=64),
+    LitServe("litserve-2", "LitServe, fast queue, 2 workers", workers=2, fast_queue=True),
+    LitServe(
+        "litserve-2-2", "LitServe, fast queue, 2 servers, 2 workers", workers=2, servers=2, fast_queue=True
+    ),
+    LitServe("litserve-2-1", "LitServe, fast queue, 2 servers, 1 worker", servers=2, fast_queue=True),
+    LitServe("litserve-2-1-batch", "LitServe, 2 servers, 1 worker, batches of 64", servers=2, batch=64),
 )

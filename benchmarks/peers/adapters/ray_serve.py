@@ -63,14 +63,13 @@ class RayServe:
 
 
 CHOSEN: Final = (
-    RayServe("ray-tuned", "Ray Serve multiplexed, tuned", TUNED),
+    RayServe("ray-tuned", "Ray Serve multiplexed, tuned, batched", TUNED, batched=True),
+    RayServe("ray-tuned-plain", "Ray Serve multiplexed, tuned", TUNED),
     RayServe("ray", "Ray Serve multiplexed, default", {}),
 )
 CANDIDATES: Final = (
-    CHOSEN[1],
-    CHOSEN[0],
+    *CHOSEN,
     RayServe("ray-throughput", "Ray Serve, throughput mode alone", {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}),
     RayServe("ray-tuned-1", "Ray Serve, tuned, HAProxy with 1 thread", TUNED | ONE_THREAD),
-    RayServe("ray-tuned-batch", "Ray Serve, tuned, serve.batch of 64 without waiting", TUNED, batched=True),
     RayServe("ray-tuned-2", "Ray Serve, tuned, 2 replicas", TUNED, replicas=2),
 )
