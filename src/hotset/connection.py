@@ -130,6 +130,13 @@ class Connection(HttpToolsProtocol):
         lines = (b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade")
         return b"%b%b\r\n" % (first, b"".join(lines))
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends no more; whether it still reads shows when its answers are written."""
+        if not self._inside or self._running is not None:
+            return False
+        self._is_ending = True
+        return True
+
     def connection_lost(self, exc: Exception | None) -> None:
         running = self._running
         if running is not None and running is not self.cycle:

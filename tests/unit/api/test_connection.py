@@ -481,3 +481,17 @@ async def test_first_lines_are_remembered_within_a_limit() -> None:
     for number in range(Targets.MOST):
         targets.find(b"/models/m%d/predict" % number)
     assert targets.find(b"/models/paris/predict?a=1") is not first
+
+
+async def test_a_client_that_only_closes_its_own_side_gets_its_answers() -> None:
+    bench = Bench()
+    go = asyncio.Event()
+    bench.model("paris").steps = deque([go.wait])
+    async with serving(bench) as port, raw(port) as client:
+        client.send(predict(1) + predict(2))
+        client.writer.write_eof()
+        await until(lambda: bench.residency.leased == 1)
+        go.set()
+        assert [json.loads((await client.answer())[2])["version"] for _ in range(2)] == [1, 2]
+        assert await client.closed()
+    await until(lambda: not bench.listener.server_state.connections)
