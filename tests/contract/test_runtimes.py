@@ -151,6 +151,7 @@ def test_close_lets_everything_go(case: Case, tmp_path: Path) -> None:
 def framework_objects(servable: Any) -> list[Any]:
     """The framework's own objects that a servable holds."""
     methods = getattr(servable, "_methods", {})
-    found = [method.__self__ for method in methods.values()]
+    own = [getattr(method, "_predict", method) for method in methods.values()]  # behind a short predict
+    found = [method.__self__ for method in own]
     found += [getattr(servable, name) for name in ("_session", "_model") if hasattr(servable, name)]
     return [item for item in found if item is not None]
