@@ -129,7 +129,8 @@ class Gaps:
 
     async def watch(self) -> None:
         while True:
-            due_s, waited_s = time.perf_counter() + PROBE_S, waited_for_processor_s()
+            waited_s = waited_for_processor_s()  # first: it gives the interpreter's lock away many times
+            due_s = time.perf_counter() + PROBE_S
             await asyncio.sleep(PROBE_S)
             late_s = time.perf_counter() - due_s
             self.by_clock.append(late_s)

@@ -44,16 +44,21 @@ class Listing:
 
 
 class _Run:
-    """The objects of one name, as parts of pages."""
+    """The objects of one name, as parts of pages: which, from where, up to where."""
 
     __slots__ = ("digest", "parts")
 
-    def __init__(self, digest: int, parts: list[ObjectPage]) -> None:
+    def __init__(self, digest: int, parts: list[tuple[ObjectPage, int, int]]) -> None:
         self.digest = digest
         self.parts = parts
 
     def objects(self) -> list[ObjectMeta]:
-        return [meta for part in self.parts for meta in part if not is_folder_marker(meta)]
+        return [
+            meta
+            for page, start, end in self.parts
+            for meta in page.part(start, end)
+            if not is_folder_marker(meta)
+        ]
 
 
 class ListingReader:
@@ -99,7 +104,7 @@ class ListingReader:
             start = index
         if prefix and start < len(page):
             self._begun.digest += sum(digests[start:])
-            self._begun.parts.append(page.part(start, len(page)))
+            self._begun.parts.append((page, start, len(page)))
 
     @property
     def is_behind(self) -> bool:
@@ -148,7 +153,7 @@ class ListingReader:
             return
         digest = (self._begun.digest + sum(digests[start:end])) & _DIGEST_BITS
         if not self._known.is_next(digest):
-            parts = [*self._begun.parts, page.part(start, end)]
+            parts = [*self._begun.parts, (page, start, end)]
             self._put_aside(str(self._prefix[:-1]), _Run(digest, parts))
         if self._begun.parts:
             self._begun = _Run(0, [])
