@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from hotset.catalog import Layout, ListingReader, Models
@@ -22,6 +24,18 @@ def read(*objects: ObjectMeta, known: Models | None = None, layout: Layout | Non
 
 
 MANY = [an_object(f"m{number:04}/1/m") for number in range(2000)]
+
+
+def test_a_model_takes_about_a_hundred_bytes() -> None:
+    page = ObjectPage.of(
+        [an_object(f"city-{number:06}/1/model.joblib", f"{number:032x}") for number in range(10_000)]
+    )
+    tracemalloc.start()
+    try:
+        models = read(*page).finish().models
+        assert tracemalloc.get_traced_memory()[0] / len(models) < 110
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_listing_with_nothing_new_is_the_very_same_mapping() -> None:
