@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from hotset.catalog import Snapshot
 from hotset.errors import (
     ErrorKind,
     LoadFailedError,
@@ -564,6 +565,25 @@ async def test_a_model_found_while_a_snapshot_is_put_in_force_is_listed(tmp_path
         assert list(it.manager.snapshot.models) == ["oslo", "paris"]
         assert it.manager.snapshot.models.version_count == 2
         assert it.on_disk() == {"oslo@1"}
+
+
+async def test_a_model_that_comes_back_while_a_snapshot_without_it_is_followed_stays(tmp_path):
+    """What is gone is followed in small steps; a lookup between two of them is newer than the snapshot."""
+    names = [f"m{number:04}" for number in range(500)]
+    async with bench(tmp_path, stored(**{name: [1] for name in names}), model_cache_size=500) as it:
+        for name in ("m0000", "m0499"):
+            await it.ask(name)
+        applying = asyncio.create_task(it.manager.apply(Snapshot()))
+        async with asyncio.timeout(20):
+            while it.in_memory() == {"m0000@1", "m0499@1"}:
+                await asyncio.sleep(0)
+        assert it.in_memory() == {"m0499@1"}
+        assert not applying.done()
+        await it.manager.resolve(ModelRef("m0499"), deadline_s=it.clock.now_s + 5)
+        assert not applying.done()
+        await applying
+        assert it.in_memory() == {"m0499@1"}
+        assert list(it.manager.snapshot.models) == ["m0499"]
 
 
 async def test_a_lookup_in_the_air_at_the_end(tmp_path):

@@ -345,8 +345,9 @@ class Manager:
             self.failures.forget(key)
         self._reload.forget(changes.removed)
         for key in changes.removed:
-            self.memory.evict(key, Cause.DELETED)
-            self.rollover.forget_served(key.name)
+            if self.catalog.version(key) is None:  # else a lookup has found it again
+                self.memory.evict(key, Cause.DELETED)
+                self.rollover.forget_served(key.name)
         touched = {key.name for key in (*changes.removed, *changes.changed, *changes.latest_changed)}
         for name in touched:
             if self.memory.entries_of(name) or self.rollover.is_outdated(name):
