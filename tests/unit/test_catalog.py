@@ -596,7 +596,9 @@ def test_a_diff_names_what_changed():
 
 
 def test_a_rollback_changes_latest_too():
-    assert diff(snapshot_of(model("a", 1, 2)), snapshot_of(model("a", 1))).latest_changed == [ModelKey("a", 1)]
+    assert diff(snapshot_of(model("a", 1, 2)), snapshot_of(model("a", 1))).latest_changed == [
+        ModelKey("a", 1)
+    ]
 
 
 # What is kept on disk
