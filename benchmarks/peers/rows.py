@@ -5,12 +5,13 @@ Called by ``compare.py``. Both servers are up while either is asked, and the one
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import count, islice
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -43,6 +44,9 @@ HEAD_START_S: Final = 0.5
 
 PAUSE_S: Final = 1.0
 """Under load, before a new version is published."""
+
+PHASE_S: Final = 0.5
+"""At most this much later, so that it falls anywhere between two looks into the store."""
 
 VERSION_S: Final = 6.0
 """How long the load lasts in all."""
@@ -149,8 +153,8 @@ def many(bench: Bench) -> Found:
             one,
             two,
             two / one,
-            ours_beside=f"{mine.processes} processes",
-            theirs_beside=f"{other.processes} processes",
+            ours_beside=_processes(mine),
+            theirs_beside=_processes(other),
         )
         for kind, one, two in (("PSS", mine.pss_mb, other.pss_mb), ("USS", mine.uss_mb, other.uss_mb))
     ]
@@ -167,6 +171,10 @@ def many(bench: Bench) -> Found:
         *memory,
     )
     return Found(figures, {"samples": samples, "memory": [mine, other], "start_s_with_all": starts})
+
+
+def _processes(weight: Weight) -> str:
+    return "1 process" if weight.processes == 1 else f"{weight.processes} processes"
 
 
 def churn(bench: Bench) -> Found:
@@ -281,28 +289,21 @@ def version(bench: Bench) -> Found:
     """New versions of a model that is asked 100 times a second: how long until it answers, and what fails meanwhile."""
     models = _models(bench, "version", 1)
     found: dict[str, list[Rollover]] = {}
-    with _both(bench, "version", models, room=4) as pair:
-        for number in range(2, bench.scope.versions + 2):
-            write_version(bench.folder / "versions", 0, number)
-            file = bench.folder / "versions" / name_of(0) / str(number) / "model.joblib"
-            for it in pair:
-                found.setdefault(it.peer.key, []).append(_roll_over(bench, it, file, number))
-    mine, other = (median(it.served_s for it in rounds) for rounds in found.values())
-    said = [
-        f"slowest request {max(it.slowest_s for it in rounds) * 1e3:.0f} ms, {sum(it.failed for it in rounds)} failed"
-        for rounds in found.values()
-    ]
-    figure = Figure(
-        Row.VERSION,
-        "s until served",
-        mine,
-        other,
-        other / mine,
-        digits=2,
-        ours_beside=said[0],
-        theirs_beside=said[1],
+    numbers, phase = count(2), random.Random(1)
+    with _both(bench, "version", models, room=4) as (ours, theirs):
+        for _ in range(bench.scope.versions):
+            for it in (ours, replace(ours, peer=hotset.ON_ITS_OWN), theirs):
+                number = next(numbers)
+                write_version(bench.folder / "versions", 0, number)
+                file = bench.folder / "versions" / name_of(0) / str(number) / "model.joblib"
+                wait_s = PAUSE_S + phase.random() * PHASE_S
+                found.setdefault(it.peer.key, []).append(_roll_over(bench, it, file, number, wait_s))
+    other = found[bench.peer.key]
+    figures = (
+        _rollover_figure("s until served, told of it", found[OURS], other),
+        _rollover_figure("s until served, hotset not told", found[hotset.ON_ITS_OWN.key], other),
     )
-    return Found((figure,), found)
+    return Found(figures, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,14 +315,25 @@ class Rollover:
     failed: int
 
 
-def _roll_over(bench: Bench, it: Started, file: Path, number: int) -> Rollover:
+def _rollover_figure(measure: str, ours: Sequence[Rollover], theirs: Sequence[Rollover]) -> Figure:
+    mine, other = (median(it.served_s for it in rounds) for rounds in (ours, theirs))
+    said = [
+        f"slowest request {max(it.slowest_s for it in rounds) * 1e3:.0f} ms, {sum(it.failed for it in rounds)} failed"
+        for rounds in (ours, theirs)
+    ]
+    return Figure(
+        Row.VERSION, measure, mine, other, other / mine, digits=2, ours_beside=said[0], theirs_beside=said[1]
+    )
+
+
+def _roll_over(bench: Bench, it: Started, file: Path, number: int, wait_s: float) -> Rollover:
     bench.tell(f"{it.peer.title}: version {number}")
     expected = float(joblib.load(file).predict(np.array([ROW]))[0])
     model, place = name_of(0), it.place
     job = Job(place.port, (it.peer.request(model),), RATE_CONNECTIONS, VERSION_S, RATE)
     with ThreadPoolExecutor(1) as other, watched(lambda: it.predict(model)) as watch:
         traced = other.submit(bench.load.trace, job)
-        time.sleep(PAUSE_S)
+        time.sleep(wait_s)
         begun_s = time.monotonic()
         refresh = it.peer.publish(place, model, file, number)
         if refresh is not None:

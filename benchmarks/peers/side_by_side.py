@@ -140,7 +140,7 @@ ABOUT: Final = {
     ),
     Row.START: "From the start of the process until it answered a request for its one model, which it had to load.",
     Row.VERSION: (
-        "From the moment that a version's file is published until it answers, under 100 requests a second. hotset finds it "
-        "itself (sync_interval 500ms); who has a route to be told is told at once."
+        "From the moment that a version's file is published until it answers, under 100 requests a second: where the server is "
+        "told by a request to load it, and where hotset is not told and finds it by itself (sync_interval 500ms)."
     ),
 }

@@ -21,6 +21,9 @@ class Hotset:
 
     key: str = "hotset"
     title: str = "hotset"
+    told: bool = True
+    """Whether it is told of new versions, or finds them at its next look into the store."""
+
     environment: str = ""
     most: int = 200
     cannot: Mapping[Row, str] = field(default_factory=dict)
@@ -52,11 +55,13 @@ class Hotset:
     def loads(self, models: list[str]) -> Loads:
         return Loads(tuple(PeerRequest(f"/models/{it}/load", "{}") for it in models))
 
-    def publish(self, place: Place, model: str, file: Path, version: int) -> None:
+    def publish(self, place: Place, model: str, file: Path, version: int) -> PeerRequest | None:
         staged = place.folder / "staged" / str(version)
         staged.mkdir(parents=True)
         os.link(file, staged / "model.joblib")
         staged.rename(place.folder / "store" / model / str(version))
+        return PeerRequest(f"/models/{model}/versions/{version}/load", "{}") if self.told else None
 
 
 CHOSEN: Final = Hotset()
+ON_ITS_OWN: Final = Hotset(key="hotset-untold", title="hotset, not told", told=False)
