@@ -73,6 +73,21 @@ class Started:
         """
         return self.peer.value(self.ask(self.peer.request(model)))
 
+    def first_prediction(self, model: str) -> float:
+        """Return a model's prediction, once it is there: some answer before all their models are loaded.
+
+        Raises:
+            OSError: it did not answer well within ``ERROR_LIMIT_S``.
+        """
+        end_s = time.monotonic() + ERROR_LIMIT_S
+        while True:
+            try:
+                return self.predict(model)
+            except urllib.error.HTTPError:
+                if time.monotonic() > end_s:
+                    raise
+                time.sleep(POLL_S)
+
     def weight(self) -> Weight:
         """Return what all its processes weigh now."""
         process = psutil.Process(self.server.pid)

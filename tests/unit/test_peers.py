@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import urllib.error
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from email.message import Message
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -209,3 +211,21 @@ def test_the_watch_sees_when_an_answer_changes(bench: Modules) -> None:
             RuntimeError, match=r"expected the answer 3\.0 within 0\.1 s, found \[1\.0, 2\.0\]"
         ):
             watch.wait_for(3.0, limit_s=0.1, tolerance=1e-6)
+
+
+def test_a_model_that_is_not_ready_yet_is_asked_again(
+    bench: Modules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([400, 400, 7.0])
+
+    def ask(port: int, request: Any, *, limit_s: float) -> Any:
+        del port, request, limit_s
+        found = next(answers)
+        if found == 400:
+            raise urllib.error.HTTPError("http://x", 400, "not ready", Message(), None)
+        return {"value": found}
+
+    monkeypatch.setattr(bench.server, "ask", ask)
+    it = bench.server.Started(FakePeer(bench), place_in(bench, Path("unused")), None, 0.0)
+    assert it.first_prediction("a") == 7.0
+    assert next(answers, None) is None
