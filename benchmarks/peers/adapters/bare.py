@@ -39,6 +39,12 @@ class _Bare:
         return cannot_be_asked()
 
 
+def _room(place: Place, workers: int) -> str:
+    """Return the room of one worker's cache: where not all models fit, the workers share what there is."""
+    fits = place.room >= len(place.names)
+    return str(place.room if fits else max(1, place.room // workers))
+
+
 @dataclass(frozen=True, slots=True)
 class Uvicorn(_Bare):
     """An ASGI callable, uvloop and httptools."""
@@ -52,7 +58,7 @@ class Uvicorn(_Bare):
         script = str(HERE / self.environment / "serve.py")
         return Launch(
             (str(place.python), script, str(place.port), str(self.workers)),
-            {"MODELS": str(place.models), "ROOM": str(place.room)},
+            {"MODELS": str(place.models), "ROOM": _room(place, self.workers)},
         )
 
 
@@ -79,7 +85,7 @@ class Granian(_Bare):
         given = (f"--{name}={value}" for name, value in options.items())
         return Launch(
             (place.program("granian"), *given, "--no-ws", "--no-log", "serve:app"),
-            {"MODELS": str(place.models), "ROOM": str(place.room)},
+            {"MODELS": str(place.models), "ROOM": _room(place, self.workers)},
         )
 
 
