@@ -169,6 +169,12 @@ class Settings(BaseModel):
         description="How many predictions each process runs at the same time.",
         json_schema_extra=_WORKERS,
     )
+    isolation: Annotated[Literal["auto", "shared"], choice("auto", "shared")] = Field(
+        "auto",
+        description="`auto`: one process more than `processes_per_replica`, so that there is always one with little traffic, in"
+        " which models are loaded without disturbing the predictions of others. `shared`: no such process.",
+        json_schema_extra=_WORKERS,
+    )
     spread_hot_models: Annotated[bool, SWITCH] = Field(
         True,
         description="Load a model whose requests queue up into other processes too, while there is free room in memory."

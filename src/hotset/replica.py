@@ -113,7 +113,7 @@ class Replica:
         children = ForkServer(limit_s=settings.start_timeout) if forks else None
         self.pool: Final = WorkerPool(
             make_worker or partial(_make_worker, settings, self._room, children=children),
-            count=max(1, settings.processes_per_replica),
+            count=max(1, settings.processes_per_replica) + (forks and settings.isolation == "auto"),
             clock=self.clock,
             events=self.events,
             hang_s=settings.load_timeout,
@@ -408,7 +408,7 @@ class Replica:
             events=self.events,
             is_static=settings.models is not None,
             threads=settings.threads_per_process,
-            most_copies=None if settings.spread_hot_models else 0,
+            most_copies=settings.processes_per_replica - 1 if settings.spread_hot_models else 0,
         )
 
     async def _find(self, name: str) -> ModelEntry | None:

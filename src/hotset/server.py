@@ -22,7 +22,7 @@ from typing import Final
 import uvicorn
 import uvloop
 
-from hotset import logs
+from hotset import logs, priorities
 from hotset.config import Settings
 from hotset.connection import KEEP_ALIVE_S, SWEEP_S, Connection, sweep
 from hotset.errors import ConfigError
@@ -78,6 +78,7 @@ def run(settings: Settings, *, on_listening: Callable[[str], None] = lambda _url
         WorkerDiedError: a child did not start.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    priorities.go_first()
     # Whoever started us may have it ignored, and then nobody is told how a child ended: not us, nor the user's code.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     logs.configure(settings.log_level, settings.log_format, sys.stderr)

@@ -180,6 +180,7 @@ class FakeWorker:
     def __init__(self, number: int, on_death: DeathHandler, script: WorkerScript) -> None:
         self.queued = 0
         """Predictions sent and not answered, as the test has it."""
+        self.calls = 0
         self._number = number
         self._on_death = on_death
         self._script = script
@@ -219,6 +220,7 @@ class FakeWorker:
         self._script.imported += modules
 
     def predict(self, call: PredictCall) -> Awaitable[Encoded]:
+        self.calls += 1
         return self._answer(call)
 
     def give_up(self, reason: str) -> None:

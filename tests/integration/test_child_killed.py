@@ -98,4 +98,4 @@ def kill_one_with_models(server: ServerProcess) -> None:
 
 def all_up(server: ServerProcess) -> bool:
     workers = server.status()["server"]["workers"]
-    return [worker["alive"] for worker in workers] == [True] * PROCESSES
+    return [worker["alive"] for worker in workers] == [True] * (PROCESSES + 1)

@@ -82,7 +82,7 @@ threads_per_process: 4
     with running_server(
         tmp_path / "disk", config=config, environment=environment, processes_per_replica=1
     ) as server:
-        assert len(server.children()) == 1
+        assert len(server.children()) == 2, "one, and one so that loads disturb nobody"
         answer = server.predict(
             "acme/paris/versions/2", {"rows": [1, 2]}, headers={"X-Tenant": "acme", "X-Other": "1"}
         )
@@ -128,6 +128,7 @@ async def test_two_processes_with_two_threads_each_run_python_code_side_by_side(
         predictor_config={"greeting": "hi"},
         processes_per_replica=2,
         threads_per_process=2,
+        isolation="shared",
     ) as server:
         assert len(server.children()) == 2
         for number in range(4):

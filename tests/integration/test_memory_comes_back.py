@@ -53,6 +53,7 @@ def test_resident_memory_after_400_cycles_is_what_it_was(tmp_path: Path, figure)
         predictor=write_predictor(tmp_path, PREDICTOR),
         model_cache_size=ROOM,
         disk_model_cache_size=MODELS,
+        isolation="shared",
     ) as server:
         empty = resident_bytes(server)
         samples: list[int] = []

@@ -71,6 +71,8 @@ def _given_settings(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
     names.add(draw(st.sampled_from(["models", "model_dir"])))
     names -= {"disk_model_cache_size", "load_failure_backoff_max", "load_failure_backoff"}
     pairs = {name: draw(_values_of(name)) for name in sorted(names)}
+    if "models" in pairs or "on_missing" in pairs:
+        pairs.pop("discovery", None)  # not all values go together
     return {name: pair[0] for name, pair in pairs.items()}, {name: pair[1] for name, pair in pairs.items()}
 
 

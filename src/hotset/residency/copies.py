@@ -69,7 +69,9 @@ class Copies:
         self._clock = clock
         self._events = events
         self._threads = threads
-        self.most_copies: Final = pool.size - 1 if most_copies is None else min(most_copies, pool.size - 1)
+        self.most_copies: Final = (
+            pool.size - 1 if most_copies is None else max(0, min(most_copies, pool.size - 1))
+        )
         self._busy_s = busy_s if busy_s is not None else thread_busy_s
         self._failures = Failures(first_s=FAILURE_FIRST_S, most_s=FAILURE_MOST_S)
         self._means: Means | None = None

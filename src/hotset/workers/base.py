@@ -79,6 +79,11 @@ class Worker(Protocol):
         """Predictions sent and not answered."""
         ...
 
+    @property
+    def calls(self) -> int:
+        """Predictions so far."""
+        ...
+
     async def start(self) -> None:
         """Return when the worker can load models.
 

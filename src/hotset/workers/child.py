@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from hotset import priorities
 from hotset.errors import ConfigError, HotsetError
 from hotset.runtimes.reason import reason_of
 from hotset.workers import isolation, wire
@@ -98,7 +99,7 @@ class Child:
             self._host,
             parallel_loads=order.parallel_loads,
             busy=isolation.favour_predictions,
-            prepare=isolation.give_way,
+            prepare=priorities.give_way,
         )
         self._mailbox = self._opened(order.threads)
         self._predicting = PredictThreads(
@@ -135,7 +136,7 @@ class Child:
             case wire.Unload(number, handle):
                 self._loading.unload(handle, lambda: self._control.send(wire.Unloaded(number)))
             case wire.ImportAhead(modules):
-                imports.start(modules, prepare=isolation.give_way)
+                imports.start(modules, prepare=priorities.give_way)
             case _:
                 raise wire.WireError(f"an order out of place: {order}")
 

@@ -12,7 +12,6 @@ import faulthandler
 import os
 import signal
 import sys
-import threading
 from typing import Final
 
 from hotset import logs
@@ -23,10 +22,6 @@ _PR_SET_NAME: Final = 15
 
 LOADING_SWITCH_S: Final = 0.0002
 """A thread that loads gives the interpreter up after this long, where a prediction waits for it."""
-
-LOADING_NICE: Final = 10
-"""Measured with a load that unpickles and a one-row predict beside it: without these two and the collector's pause
-in the host, the predict's p99 was 20 to 100 times its own; with them it is about its own."""
 
 
 def die_with_parent() -> None:
@@ -77,10 +72,3 @@ def favour_predictions(loading: bool) -> None:
     Not always: with several predict threads, switching costs throughput.
     """
     sys.setswitchinterval(LOADING_SWITCH_S if loading else 0.005)
-
-
-def give_way() -> None:
-    """Lower this thread's priority (on Linux a thread has its own)."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOADING_NICE)

@@ -1,32 +1,69 @@
-"""Where a model goes: a pure choice between workers. Called by the manager before a load; it never acts."""
+"""Where a model goes: a pure choice between workers. Called by the pool before a load; it never acts.
+
+A load keeps the interpreter of its worker busy, and whatever predicts there waits for it, so it goes where the fewest
+predictions would wait. Followed over time, that sorts the models: the worker with most of the traffic gets no new ones
+and keeps those that are asked for, and newcomers come and go in the others.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
+
+MEMORY_S: Final = 2.0
+"""The rate of calls forgets what is a few times older than this."""
+AS_CALM: Final = 2.0
+"""A worker with at most this many times the calls of the calmest is as good a place: the rates are never quite equal."""
+NEXT_TO_NONE: Final = 1.0
+"""Calls per second that do not count."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerLoad:
-    """One worker as the choice sees it: ``bytes`` held or reserved, ``models`` held, calls ``queued``."""
+    """One worker as the choice sees it: ``bytes`` held or reserved, ``models`` held, calls ``queued``, loads that run.
+
+    ``calls_per_s`` are predictions of late that did not need a load first.
+    """
 
     id: int
     bytes: int
     models: int
     queued: int
+    loading: int = 0
+    calls_per_s: float = 0.0
 
 
-def place(candidates: Sequence[WorkerLoad], *, need_bytes: int = 0) -> int:
-    """Return the id of the worker with most room and, among those with about as much, the shortest queue.
+class CallRate:
+    """The calls of one worker per second, of late. Told the sum of all so far, at any moments."""
 
-    "About as much" is within ``need_bytes``, the weight of the model to place: a smaller difference would only turn
-    around once it is placed, so it must not send the model behind a long queue.
+    def __init__(self) -> None:
+        self._per_s = 0.0
+        self._calls = 0
+        self._at_s: float | None = None
+
+    def at(self, now_s: float, calls: int) -> float:
+        """Return the rate, with the calls since it was last asked for."""
+        if self._at_s is None:
+            self._at_s, self._calls = now_s, calls
+        passed_s = now_s - self._at_s
+        if passed_s > 0:
+            weight = 1.0 - math.exp(-passed_s / MEMORY_S)
+            self._per_s += weight * (max(0, calls - self._calls) / passed_s - self._per_s)
+            self._at_s, self._calls = now_s, calls
+        return self._per_s
+
+
+def place(candidates: Sequence[WorkerLoad]) -> int:
+    """Return the id of a worker whose predictions a load disturbs least: of those as calm as the calmest, the one
+    with the fewest loads under way, then the shortest queue, then most room.
 
     Raises:
         ValueError: there is no candidate.
     """
     if not candidates:
         raise ValueError("no worker to place a model on")
-    limit = min(worker.bytes for worker in candidates) + need_bytes
-    roomy = (worker for worker in candidates if worker.bytes <= limit)
-    return min(roomy, key=lambda worker: (worker.queued, worker.bytes, worker.models, worker.id)).id
+    limit = AS_CALM * min(worker.calls_per_s for worker in candidates) + NEXT_TO_NONE
+    calm = (worker for worker in candidates if worker.calls_per_s <= limit)
+    return min(calm, key=lambda it: (it.loading, it.queued, it.bytes, it.models, it.id)).id

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hotset.clock import Clock
 from hotset.errors import ErrorKind, LoadFailedError, UnavailableError, WorkerDiedError
@@ -20,7 +20,7 @@ from hotset.status import WorkerStatus
 from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall, Worker
 from hotset.workers.forking import ForkServer
 from hotset.workers.intact import Files
-from hotset.workers.placement import WorkerLoad, place
+from hotset.workers.placement import CallRate, WorkerLoad, place
 
 MakeWorker = Callable[[int, DeathHandler], Worker]
 """(worker id, what to call when it dies) → a worker that is not started. A replacement gets the id of the dead."""
@@ -55,6 +55,15 @@ class _Slot:
     restarts: int = 0
     bytes: int = 0
     models: int = 0
+    loading: int = 0
+    loaded: int = 0
+    rate: CallRate = field(default_factory=CallRate)
+
+    def come_up(self, worker: Worker, now_s: float) -> None:
+        """A new worker is in this place, with nothing in it."""
+        self.worker, self.started_s = worker, now_s
+        self.bytes = self.models = self.loading = self.loaded = 0
+        self.rate = CallRate()
 
 
 class WorkerPool:
@@ -106,7 +115,8 @@ class WorkerPool:
 
     def loads(self) -> tuple[WorkerLoad, ...]:
         """What each worker carries."""
-        return tuple(self._load_of(slot) for slot in self._slots if slot.worker is not None)
+        now_s = self._clock.monotonic()
+        return tuple(_load_of(slot, slot.worker, now_s) for slot in self._slots if slot.worker is not None)
 
     def statuses(self) -> tuple[WorkerStatus, ...]:
         """What the status page shows, one for each place."""
@@ -167,7 +177,7 @@ class WorkerPool:
         worker: int | None = None,
         wait_s: float = 30.0,
     ) -> Resident:
-        """Load the files in ``path`` where there is most room, or in this very ``worker``.
+        """Load the files in ``path`` where that disturbs least, or in this very ``worker``.
 
         ``weight`` is what they weighed last time, if known; ``files`` what should be there.
 
@@ -176,11 +186,12 @@ class WorkerPool:
             WorkerDiedError: the worker ended while it loaded.
             UnavailableError: no worker came up within ``wait_s``, or that one is not up.
         """
-        slot = await self._choose(expected_bytes, wait_s) if worker is None else self._slot_of(worker)
+        slot = await self._choose(wait_s) if worker is None else self._slot_of(worker)
         chosen = slot.worker
         assert chosen is not None
         spec = LoadSpec(next(self._handles), key.name, key.version, path, weight=weight, files=files)
         slot.models += 1
+        slot.loading += 1
         slot.bytes += expected_bytes
         try:
             async with asyncio.timeout(self._hang_s):
@@ -194,7 +205,11 @@ class WorkerPool:
         except BaseException:
             self._take_off(slot, chosen, expected_bytes)
             raise
+        finally:
+            if slot.worker is chosen:
+                slot.loading -= 1
         if slot.worker is chosen:
+            slot.loaded += 1
             slot.bytes += reply.bytes - expected_bytes
         return Resident(key, chosen, spec.handle, reply)
 
@@ -237,7 +252,7 @@ class WorkerPool:
                 return slot
         raise UnavailableError(f"worker {worker} is not up", kind=ErrorKind.WORKER_DIED)
 
-    async def _choose(self, need_bytes: int, wait_s: float) -> _Slot:
+    async def _choose(self, wait_s: float) -> _Slot:
         try:
             async with asyncio.timeout(wait_s):
                 while not self.workers:
@@ -248,7 +263,7 @@ class WorkerPool:
             raise UnavailableError(
                 f"no worker came up within {wait_s:g} s", kind=ErrorKind.WORKER_DIED
             ) from error
-        chosen = place(self.loads(), need_bytes=need_bytes)
+        chosen = place(self.loads())
         return next(slot for slot in self._slots if slot.worker is not None and slot.worker.id == chosen)
 
     async def _start(self, slot: _Slot) -> None:
@@ -259,8 +274,7 @@ class WorkerPool:
         except BaseException:
             await worker.close()
             raise
-        slot.worker, slot.started_s = worker, self._clock.monotonic()
-        slot.bytes = slot.models = 0
+        slot.come_up(worker, self._clock.monotonic())
         self._changed.set()
         self._events.publish(WorkerStarted(worker.id, worker.pid, slot.started_s - began_s))
 
@@ -305,9 +319,17 @@ class WorkerPool:
             slot.models -= 1
             slot.bytes -= weight
 
-    def _load_of(self, slot: _Slot) -> WorkerLoad:
-        assert slot.worker is not None
-        return WorkerLoad(id=slot.worker.id, bytes=slot.bytes, models=slot.models, queued=slot.worker.queued)
+
+def _load_of(slot: _Slot, worker: Worker, now_s: float) -> WorkerLoad:
+    return WorkerLoad(
+        id=worker.id,
+        bytes=slot.bytes,
+        models=slot.models,
+        queued=worker.queued,
+        loading=slot.loading,
+        # The first call after a load has waited for it anyway.
+        calls_per_s=slot.rate.at(now_s, worker.calls - slot.loaded),
+    )
 
 
 def restart_after_s(deaths_in_a_row: int) -> float:

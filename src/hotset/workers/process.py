@@ -88,6 +88,7 @@ class ProcessWorker:
         self._lent: dict[int, Segment] = {}
         self._on_death = on_death
         self._numbers = itertools.count(1)
+        self._calls = 0
         self._answers: dict[int, asyncio.Future[Encoded]] = {}
         self._deadlines = Deadlines()
         self._given_up: str | None = None
@@ -111,6 +112,10 @@ class ProcessWorker:
     def queued(self) -> int:
         """Predictions sent and not answered, those included that nobody waits for any more."""
         return len(self._answers)
+
+    @property
+    def calls(self) -> int:
+        return self._calls
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -164,6 +169,7 @@ class ProcessWorker:
     def predict(self, call: PredictCall) -> Awaitable[Encoded]:
         answer: asyncio.Future[Encoded] = asyncio.get_running_loop().create_future()
         number = next(self._numbers)
+        self._calls += 1
         if self._is_ending:
             # It fails with all others, in the step in which the death is told: a retry must not find this worker again.
             self._answers[number] = answer

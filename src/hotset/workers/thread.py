@@ -100,6 +100,7 @@ class ThreadWorker:
         self._close_timeout_s = close_timeout_s
         self._max_queued = max_queued
         self._numbers = itertools.count(1)
+        self._calls = 0
         self._answers: dict[int, asyncio.Future[Encoded]] = {}
         self._deadlines = Deadlines()
         self._replies: set[asyncio.Future[Any]] = set()
@@ -119,6 +120,10 @@ class ThreadWorker:
     def queued(self) -> int:
         """Predictions sent and not answered, those included that nobody waits for any more."""
         return len(self._answers)
+
+    @property
+    def calls(self) -> int:
+        return self._calls
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -189,6 +194,7 @@ class ThreadWorker:
             )
         else:
             number = next(self._numbers)
+            self._calls += 1
             if type(call.body) is Segment:
                 call.body = call.body.tobytes()
             self._answers[number] = answer

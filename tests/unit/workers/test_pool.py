@@ -377,3 +377,47 @@ class TestOpening:
         await bench.pool.start()
         bench.pool.import_ahead(Imports(shared=("sklearn",), own=("onnxruntime",)))
         assert bench.script.imported == ["sklearn", "onnxruntime"] * 2
+
+
+async def test_loads_stay_away_from_the_worker_that_predicts(path: str) -> None:
+    bench = Bench(2)
+    await bench.pool.start()
+    hot = await bench.pool.load(A, path)
+    for _ in range(5):
+        bench.pool.loads()
+        bench.clock.advance(1.0)
+        for _ in range(100):
+            await hot.predict(PredictCall(0, "json", b""))
+    newcomers = [await bench.pool.load(ModelKey(f"m{number}", 1), path) for number in range(6)]
+    assert {it.worker.id for it in newcomers} == {3 - hot.worker.id}
+
+
+async def test_the_first_call_after_a_load_does_not_make_a_worker_busy(path: str) -> None:
+    """Newcomers that are asked for once do not drive the next loads to where they disturb."""
+    bench = Bench(2)
+    await bench.pool.start()
+    hot = await bench.pool.load(A, path)
+    places = []
+    for number in range(20):
+        bench.clock.advance(0.1)
+        for _ in range(3):
+            await hot.predict(PredictCall(0, "json", b""))
+        newcomer = await bench.pool.load(ModelKey(f"m{number}", 1), path)
+        await newcomer.predict(PredictCall(0, "json", b""))
+        places.append(newcomer.worker.id)
+    assert set(places[3:]) == {3 - hot.worker.id}
+
+
+async def test_loads_at_the_same_time_spread_over_workers_as_calm(path: str) -> None:
+    bench = Bench(2)
+    await bench.pool.start()
+    gates = [bench.script.gate(name) for name in "ab"]
+    for gate in gates:
+        gate.close()
+    loads = [asyncio.create_task(bench.pool.load(key, path)) for key in (A, B)]
+    await until(lambda: sum(load.loading for load in bench.pool.loads()) == 2)
+    assert [load.loading for load in bench.pool.loads()] == [1, 1]
+    for gate in gates:
+        gate.open()
+    assert {it.worker.id for it in await asyncio.gather(*loads)} == {1, 2}
+    assert [load.loading for load in bench.pool.loads()] == [0, 0]
