@@ -1,4 +1,4 @@
-"""What one hot request may cost, as recorded in ``budget.json``, and the comparison with what it costs now.
+"""What a hot request and a miss may cost, as recorded in ``budget.json``, and the comparison with what they cost now.
 
 ``test_budget.py`` compares; ``python tests/regression/budget.py`` (``make budget``) measures and records anew. Counts of
 instructions belong to one version of Python; the ratio to a bare ASGI application holds for all.
@@ -27,7 +27,9 @@ SLACK: Final = 0.15
 """So much better than the budget, and it has to be renewed: else the gain could be lost unseen."""
 
 LARGE: Final = ("instructions", "calls", "native_calls", "child")
-SMALL: Final = ("callbacks", "tasks", "futures", "sends", "receives")
+SMALL: Final = ("callbacks", "timers", "tasks", "futures", "sends", "receives")
+MISS: Final = "miss"
+"""The request whose model is on disk only, in a memory that is full."""
 TO_BARE: Final = "instructions, to the bare application"
 GROWTH_SHOWN: Final = 8
 
@@ -36,6 +38,7 @@ NAMES: Final = {
     "calls": "calls of Python functions in the gateway",
     "native_calls": "calls of functions in C in the gateway",
     "callbacks": "callbacks on the event loop",
+    "timers": "timers",
     "tasks": "tasks",
     "futures": "futures",
     "sends": "sends on sockets, to the client and to the child",
@@ -50,7 +53,7 @@ Modules = Mapping[str, Mapping[str, int]]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What ``measure.py`` found: costs by size of the catalog (and ``bare``), then by door; modules likewise."""
+    """What ``measure.py`` found: costs by size of the catalog (and ``bare``, ``miss``), then by door; modules likewise."""
 
     costs: Mapping[str, Any]
     modules: Mapping[str, Any]
@@ -80,9 +83,10 @@ def measure(*models: int) -> Measured:
 
 def complaints(door: str, now: Mapping[str, float], budget: Mapping[str, float]) -> Iterator[str]:
     """Yield a sentence for each count that is over its budget, or so far below that the budget guards nothing."""
+    kind = "a miss" if door == MISS else f"one hot request ({door})"
     for count in budget:
         found, limit = now[count], budget[count]
-        what = f"one hot request ({door}) costs {found:,g} {NAMES[count]}, the budget is {limit:,g}"
+        what = f"{kind} costs {found:,g} {NAMES[count]}, the budget is {limit:,g}"
         if found > most(count, limit):
             yield f"{what}: {found / limit - 1:+.0%}" if limit else what
         elif count in {*LARGE, TO_BARE} and found < limit * (1 - SLACK):
@@ -110,11 +114,15 @@ def recorded() -> dict[str, Any]:
 def renewed(old: Mapping[str, Any], found: Measured, models: int) -> dict[str, Any]:
     """Return the budget with this version's counts and the ratios, which hold for all, replaced."""
     doors = found.doors(models)
-    costs = {door: {count: cost[count] for count in (*LARGE, *SMALL)} for door, cost in doors.items()}
+    costs = {
+        door: {count: cost[count] for count in (*LARGE, *SMALL)}
+        for door, cost in {**doors, MISS: found.costs[MISS]}.items()
+    }
+    modules = {**found.modules[str(models)], MISS: found.modules[MISS]}
     return {
         **old,
         "to bare": {door: {TO_BARE: cost[TO_BARE]} for door, cost in doors.items()},
-        PYTHON: {"costs": costs, "modules": found.modules[str(models)]},
+        PYTHON: {"costs": costs, "modules": modules},
     }
 
 

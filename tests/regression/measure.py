@@ -1,7 +1,8 @@
-"""Counts what one hot request costs, in the gateway and in the child, and prints it as JSON.
+"""Counts what one hot request costs, in the gateway and in the child, and what one costs whose model has to be loaded.
 
-    python tests/regression/measure.py [--models N ...]
+    python tests/regression/measure.py [--models N ...] [--only miss]
 
+Prints JSON.
 Run by ``test_budget.py`` and ``renew.py`` in a process of its own, as it traces. It serves a real server (``server.py``'s
 own, over a store in memory that has N models) on a real socket to one client in the same event loop, with a real child
 that runs ``counting_model.py``; beside it, for comparison, a bare ASGI application behind the same uvicorn. Nothing here
@@ -19,10 +20,11 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import cycle, pairwise, repeat
 from pathlib import Path
 from statistics import median_low
 from typing import Any, Final
@@ -52,6 +54,9 @@ OIP: Final = (
     "/v2/models/{}/infer",
     {"inputs": [{"name": "input-0", "shape": [1, 10], "datatype": "FP64", "data": ROW}]},
 )
+ROOM: Final = 2
+TAKE_TURNS: Final = 4
+"""So many models are asked for in turn where there is room for ``ROOM``: each request evicts and loads, from disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +76,10 @@ class Cost:
 
 
 async def measured(
-    loop: CountingLoop, port: int, request: bytes, count_of: Callable[[bytes], int]
+    loop: CountingLoop, port: int, requests: Iterable[bytes], count_of: Callable[[bytes], int]
 ) -> tuple[Cost, dict[str, int]]:
     """Return what one request costs, and its instructions by module."""
-    client = Client(loop, port, request)
+    client = Client(loop, port, requests)
     await client.cycles(WARM, lambda _body: None)
     instructions, native = Instructions(), NativeCalls()
     bodies: list[bytes] = []
@@ -138,8 +143,9 @@ def store_of(models: int) -> FakeStore:
     return store
 
 
-async def gateway(loop: CountingLoop, models: int, folder: Path) -> dict[str, tuple[Cost, dict[str, int]]]:
-    """Measure both doors of a server with so many models in its catalog."""
+@asynccontextmanager
+async def served(loop: CountingLoop, models: int, folder: Path, **settings: Any) -> AsyncIterator[int]:
+    """Serve so many models; the port."""
     given = {
         "model_dir": "unused",
         "disk_path": str(folder),
@@ -147,24 +153,36 @@ async def gateway(loop: CountingLoop, models: int, folder: Path) -> dict[str, tu
         "sync_interval": 0,
         "log_level": "warning",
         "processes_per_replica": 1,
+        **settings,
     }
     store = store_of(models)
     server.Replica = partial(Replica, store=store)  # type: ignore[assignment,misc]
     with listening() as bound:
-        port = bound.getsockname()[1]
         is_up = loop.create_future()
         serving = loop.create_task(server._serve(load_settings(None, {}, given), bound, is_up.set_result))
         await asyncio.wait((is_up, serving), return_when=asyncio.FIRST_COMPLETED)
         if serving.done():
             serving.result()
-        middle = NAME.format(models // 2)
-        found = {
-            "native": await measured(loop, port, raw_request(NATIVE, middle), native_count),
-            "oip": await measured(loop, port, raw_request(OIP, middle), oip_count),
-        }
+        yield bound.getsockname()[1]
         os.kill(os.getpid(), signal.SIGTERM)
         await serving
-    return found
+
+
+async def gateway(loop: CountingLoop, models: int, folder: Path) -> dict[str, tuple[Cost, dict[str, int]]]:
+    """Measure both doors of a server with so many models in its catalog."""
+    middle = NAME.format(models // 2)
+    async with served(loop, models, folder) as port:
+        return {
+            "native": await measured(loop, port, repeat(raw_request(NATIVE, middle)), native_count),
+            "oip": await measured(loop, port, repeat(raw_request(OIP, middle)), oip_count),
+        }
+
+
+async def missing(loop: CountingLoop, folder: Path) -> tuple[Cost, dict[str, int]]:
+    """Measure requests of which each finds its model on disk only, and another one in its place."""
+    requests = [raw_request(NATIVE, NAME.format(number)) for number in range(TAKE_TURNS)]
+    async with served(loop, TAKE_TURNS, folder, model_cache_size=ROOM) as port:
+        return await measured(loop, port, cycle(requests), lambda _body: 0)
 
 
 async def bare(loop: CountingLoop) -> tuple[Cost, dict[str, int]]:
@@ -188,7 +206,9 @@ async def bare(loop: CountingLoop) -> tuple[Cost, dict[str, int]]:
     listener = uvicorn.Server(config)
     with listening() as bound:
         serving = loop.create_task(listener._serve([bound]))
-        found = await measured(loop, bound.getsockname()[1], raw_request(NATIVE, "x"), lambda _body: 0)
+        found = await measured(
+            loop, bound.getsockname()[1], repeat(raw_request(NATIVE, "x")), lambda _body: 0
+        )
         listener.should_exit = True
         await serving
     return found
@@ -221,9 +241,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--models", type=int, nargs="*", default=[1_000], help="sizes of the catalog")
+    parser.add_argument("--only", choices=["miss"], help="what to measure; else everything")
     asked = parser.parse_args()
     costs: dict[str, Any] = {}
     modules: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="hotset-measure-") as folder:
+        cost, each = in_loop(lambda loop: missing(loop, Path(folder)))
+    costs["miss"], modules["miss"] = asdict(cost), each
+    if asked.only:
+        print(json.dumps({"costs": costs, "modules": modules}, indent=1))
+        return
     for models in asked.models:
         with tempfile.TemporaryDirectory(prefix="hotset-measure-") as folder:
             found = in_loop(lambda loop, models=models, folder=folder: gateway(loop, models, Path(folder)))  # type: ignore[misc]

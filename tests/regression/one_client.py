@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 LIMIT_S: Final = 60
@@ -17,9 +17,10 @@ LIMIT_S: Final = 60
 class Client:
     """Owned by the event loop, in whose callbacks it works. Legal order: any ``cycles``, then ``close``."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, port: int, request: bytes) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, port: int, requests: Iterable[bytes]) -> None:
+        """``requests`` has no end; they are sent in turn."""
         self._loop = loop
-        self._request = request
+        self._requests = iter(requests)
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.setblocking(False)
@@ -40,13 +41,13 @@ class Client:
             on_answer(body)
             left -= 1
             if left:
-                self._socket.send(self._request)
+                self._socket.send(next(self._requests))
             else:
                 self._loop.remove_reader(self._socket)
                 done.set_result(None)
 
         self._loop.add_reader(self._socket, readable)
-        self._socket.send(self._request)
+        self._socket.send(next(self._requests))
         await asyncio.wait_for(done, LIMIT_S)
 
     def close(self) -> None:

@@ -31,6 +31,11 @@ def test_one_more_of_what_is_counted_by_hand_is(count: str) -> None:
     assert "the budget is 2:" in complaint
 
 
+def test_a_miss_is_called_one() -> None:
+    (complaint,) = complaints("miss", cost(tasks=4.0), cost(tasks=3.0))
+    assert complaint == "a miss costs 4 tasks, the budget is 3: +33%"
+
+
 def test_fewer_of_what_is_counted_by_hand_is_not() -> None:
     assert not list(complaints("native", cost(sends=1.0), cost()))
 
@@ -49,11 +54,14 @@ def test_the_modules_that_changed_most_come_first() -> None:
 
 
 def test_renewing_keeps_what_other_versions_of_python_recorded() -> None:
-    door: dict[str, Any] = {**cost(), "timers": 1}
+    door: dict[str, Any] = {**cost(), "more": 1}
     found = Measured(
-        {"1000": {"native": door}, "bare": {"instructions": 400}}, {"1000": {"native": {"a": 5}}}
+        {"1000": {"native": door}, "bare": {"instructions": 400}, "miss": cost(tasks=3)},
+        {"1000": {"native": {"a": 5}}, "miss": {"b": 6}},
     )
     new = budget.renewed({"2.7": "old"}, found, 1000)
     assert new["2.7"] == "old"
     assert new["to bare"] == {"native": {TO_BARE: 2.5}}
-    assert new[PYTHON]["modules"] == {"native": {"a": 5}}
+    assert new[PYTHON]["costs"]["miss"]["tasks"] == 3.0
+    assert "more" not in new[PYTHON]["costs"]["native"]
+    assert new[PYTHON]["modules"] == {"native": {"a": 5}, "miss": {"b": 6}}
