@@ -11,6 +11,7 @@ import numpy as np
 from hotset.codecs.base import Codec
 from hotset.payload import Encoded, InferRequest, InferResponse, Signature
 from hotset.runtimes.base import CallMeta, Runtime, Servable
+from hotset.runtimes.options import NO_OPTIONS, RuntimeOptions
 from hotset.workers.base import LoadSpec, PredictCall
 from hotset.workers.kit import Kit
 
@@ -64,7 +65,10 @@ class FakeRuntime:
     """Loads by calling ``make``."""
 
     name = "fake"
+    extra = ""
+    patterns = ("*",)
     size_factor = 2.0
+    devices = ("cpu",)
 
     def __init__(self, make: Callable[[Path], Servable]) -> None:
         self.make = make
@@ -72,7 +76,10 @@ class FakeRuntime:
     def detect(self, files: Sequence[str]) -> bool:
         return True
 
-    def load(self, path: Path, files: Sequence[str]) -> Servable:
+    def needs_pickle(self, path: Path, files: Sequence[str]) -> bool:
+        return False
+
+    def load(self, path: Path, files: Sequence[str], options: RuntimeOptions = NO_OPTIONS) -> Servable:
         return self.make(path)
 
 

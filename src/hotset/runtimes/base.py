@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from hotset.payload import InferRequest, InferResponse, Signature
+from hotset.runtimes.options import NO_OPTIONS, RuntimeOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +71,53 @@ class Runtime(Protocol):
     """One framework. Stateless; its framework is imported by ``load`` and not before."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What ``model.yaml`` calls it, and what a loaded model says that it was loaded with."""
+        ...
+
+    @property
+    def extra(self) -> str:
+        """The extra that installs its framework, as in ``pip install 'hotset[onnx]'``; empty where none is needed."""
+        ...
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """How its files are named (``*.onnx``), for messages; ``detect`` is what decides."""
+        ...
 
     @property
     def size_factor(self) -> float:
         """Bytes in memory to expect for each byte of files, before the first load has measured it."""
         ...
 
-    def detect(self, files: Sequence[str]) -> bool:
-        """Whether a version with these files (relative paths, ``/`` between parts) is for this runtime."""
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The kinds of devices that it can be told to use: ``("cpu",)``, or ``("cpu", "cuda")``.
+
+        With ``cuda``, ``load`` has to look whether there is one (``options.no_device`` makes the error).
+        """
         ...
 
-    def load(self, path: Path, files: Sequence[str]) -> Servable:
-        """Load from the directory ``path``.
+    def detect(self, files: Sequence[str]) -> bool:
+        """Whether a version with these files (relative paths, ``/`` between parts) is for this runtime.
+
+        By names alone, and no: where one cannot tell. ``model.yaml`` is never among ``files``, and can name the
+        runtime of what is not detected.
+        """
+        ...
+
+    def needs_pickle(self, path: Path, files: Sequence[str]) -> bool:
+        """Whether to load this version is to run code from it: to unpickle it, or to import it.
+
+        With ``allow_pickle: false`` what says yes is never loaded. It must not run any of that code to find out.
+        """
+        ...
+
+    def load(self, path: Path, files: Sequence[str], options: RuntimeOptions = NO_OPTIONS) -> Servable:
+        """Load from the directory ``path``. Options that the runtime does not have are refused (``options.read``).
 
         Raises:
-            LoadFailedError: the files are corrupt, or the framework is not installed (naming the extra).
+            LoadFailedError: the files are corrupt, or the framework is not installed (naming the extra:
+                ``reason.not_installed``), or the options or the device do not fit.
         """
         ...

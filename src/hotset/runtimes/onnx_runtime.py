@@ -19,7 +19,8 @@ import numpy as np
 from hotset.errors import InvalidInputError, LoadFailedError, PredictFailedError
 from hotset.payload import DTYPES, Array, InferRequest, InferResponse, Signature, TensorSpec
 from hotset.runtimes.modelfile import candidates, choose
-from hotset.runtimes.reason import load_failure, reason_of
+from hotset.runtimes.options import NO_OPTIONS, NoneOfItsOwn, RuntimeOptions
+from hotset.runtimes.reason import load_failure, not_installed, reason_of
 
 SUFFIXES: Final = (".onnx",)
 _FATAL_ONLY: Final = 4
@@ -47,19 +48,25 @@ class OnnxRuntime:
     """The adapter. Stateless and thread-safe; imports the framework in ``load``."""
 
     name = "onnxruntime"
+    extra = "onnx"
+    patterns = tuple(f"*{suffix}" for suffix in SUFFIXES)
     size_factor = 2.0
+    devices = ("cpu",)
 
     def detect(self, files: Sequence[str]) -> bool:
         return bool(candidates(files, SUFFIXES))
 
-    def load(self, path: Path, files: Sequence[str]) -> OnnxServable:
+    def needs_pickle(self, path: Path, files: Sequence[str]) -> bool:
+        del path, files
+        return False
+
+    def load(self, path: Path, files: Sequence[str], options: RuntimeOptions = NO_OPTIONS) -> OnnxServable:
+        options.read(NoneOfItsOwn)
         file = choose(files, SUFFIXES)
         try:
             onnxruntime = framework()
         except ImportError as error:
-            raise LoadFailedError(
-                "ONNX Runtime is not installed; install it with: pip install 'hotset[onnx]'"
-            ) from error
+            raise not_installed("ONNX Runtime", self.extra) from error
         try:
             session = onnxruntime.InferenceSession(
                 str(path / file), _options(onnxruntime), providers=["CPUExecutionProvider"]

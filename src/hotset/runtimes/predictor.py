@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl
 from hotset.errors import ConfigError, HotsetError, PredictFailedError
 from hotset.payload import Signature
 from hotset.runtimes.base import CallMeta
+from hotset.runtimes.options import NO_OPTIONS, RuntimeOptions
 from hotset.runtimes.predictor_source import (
     ARGUMENTS,
     Method,
@@ -133,7 +134,10 @@ class PredictorRuntime:
     """
 
     name = "predictor"
+    extra = ""
+    patterns: tuple[str, ...] = ()
     size_factor = 2.0
+    devices = ("cpu",)
 
     def __init__(self, predictor: object, *, where: str | None = None) -> None:
         self._predictor = predictor
@@ -159,8 +163,15 @@ class PredictorRuntime:
         del files
         return True
 
-    def load(self, path: Path, files: Sequence[str]) -> PredictorServable:
-        del files
+    def needs_pickle(self, path: Path, files: Sequence[str]) -> bool:
+        """No: this code came with the settings and not from the store. What it does with the files is its own."""
+        del path, files
+        return False
+
+    def load(
+        self, path: Path, files: Sequence[str], options: RuntimeOptions = NO_OPTIONS
+    ) -> PredictorServable:
+        del files, options
         predictor: Any = self._predictor
         try:
             model = predictor.load_model(disk_path=str(path))

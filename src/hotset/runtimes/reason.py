@@ -27,3 +27,8 @@ def load_failure(what: str, error: BaseException) -> LoadFailedError:
     """Return the error for a load that a framework or the user's code broke off; ``what`` says where."""
     kind = ErrorKind.OUT_OF_MEMORY if isinstance(error, MemoryError) else None
     return LoadFailedError(f"{what} {reason_of(error)}", kind=kind)
+
+
+def not_installed(framework: str, extra: str) -> LoadFailedError:
+    """Return the error for a load whose framework cannot be imported; raise it from the ``ImportError``."""
+    return LoadFailedError(f"{framework} is not installed; install it with: pip install 'hotset[{extra}]'")

@@ -1,7 +1,8 @@
 """The table of runtimes. Importing it imports no framework: each adapter does that on its first load.
 
-Called by the workers, which load, and by the configuration, which checks a runtime's name. The user's own
-``Predictor`` is not here: it is chosen by a setting and never by a version's files.
+Called by the workers, which load, and by the gateway, which estimates. A new framework is one adapter (what it must
+declare is in ``base.Runtime``) and one line in ``RUNTIMES``. The ``Predictor`` of the setting of that name is not here: it
+is never chosen by a version's files.
 """
 
 from __future__ import annotations
@@ -13,13 +14,9 @@ from hotset.errors import ConfigError, LoadFailedError
 from hotset.runtimes import onnx_runtime, sklearn_runtime
 from hotset.runtimes.base import Runtime
 from hotset.runtimes.modelfile import listing
+from hotset.runtimes.options import MODEL_YAML
 
 RUNTIMES: Final[tuple[Runtime, ...]] = (sklearn_runtime.SklearnRuntime(), onnx_runtime.OnnxRuntime())
-
-_FORMATS: Final = {
-    "sklearn": sklearn_runtime.SUFFIXES,
-    "onnxruntime": onnx_runtime.SUFFIXES,
-}
 
 
 def names() -> tuple[str, ...]:
@@ -28,8 +25,10 @@ def names() -> tuple[str, ...]:
 
 
 def suffixes() -> tuple[str, ...]:
-    """Return how the names of files end that a runtime loads."""
-    return tuple(suffix for name in names() for suffix in _FORMATS[name])
+    """Return how the names of files end that a runtime loads; not those of formats that are known by whole names."""
+    return tuple(
+        pattern[1:] for runtime in RUNTIMES for pattern in runtime.patterns if pattern.startswith("*.")
+    )
 
 
 def by_name(name: str) -> Runtime:
@@ -56,7 +55,7 @@ def detect(files: Sequence[str]) -> Runtime:
     if found:
         raise LoadFailedError(
             f"the files are of several formats ({', '.join(runtime.name for runtime in found)}): {listing(files)}; "
-            "keep one of them"
+            f"keep one of them, or name its runtime in {MODEL_YAML}"
         )
-    known = "; ".join(f"{name}: {' '.join('*' + suffix for suffix in _FORMATS[name])}" for name in names())
+    known = "; ".join(f"{runtime.name}: {' '.join(runtime.patterns)}" for runtime in RUNTIMES)
     raise LoadFailedError(f"no known model format ({known}), found: {listing(files)}")

@@ -20,7 +20,8 @@ from hotset.errors import HotsetError, InvalidInputError, LoadFailedError, Predi
 from hotset.payload import Array, InferRequest, InferResponse, Signature, TensorSpec
 from hotset.runtimes.gcpause import collector_pause
 from hotset.runtimes.modelfile import candidates, choose
-from hotset.runtimes.reason import load_failure, reason_of
+from hotset.runtimes.options import NO_OPTIONS, NoneOfItsOwn, RuntimeOptions
+from hotset.runtimes.reason import load_failure, not_installed, reason_of
 from hotset.runtimes.sklearn_linear import short_predict
 from hotset.runtimes.unpickling import unpickle
 
@@ -33,31 +34,45 @@ class SklearnRuntime:
     """The adapter. Stateless and thread-safe; imports the framework in ``load``."""
 
     name = "sklearn"
+    extra = "sklearn"
+    patterns = tuple(f"*{suffix}" for suffix in SUFFIXES)
     size_factor = 1.5
+    devices = ("cpu",)
 
     def detect(self, files: Sequence[str]) -> bool:
         return bool(candidates(files, SUFFIXES))
 
-    def load(self, path: Path, files: Sequence[str]) -> SklearnServable:
+    def needs_pickle(self, path: Path, files: Sequence[str]) -> bool:
+        del path, files
+        return True
+
+    def load(self, path: Path, files: Sequence[str], options: RuntimeOptions = NO_OPTIONS) -> SklearnServable:
+        options.read(NoneOfItsOwn)
         file = choose(files, SUFFIXES)
         try:
             importlib.import_module("joblib")
             importlib.import_module("sklearn")
         except ImportError as error:
-            raise LoadFailedError(
-                "scikit-learn is not installed; install it with: pip install 'hotset[sklearn]'"
-            ) from error
-        model = _loaded(path / file, file)
-        methods = {name: getattr(model, name) for name in OUTPUTS if callable(getattr(model, name, None))}
-        if not methods:
-            raise LoadFailedError(
-                f"expected an estimator with one of the methods {', '.join(OUTPUTS)} in {file}, "
-                f"found: {type(model).__name__}"
-            )
-        short = short_predict(model)
-        if short is not None:
-            methods["predict"] = short
-        return SklearnServable(model, methods)
+            raise not_installed("scikit-learn", self.extra) from error
+        return servable_for(_loaded(path / file, file), file)
+
+
+def servable_for(model: Any, file: str) -> SklearnServable:
+    """Return what serves an estimator that was read from ``file``.
+
+    Raises:
+        LoadFailedError: it is none.
+    """
+    methods = {name: getattr(model, name) for name in OUTPUTS if callable(getattr(model, name, None))}
+    if not methods:
+        raise LoadFailedError(
+            f"expected an estimator with one of the methods {', '.join(OUTPUTS)} in {file}, "
+            f"found: {type(model).__name__}"
+        )
+    short = short_predict(model)
+    if short is not None:
+        methods["predict"] = short
+    return SklearnServable(model, methods)
 
 
 def _loaded(path: Path, file: str) -> Any:
