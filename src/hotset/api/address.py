@@ -11,9 +11,10 @@ from urllib.parse import quote, unquote_to_bytes
 
 from hotset.api.reply import Scope
 from hotset.errors import InvalidInputError
-from hotset.keys import ModelRef, parse_ref
+from hotset.keys import ModelRef, parse_ref, parse_version
 
 _VERSIONS: Final = b"/versions/"
+_LABELS: Final = b"/labels/"
 
 
 def raw_path(scope: Scope) -> bytes:
@@ -23,8 +24,12 @@ def raw_path(scope: Scope) -> bytes:
     return raw[len(root) :] if root and raw.startswith(root.encode("utf-8")) else raw
 
 
-def model_ref(path: bytes, *, prefix: bytes, suffix: bytes, versioned: bool = True) -> ModelRef:
+def model_ref(
+    path: bytes, *, prefix: bytes, suffix: bytes, versioned: bool = True, labelled: bool = False
+) -> ModelRef:
     """Return the ref between ``prefix`` and ``suffix``: a name, and ``/versions/…`` where ``versioned``.
+
+    Where ``labelled``, ``/labels/…`` too; what stands there is a label and never a number.
 
     Raises:
         InvalidInputError: the name or the version is malformed.
@@ -34,6 +39,10 @@ def model_ref(path: bytes, *, prefix: bytes, suffix: bytes, versioned: bool = Tr
         name, separator, version = middle.rpartition(_VERSIONS)
         if separator and b"/" not in version:
             return parse_ref(_decoded(name), _version(version))
+    if labelled:
+        name, separator, label = middle.rpartition(_LABELS)
+        if separator and b"/" not in label:
+            return _labelled(_decoded(name), _decoded(label))
     return parse_ref(_decoded(middle))
 
 
@@ -41,6 +50,12 @@ def _version(part: bytes) -> str:
     if not part:
         raise InvalidInputError("expected a version after '/versions/', found nothing")
     return _decoded(part)
+
+
+def _labelled(name: str, label: str) -> ModelRef:
+    if not label or parse_version(label) is not None:
+        raise InvalidInputError(f"Unrecognized servable version label: {label}")
+    return parse_ref(name, label)
 
 
 def _decoded(part: bytes) -> str:

@@ -73,7 +73,7 @@ def _starlette(tables: tuple[RouteTable, ...], around: Surroundings) -> Starlett
     routes = [
         StarletteRoute(
             route.path.replace(MODEL, "{model:path}"),
-            Endpoint(route, explain=table.explain, around=around),
+            Endpoint(route, table, around=around),
         )
         for table in tables
         for route in table.routes

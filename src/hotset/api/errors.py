@@ -68,16 +68,16 @@ class HttpError(Exception):
         self.headers = headers
 
 
-def error_reply(error: Exception, *, message: str | None = None) -> Reply:
+def error_reply(error: Exception, *, message: str | None = None, status: int | None = None) -> Reply:
     """Return the answer for any exception; one that is not ours is logged with its traceback and not shown.
 
-    ``message`` replaces the error's own words where a protocol's clients expect others.
+    ``message`` and ``status`` replace the error's own where a protocol's clients expect others.
     """
     if isinstance(error, HotsetError):
         return _body(
             message or str(error),
             kind=error.kind,
-            status=STATUS[error.kind],
+            status=status or STATUS[error.kind],
             headers=[*_resolved(error), *_retry_after(error)],
         )
     if isinstance(error, HttpError):

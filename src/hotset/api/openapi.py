@@ -73,7 +73,7 @@ def _operation(operation: Operation, path: str, *, tag: str) -> Json:
 def _parameters(operation: Operation, path: str) -> list[Json]:
     found = [
         {"name": name, "in": "path", "required": True, "schema": _STRING}
-        for name in ("model", "version")
+        for name in ("model", "version", "label")
         if f"{{{name}}}" in path
     ]
     found += [

@@ -29,20 +29,41 @@ Explain: TypeAlias = Callable[[HotsetError, ModelRef], str | None]
 """Puts an error into the words that a protocol's clients match on; None leaves it in its own."""
 
 
+StatusOf: TypeAlias = Callable[[HotsetError, ModelRef], int | None]
+"""The status that a protocol's clients expect of an error; None leaves it as it is for all."""
+
+
 def own_words(_error: HotsetError, _ref: ModelRef) -> str | None:
     """Leave every error in its own words."""
     return None
 
 
+def own_status(_error: HotsetError, _ref: ModelRef) -> int | None:
+    """Leave every error its own status."""
+    return None
+
+
+def told(error: HotsetError, ref: ModelRef | None, *, explain: Explain, status: StatusOf) -> Reply:
+    """Return the answer for an error in the words of a protocol; without ``ref`` the name itself was wrong."""
+    if ref is None:
+        return error_reply(error)
+    return error_reply(error, message=explain(error, ref), status=status(error, ref))
+
+
 @dataclass(frozen=True, slots=True)
 class Door:
-    """One protocol's prediction route: ``<prefix><model>[/versions/<version>]<suffix>``, POST only."""
+    """One protocol's prediction route: ``<prefix><model>[/versions/<version>]<suffix>``, POST only.
+
+    Where it is ``labelled``, ``/labels/<label>`` may stand in the place of the version.
+    """
 
     protocol: str
     codec: str
     prefix: bytes
     suffix: bytes
     explain: Explain = own_words
+    status: StatusOf = own_status
+    labelled: bool = False
 
     def opens(self, path: bytes) -> bool:
         return (
@@ -50,6 +71,14 @@ class Door:
             and path.endswith(self.suffix)
             and len(path) >= len(self.prefix) + len(self.suffix)
         )
+
+    def ref(self, path: bytes) -> ModelRef:
+        """Return the ref in a path that it opens.
+
+        Raises:
+            InvalidInputError: the name or the version is malformed.
+        """
+        return model_ref(path, prefix=self.prefix, suffix=self.suffix, labelled=self.labelled)
 
 
 class Target(NamedTuple):
@@ -99,7 +128,7 @@ class Predictions:
             return None
         ref: ModelRef | str
         try:
-            ref = model_ref(path, prefix=door.prefix, suffix=door.suffix)
+            ref = door.ref(path)
         except InvalidInputError as error:
             ref = str(error)
         return Target(door, ref, query.decode("latin-1"))
@@ -156,8 +185,7 @@ class Predictions:
                 return self._good(outcome, keep_alive=keep_alive)
             except UnicodeEncodeError as error:  # in a header, which only user code can bring
                 return rendered(error_reply(error), keep_alive=keep_alive)
-        reply = error_reply(outcome, message=_words(target, outcome))
-        return rendered(reply, keep_alive=keep_alive)
+        return rendered(_failed(target, outcome), keep_alive=keep_alive)
 
     def _good(self, answer: Answer, *, keep_alive: bool) -> Wire:
         encoded = answer.encoded
@@ -175,7 +203,8 @@ class Predictions:
         try:
             if scope["method"] != "POST":
                 raise _wrong_method(scope, path)
-            ref, headers, body = await self._request(door, path, scope, receive)
+            ref = self._ref(door, path)
+            headers, body = await self._request(door, scope, receive)
             answer = await self._dataplane.infer(
                 ref,
                 protocol=door.protocol,
@@ -195,19 +224,23 @@ class Predictions:
                 raise
             reply = cut_off_reply()
         except HotsetError as error:
-            reply = error_reply(error, message=None if ref is None else door.explain(error, ref))
+            reply = told(error, ref, explain=door.explain, status=door.status)
         except Exception as error:  # noqa: BLE001 - the last border: it is logged and answered
             reply = error_reply(error)
         await send_reply(reply, send)
 
-    async def _request(
-        self, door: Door, path: bytes, scope: Scope, receive: Receive
-    ) -> tuple[ModelRef, RequestHeaders, Payload]:
+    def _ref(self, door: Door, path: bytes) -> ModelRef:
         try:
-            ref = model_ref(path, prefix=door.prefix, suffix=door.suffix)
+            return door.ref(path)
+        except InvalidInputError as error:
+            self._refused(door, error.kind)
+            raise
+
+    async def _request(self, door: Door, scope: Scope, receive: Receive) -> tuple[RequestHeaders, Payload]:
+        try:
             headers = read_headers(scope["headers"])
             self._dataplane.check_open()
-            return ref, headers, await self._bodies.read_payload(receive, declared=headers.length)
+            return headers, await self._bodies.read_payload(receive, declared=headers.length)
         except HotsetError as error:
             self._refused(door, error.kind)
             raise
@@ -220,10 +253,10 @@ class Predictions:
         self._dataplane.observer(door.protocol).failed(kind, 0.0)
 
 
-def _words(target: Target, error: Exception) -> str | None:
+def _failed(target: Target, error: Exception) -> Reply:
     if isinstance(error, HotsetError) and isinstance(target.ref, ModelRef):
-        return target.door.explain(error, target.ref)
-    return None
+        return told(error, target.ref, explain=target.door.explain, status=target.door.status)
+    return error_reply(error)
 
 
 def _wrong_method(scope: Scope, path: bytes) -> HttpError:

@@ -19,7 +19,7 @@ from hotset.api.dataplane import DataPlane
 from hotset.api.errors import HttpError, HttpKind, cut_off_reply, error_reply
 from hotset.api.guard import Guard
 from hotset.api.headers import read_headers
-from hotset.api.predictions import Explain, own_words
+from hotset.api.predictions import Explain, StatusOf, own_status, own_words, told
 from hotset.api.reply import Receive, Reply, Scope, Send, json_reply, send_reply
 from hotset.errors import HotsetError, InvalidInputError
 from hotset.keys import ModelRef
@@ -108,18 +108,21 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One path. ``versioned`` ones exist a second time with ``/versions/{version}`` behind the model."""
+    """One path. ``versioned`` ones exist a second time with ``/versions/{version}`` behind the model.
+
+    ``labelled`` ones exist once more, with ``/labels/{label}``.
+    """
 
     path: str
     operations: tuple[Operation, ...]
     versioned: bool = False
+    labelled: bool = False
 
     @property
     def paths(self) -> tuple[str, ...]:
         """Every path that it answers, as the API document writes them."""
-        if not self.versioned:
-            return (self.path,)
-        return (self.path, self.path.replace(MODEL, f"{MODEL}/versions/{{version}}"))
+        places = ["", *["/versions/{version}"] * self.versioned, *["/labels/{label}"] * self.labelled]
+        return tuple(self.path.replace(MODEL, f"{MODEL}{place}") for place in places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,7 @@ class RouteTable:
     protocol: str
     routes: tuple[Route, ...]
     explain: Explain = own_words
+    status: StatusOf = own_status
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +147,15 @@ class Surroundings:
 class Endpoint:
     """One route as an ASGI callable. It expects ``scope["path"]`` still percent-encoded."""
 
-    def __init__(self, route: Route, *, explain: Explain, around: Surroundings) -> None:
+    def __init__(self, route: Route, table: RouteTable, *, around: Surroundings) -> None:
         prefix, found, suffix = route.path.partition(MODEL)
         self._names_model = bool(found)
         self._prefix = prefix.encode()
         self._suffix = suffix.encode()
         self._versioned = route.versioned
+        self._labelled = route.labelled
         self._operations = {operation.method: operation for operation in route.operations}
-        self._explain = explain
+        self._table = table
         self._around = around
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -168,7 +173,7 @@ class Endpoint:
                 raise
             reply = cut_off_reply()
         except HotsetError as error:
-            reply = error_reply(error, message=None if ref is None else self._explain(error, ref))
+            reply = told(error, ref, explain=self._table.explain, status=self._table.status)
         except Exception as error:  # noqa: BLE001 - the last border: it is logged and answered
             reply = error_reply(error)
         await send_reply(reply, send)
@@ -188,7 +193,13 @@ class Endpoint:
     def _ref(self, scope: Scope) -> ModelRef | None:
         if not self._names_model:
             return None
-        return model_ref(raw_path(scope), prefix=self._prefix, suffix=self._suffix, versioned=self._versioned)
+        return model_ref(
+            raw_path(scope),
+            prefix=self._prefix,
+            suffix=self._suffix,
+            versioned=self._versioned,
+            labelled=self._labelled,
+        )
 
     async def _exchange(self, ref: ModelRef, scope: Scope, receive: Receive) -> Exchange:
         headers = read_headers(scope["headers"])
