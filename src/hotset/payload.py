@@ -32,6 +32,9 @@ DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
 }
 """Open Inference type name → NumPy type. BYTES elements are ``bytes`` or ``str`` objects."""
 
+ANY_NUMBER: Final = "FP64"
+"""Stands for a type that is None, any number, wherever one has to be named."""
+
 _NAMES: Final = {dtype: name for name, dtype in DTYPES.items()}
 
 
