@@ -1,0 +1,107 @@
+"""The table of what ``contract/test_runtimes_served.py`` serves: one case for each format, with a maker of a tiny real model.
+
+A maker is Python source that runs in a process of its own, so that a framework is imported there and in the probe
+(``runtime_probe.py``) and never in pytest. It finds
+
+* ``MODEL``: the directory (``pathlib.Path``) to save the model's files in;
+* ``LARGE``: whether to make a model of some megabytes, of which nothing is asked: to see its memory come back;
+* ``numpy`` as ``np``;
+
+and leaves behind ``question`` and ``answers``: two dicts of named arrays, what is sent and what the framework itself says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """A wrong request: what takes the place of the inputs, by name (None: left out), and what the error must name."""
+
+    says: str
+    inputs: dict[str, Any] = field(default_factory=dict)
+    """Name → ``{"shape": …, "datatype": …, "data": …}`` as the Open Inference Protocol has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One format. ``without`` are modules that cannot be imported where the framework is not installed."""
+
+    runtime: str
+    platform: str
+    maker: str
+    wrong: tuple[Wrong, ...]
+    without: tuple[str, ...] = ()
+    extra: str = ""
+    outputs: tuple[str, ...] = ()
+    """The outputs to ask for; none for the default ones."""
+    unpickles: bool = False
+    rtol: float = 1e-5
+    growth_bytes: int = 12 << 20
+    """How much the process may have grown after eight loads of the large model, each of which was unloaded."""
+    slow: bool = False
+
+
+SKLEARN_ROWS: Final = """
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.linear_model import LinearRegression
+rows = np.random.default_rng(5).normal(size=(400, 3))
+target = rows.sum(axis=1)
+model = RandomForestRegressor(60, random_state=0, n_jobs=1) if LARGE else LinearRegression()
+model.fit(rows, target)
+question = {"input-0": rows[:5]}
+answers = {"predict": model.predict(rows[:5])}
+"""
+
+ROWS_WRONG: Final = (
+    Wrong("input 'input-0'", {"input-0": {"shape": [3], "datatype": "FP64", "data": [1.0, 2.0, 3.0]}}),
+    Wrong("input 'input-0'", {"input-0": {"shape": [1, 2], "datatype": "FP64", "data": [1.0, 2.0]}}),
+    Wrong("other", {"other": {"shape": [1, 2], "datatype": "FP64", "data": [1.0, 2.0]}}),
+    Wrong("one input", {"input-0": None}),
+)
+
+CASES: Final[dict[str, Case]] = {
+    "joblib": Case(
+        runtime="sklearn",
+        platform="sklearn",
+        maker=f"{SKLEARN_ROWS}\nimport joblib\njoblib.dump(model, MODEL / 'model.joblib')",
+        wrong=ROWS_WRONG,
+        without=("sklearn", "joblib"),
+        extra="sklearn",
+        unpickles=True,
+    ),
+    "pickle": Case(
+        runtime="sklearn",
+        platform="sklearn",
+        maker=f"{SKLEARN_ROWS}\nimport pickle\n(MODEL / 'model.pkl').write_bytes(pickle.dumps(model))",
+        wrong=ROWS_WRONG,
+        without=("sklearn", "joblib"),
+        extra="sklearn",
+        unpickles=True,
+    ),
+    "onnx": Case(
+        runtime="onnxruntime",
+        platform="onnxruntime",
+        maker=f"""{SKLEARN_ROWS}
+import onnxruntime
+from skl2onnx import to_onnx
+rows = rows.astype("float32")
+(MODEL / "model.onnx").write_bytes(to_onnx(model, rows[:1]).SerializeToString())
+session = onnxruntime.InferenceSession(str(MODEL / "model.onnx"), providers=["CPUExecutionProvider"])
+question = {{"X": rows[:5]}}
+answers = {{"variable": session.run(["variable"], question)[0]}}
+""",
+        wrong=(
+            Wrong("input 'X'", {"X": {"shape": [3], "datatype": "FP32", "data": [1.0, 2.0, 3.0]}}),
+            Wrong("input 'X'", {"X": {"shape": [1, 2], "datatype": "FP32", "data": [1.0, 2.0]}}),
+            Wrong("FP64", {"X": {"shape": [1, 3], "datatype": "FP64", "data": [1.0, 2.0, 3.0]}}),
+            Wrong("input 'X' is missing", {"X": None}),
+            Wrong("other", {"other": {"shape": [1], "datatype": "FP32", "data": [1.0]}}),
+        ),
+        without=("onnxruntime",),
+        extra="onnx",
+    ),
+}
+"""A case's name → the case. A new format is one entry here."""

@@ -1,0 +1,130 @@
+"""Run as a program, in two ways, each in a process of its own, by ``contract/test_runtimes_served.py``:
+
+* ``make CASE FOLDER``: run the case's maker; save its models, what to ask them and what they say.
+* ``serve CASE FOLDER``: load the model in a host with the standard kit, as a child does, ask it over the Open Inference
+  Protocol, ask it wrongly, unload it, load the large one again and again; print a report as JSON.
+* ``without CASE FOLDER``: the same load where the framework cannot be imported; print its error.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from hotset.errors import HotsetError
+from hotset.payload import datatype_of
+from hotset.workers.base import LoadSpec, PredictCall
+from hotset.workers.heap import trim_heap
+from hotset.workers.host import Host
+from hotset.workers.reclaim import collect_all
+from hotset.workers.standard import standard_kit
+from runtime_cases import CASES, Case
+
+CYCLES = 8
+
+
+def make(case: Case, folder: Path) -> None:
+    for name, large in (("model", False), ("large", True)):
+        model = folder / name
+        model.mkdir(parents=True)
+        made: dict[str, Any] = {"MODEL": model, "LARGE": large, "np": np, "__name__": "maker"}
+        exec(compile(case.maker, "maker", "exec"), made)
+        if not large:
+            np.savez(folder / "question.npz", **made["question"])
+            np.savez(folder / "answers.npz", **made["answers"])
+
+
+def tensor(name: str, array: np.ndarray) -> dict[str, Any]:
+    data = [item.decode() if isinstance(item, bytes) else item for item in array.ravel().tolist()]
+    return {"name": name, "shape": array.shape, "datatype": datatype_of(array), "data": data}
+
+
+def ask(host: Host, handle: int, inputs: list[Any], outputs: tuple[str, ...] = ()) -> dict[str, Any]:
+    body: dict[str, Any] = {"inputs": inputs}
+    if outputs:
+        body["outputs"] = [{"name": name} for name in outputs]
+    try:
+        answer = host.predict(PredictCall(handle, "oip", json.dumps(body).encode()))
+    except HotsetError as error:
+        return {"error": str(error), "kind": str(error.kind)}
+    return {"outputs": json.loads(bytes(answer.body))["outputs"]}
+
+
+def unload(host: Host, handle: int) -> None:
+    host.retire(handle, lambda held: host.release(held) if held is not None else None)
+    host.reclaim(quiet=False)
+
+
+def resident(process: psutil.Process) -> int:
+    gc.collect()
+    collect_all()
+    trim_heap()
+    return int(process.memory_info().rss)
+
+
+def grown(host: Host, folder: Path) -> int:
+    """How much memory stays after so many loads and unloads, beyond what the first ones took for good."""
+    process = psutil.Process()
+    before = 0
+    for number in range(CYCLES + 2):
+        host.load(LoadSpec(100 + number, "large", 1, str(folder / "large")))
+        unload(host, 100 + number)
+        if number == 1:
+            before = resident(process)
+    return resident(process) - before
+
+
+def serve(case: Case, folder: Path) -> dict[str, Any]:
+    host = Host(standard_kit(None, {}))
+    with np.load(folder / "question.npz", allow_pickle=True) as saved:
+        right = [tensor(name, saved[name]) for name in saved]
+    reply = host.load(LoadSpec(1, "paris", 1, str(folder / "model")))
+    report: dict[str, Any] = {
+        "runtime": reply.runtime,
+        "platform": reply.signature.platform,
+        "inputs": [spec.name for spec in reply.signature.inputs],
+        "outputs": [spec.name for spec in reply.signature.outputs],
+        "bytes": reply.bytes,
+        "answer": ask(host, 1, right, case.outputs),
+        "wrong": [],
+    }
+    for wrong in case.wrong:
+        mended = [one for one in right if one["name"] not in wrong.inputs]
+        mended += [{"name": name, **value} for name, value in wrong.inputs.items() if value is not None]
+        report["wrong"].append(ask(host, 1, mended))
+    report["no_output"] = ask(host, 1, right, ("no-such-output",))
+    report["again"] = ask(host, 1, right, case.outputs)
+    unload(host, 1)
+    report["after_unload"] = ask(host, 1, right)
+    report["grown"] = grown(host, folder)
+    return report
+
+
+def without(case: Case, folder: Path) -> dict[str, Any]:
+    sys.modules.update(dict.fromkeys(case.without))
+    try:
+        Host(standard_kit(None, {})).load(LoadSpec(1, "paris", 1, str(folder / "model")))
+    except HotsetError as error:
+        return {"error": str(error), "kind": str(error.kind)}
+    return {"error": "", "kind": ""}
+
+
+def main(verb: str, name: str, folder: str) -> None:
+    case = CASES[name]
+    if verb == "make":
+        make(case, Path(folder))
+        return
+    report = serve(case, Path(folder)) if verb == "serve" else without(case, Path(folder))
+    print(json.dumps(report), flush=True)
+    os._exit(0)  # frameworks may leave threads behind
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
