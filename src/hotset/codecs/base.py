@@ -12,7 +12,8 @@ from hotset.runtimes.base import CallMeta
 
 
 class Codec(Protocol):
-    """Every decode raises ``InvalidInputError`` naming the field, and nothing else, whatever the bytes are.
+    """Every decode raises ``InvalidInputError`` naming the field, whatever the bytes are, and nothing else, but
+    ``UnsupportedError`` where reading them needs a package that is not installed.
 
     A large body is a read-only view: what is decoded should refer to it, or copy what it needs, but not all of it. An
     answer's body may be a view too, of memory that the model may write to again after the answer was sent.

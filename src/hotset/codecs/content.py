@@ -1,18 +1,23 @@
 """A body by its content type: what the user's ``predict`` gets as its payload.
 
-Pure; called by the native codec. JSON becomes its value, a form a dict, text a ``str``, all else stays as it is.
+Called by the native codec. JSON becomes its value, a form a dict, text a ``str``, NumPy's files arrays, an Arrow stream a
+table; all else stays as it is.
 """
 
 from __future__ import annotations
 
 from codecs import lookup
+from collections.abc import Callable, Mapping
 from email.message import Message
 from typing import Any, Final
 from urllib.parse import parse_qs
 
 import msgspec
 
+from hotset.codecs.arrow import ARROW, read_table
 from hotset.codecs.jsontext import read_json
+from hotset.codecs.multipart import FORM_DATA, read_form_data
+from hotset.codecs.npy import NPY, NPZ, read_npy, read_npz
 from hotset.errors import InvalidInputError
 
 JSON: Final = "application/json"
@@ -28,6 +33,11 @@ _CHARSETS: Final = frozenset(
 _VALUE: Final = msgspec.json.Decoder()
 
 
+def media_type(content_type: str) -> str:
+    """Return the type without its parameters, in lower case."""
+    return content_type.partition(";")[0].strip().lower()
+
+
 def read_payload(body: bytes | memoryview, content_type: str) -> Any:
     """Return the payload in ``body``.
 
@@ -36,8 +46,9 @@ def read_payload(body: bytes | memoryview, content_type: str) -> Any:
 
     Raises:
         InvalidInputError: the body is not what its type says.
+        UnsupportedError: reading that type needs a package that is not installed.
     """
-    kind = content_type.partition(";")[0].strip().lower()
+    kind = media_type(content_type)
     if kind == JSON or kind.endswith("+json"):
         return read_json(_VALUE, body)
     if kind in {"", _FORM}:
@@ -47,7 +58,20 @@ def read_payload(body: bytes | memoryview, content_type: str) -> Any:
             return _form(body) if kind else body or None
     if kind.startswith("text/"):
         return _text(body, content_type)
+    if kind == FORM_DATA:
+        return read_form_data(body, content_type)
+    return _READERS.get(kind, _as_it_is)(body, "the body")
+
+
+def _as_it_is(body: bytes | memoryview, _where: str) -> bytes | memoryview:
     return body
+
+
+_READERS: Final[Mapping[str, Callable[[bytes | memoryview, str], Any]]] = {
+    NPY: read_npy,
+    NPZ: read_npz,
+    ARROW: read_table,
+}
 
 
 def _form(body: bytes | memoryview) -> dict[str, str | list[str]]:

@@ -3,6 +3,7 @@
 For the user's code the payload goes by its content type, and so does what ``predict`` returned: JSON, text or
 bytes. For a framework's model it is TensorFlow Serving's: ``{"instances": …}`` gives ``{"predictions": …}``, and
 ``{"inputs": …}`` gives ``{"outputs": …}``. Beyond that, ``"outputs": ["predict_proba"]`` chooses outputs by name.
+Arrays may come as NumPy's files and as Arrow streams too; the answer then has the form of the request.
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from hotset.codecs.content import BINARY, JSON, TEXT, read_payload
+from hotset.codecs.arrow import ARROW, is_table, read_inputs, write_outputs, write_table
+from hotset.codecs.content import BINARY, JSON, TEXT, media_type, read_payload
 from hotset.codecs.jsontext import read_json, write_json
+from hotset.codecs.npy import NPY, NPZ, read_npy, read_npz, write_npy, write_npz
 from hotset.codecs.rows import ONLY_INPUT, read_columns, read_rows, write_columns, write_rows
 from hotset.errors import InvalidInputError, PredictFailedError
-from hotset.payload import Encoded, InferRequest, InferResponse, Signature
+from hotset.payload import Array, Encoded, InferRequest, InferResponse, Signature
 from hotset.runtimes.base import CallMeta
 from hotset.shared.arena import LARGE_BYTES
 
 _FORM: Final = "form"
 _ROWS: Final = MappingProxyType({_FORM: "rows"})
 _COLUMNS: Final = MappingProxyType({_FORM: "columns"})
+_BINARY_FORMS: Final = MappingProxyType({kind: MappingProxyType({_FORM: kind}) for kind in (NPY, NPZ, ARROW)})
 
 
 class _Body(msgspec.Struct):
@@ -50,11 +54,13 @@ class NativeCodec:
     name = "native"
 
     def decode_tensors(self, body: bytes | memoryview, meta: CallMeta, signature: Signature) -> InferRequest:
-        del meta
         if len(body) < _MOST_SIMPLE:
             simple = _simple(body, signature)
             if simple is not None:
                 return simple
+        binary = _BINARY_FORMS.get(media_type(meta.content_type))
+        if binary is not None:
+            return InferRequest(_binary_inputs(body, signature, binary[_FORM]), parameters=binary)
         asked = read_json(_BODY, body)
         outputs = asked.outputs or ()
         if isinstance(asked.instances, list):
@@ -67,19 +73,33 @@ class NativeCodec:
 
     def encode_tensors(self, response: InferResponse, request: InferRequest, meta: CallMeta) -> Encoded:
         del meta
-        if request.parameters.get(_FORM) == "columns":
+        form = request.parameters.get(_FORM)
+        if form == "columns":
             return Encoded(write_json({"outputs": write_columns(response.outputs)}))
+        if form is not None and form in _BINARY_FORMS:
+            return _binary_answer(response, form)
         return Encoded(write_json({"predictions": write_rows(response.outputs)}))
 
     def decode_payload(self, body: bytes | memoryview, meta: CallMeta) -> tuple[Any, InferRequest | None]:
         return read_payload(body, meta.content_type), None
 
     def encode_result(self, result: Any, request: InferRequest | None, meta: CallMeta) -> Encoded:
-        del request, meta
+        del request
         if isinstance(result, str):
             return Encoded(_text(result), TEXT)
         if isinstance(result, bytes | bytearray | memoryview):
             return Encoded(_binary(result), BINARY)
+        if is_table(result):
+            return Encoded(write_table(result), ARROW)
+        kind = media_type(meta.content_type)
+        if kind == NPY and isinstance(result, np.ndarray):
+            return Encoded(write_npy(result, "the result"), NPY)
+        if (
+            kind == NPZ
+            and isinstance(result, dict)
+            and all(isinstance(it, np.ndarray) for it in result.values())
+        ):
+            return Encoded(write_npz(result), NPZ)
         return Encoded(write_json(result), JSON)
 
 
@@ -103,6 +123,32 @@ def _simple(body: bytes | memoryview, signature: Signature) -> InferRequest | No
 
 _NATURAL: Final = MappingProxyType({None: None, "FP64": np.float64})
 _TABLES: Final = frozenset({np.dtype(np.float64), np.dtype(np.int64)})
+
+
+def _binary_inputs(body: bytes | memoryview, signature: Signature, form: str) -> dict[str, Array]:
+    inputs = signature.inputs
+    only = inputs[0].name if inputs else ONLY_INPUT
+    if form == ARROW:
+        return read_inputs(body, signature, only)
+    if form == NPZ:
+        return read_npz(body, "the body")
+    if len(inputs) > 1:
+        names = ", ".join(spec.name for spec in inputs)
+        raise InvalidInputError(
+            f"the model has several inputs: expected {NPZ} with the arrays {names}, found {NPY}"
+        )
+    return {only: read_npy(body, "the body")}
+
+
+def _binary_answer(response: InferResponse, form: str) -> Encoded:
+    """One output of a ``.npy`` is a ``.npy`` again; several are an ``.npz``."""
+    outputs = response.outputs
+    if form == ARROW:
+        return Encoded(write_outputs(outputs), ARROW)
+    if form == NPY and len(outputs) == 1:
+        ((name, array),) = outputs.items()
+        return Encoded(write_npy(array, f"output {name!r}"), NPY)
+    return Encoded(write_npz(outputs), NPZ)
 
 
 def _binary(result: bytes | bytearray | memoryview) -> bytes | memoryview:

@@ -11,9 +11,11 @@ import numpy as np
 import pydantic
 import pytest
 
+from hotset.codecs.arrow import read_table, write_outputs
 from hotset.codecs.native import NativeCodec
+from hotset.codecs.npy import read_npy, read_npz, write_npy, write_npz
 from hotset.errors import InvalidInputError, PredictFailedError
-from hotset.payload import InferResponse, Signature, TensorSpec
+from hotset.payload import Encoded, InferResponse, Signature, TensorSpec
 from hotset.runtimes.base import CallMeta
 from hotset.shared.arena import LARGE_BYTES
 
@@ -170,3 +172,45 @@ def test_bodies_as_views_are_read_as_bytes_are() -> None:
     for content_type, body in cases.items():
         meta = dataclasses.replace(META, content_type=content_type)
         assert CODEC.decode_payload(memoryview(body), meta) == CODEC.decode_payload(body, meta)
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/x-npy", "application/x-npz", "application/vnd.apache.arrow.stream"]
+)
+def test_arrays_are_answered_in_the_form_of_the_request(kind: str) -> None:
+    """The same inputs as in JSON give the same tensors, whatever they came as."""
+    array = np.array([[1.0, 2.0], [3.0, 4.0]])
+    signature = Signature("any", (TensorSpec("x", "FP64", (-1, 2)),))
+    bodies = {
+        "application/x-npy": write_npy(array, "x"),
+        "application/x-npz": write_npz({"x": array}),
+        "application/vnd.apache.arrow.stream": write_outputs({"km": array[:, 0], "hour": array[:, 1]}),
+    }
+    meta = CallMeta("m", 1, f"{kind}; charset=binary")
+    request = NativeCodec().decode_tensors(bodies[kind], meta, signature)
+    assert {name: it.tolist() for name, it in request.inputs.items()} == {"x": array.tolist()}
+    for outputs in ({"predict": np.array([1.5, 2.5])}, {"a": np.array([1.5, 2.5]), "b": np.eye(2)}):
+        answer = NativeCodec().encode_tensors(InferResponse(outputs), request, meta)
+        one_file = kind == "application/x-npy" and len(outputs) == 1
+        assert answer.content_type == (
+            "application/x-npz" if kind == "application/x-npy" and not one_file else kind
+        )
+        back = {"predict": read_npy(answer.body, "it")} if one_file else _several(answer)
+        assert {name: it.tolist() for name, it in back.items()} == {
+            name: it.tolist() for name, it in outputs.items()
+        }
+
+
+def _several(answer: Encoded) -> dict[str, Any]:
+    if answer.content_type == "application/x-npz":
+        return read_npz(answer.body, "it")
+    table = read_table(answer.body, "it")
+    return {name: np.array(table[name].to_pylist()) for name in table.column_names}
+
+
+def test_one_array_is_not_enough_for_a_model_of_several_inputs() -> None:
+    signature = Signature("any", (TensorSpec("a", None, (-1,)), TensorSpec("b", None, (-1,))))
+    with pytest.raises(InvalidInputError, match="expected application/x-npz with the arrays a, b"):
+        NativeCodec().decode_tensors(
+            write_npy(np.zeros(2), "x"), CallMeta("m", 1, "application/x-npy"), signature
+        )
