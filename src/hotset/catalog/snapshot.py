@@ -17,6 +17,8 @@ from hotset.errors import ErrorKind, NotFoundError
 from hotset.keys import LATEST, ModelKey, ModelRef
 
 _VERSIONS_NAMED: Final = 5
+_MOST_KNOWN: Final = 64
+"""So many models that were asked for last are kept unpacked: a load asks for its model several times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class Catalog:
 
     def __init__(self, snapshot: Snapshot | None = None) -> None:
         self._snapshot = snapshot or Snapshot()
+        self._known: dict[str, ModelEntry] = {}
 
     @property
     def snapshot(self) -> Snapshot:
@@ -84,15 +87,24 @@ class Catalog:
 
     def apply(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
+        self._known.clear()
 
     def add(self, entry: ModelEntry) -> None:
         self._snapshot = self._snapshot.with_model(entry)
+        self._known.pop(entry.name, None)
 
     def model(self, name: str) -> ModelEntry | None:
-        return self._snapshot.models.get(name)
+        known = self._known.get(name)
+        if known is None:
+            known = self._snapshot.models.get(name)
+            if known is not None:
+                if len(self._known) >= _MOST_KNOWN:
+                    del self._known[next(iter(self._known))]
+                self._known[name] = known
+        return known
 
     def version(self, key: ModelKey) -> VersionEntry | None:
-        model = self._snapshot.models.get(key.name)
+        model = self.model(key.name)
         return None if model is None else model.version(key.version)
 
     def resolve(self, ref: ModelRef) -> VersionEntry:

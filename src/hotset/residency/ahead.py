@@ -15,6 +15,11 @@ class Step(StrEnum):
     WAIT = "wait"
 
 
+def is_same(serving: VersionEntry, wanted: VersionEntry) -> bool:
+    """Whether the store has nothing newer than what answers."""
+    return wanted.fingerprint == serving.fingerprint and wanted.key == serving.key
+
+
 def next_step(
     *,
     serving: VersionEntry,
@@ -28,7 +33,7 @@ def next_step(
     It is loaded if there is room, or if the word was used after the entry that would have to go for it. Otherwise
     it waits until somebody asks: then the old one answers once more and the load starts.
     """
-    if wanted.key == serving.key and wanted.fingerprint == serving.fingerprint:
+    if is_same(serving, wanted):
         return Step.NOTHING
     if used_s is None:
         return Step.WAIT

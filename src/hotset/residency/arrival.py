@@ -177,7 +177,7 @@ class Arrival:
                 f"another model that shares the files of {version.key} found them damaged",
                 kind=ErrorKind.FILES_DAMAGED,
             )
-        path = str(self._disk.path(version.fingerprint))
+        path = self._disk.files_at(version.fingerprint)
         deaths = 0
         while True:
             try:

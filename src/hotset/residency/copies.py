@@ -199,7 +199,7 @@ class Copies:
             raise LoadFailedError(f"the files of {version.key} are not on disk any more")
         return await self._pool.load(
             version.key,
-            str(self._disk.path(version.fingerprint)),
+            self._disk.files_at(version.fingerprint),
             expected_bytes=reservation.weight.bytes,
             weight=record.memory_bytes,
             files=record.files,

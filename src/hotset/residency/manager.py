@@ -273,14 +273,14 @@ class Manager:
         try:
             entry = await self._arrival.bring(version, flight)
         except BaseException as error:
-            self._forget_words(version.key)
+            self.memory.forget_words(version.key)
             if isinstance(error, HotsetError):
                 self._note_failure(version, error, began_s)
             raise
         self.failures.forget(version.key)
         self._reload.arrived(version.key)
         self.rollover.follow(version.key.name)
-        self._forget_words(version.key)
+        self.memory.forget_words(version.key)
         if self.catalog.version(version.key) is None:
             # Deleted meanwhile: it answers those who wait, and no one else.
             asyncio.get_running_loop().call_soon(self.memory.evict, version.key, Cause.DELETED)
@@ -301,10 +301,6 @@ class Manager:
             retry_in_s = failure.retry_at_s - now_s
             error.retry_after_s = retry_in_s  # for those who wait for this load, as for those who ask later
         self._events.publish(LoadFailed(version.key, error.kind, str(error), retry_in_s, now_s - began_s))
-
-    def _forget_words(self, key: ModelKey) -> None:
-        self.memory.forget_unused(ModelRef(*key))
-        self.memory.forget_unused(ModelRef(key.name))
 
     # The store moves on
 

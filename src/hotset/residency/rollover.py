@@ -12,7 +12,7 @@ from hotset.catalog import Catalog, ModelEntry, VersionEntry
 from hotset.clock import Clock
 from hotset.events import Cause, EventBus, LatestMoved
 from hotset.keys import LATEST, ModelKey, ModelRef
-from hotset.residency.ahead import Step, next_step
+from hotset.residency.ahead import Step, is_same, next_step
 from hotset.residency.arrival import Occupant
 from hotset.residency.failures import Failures
 from hotset.tiers.ledger import Weight
@@ -53,7 +53,7 @@ class Rollover:
 
     def holds(self, version: VersionEntry) -> bool:
         """Whether these very files are in memory."""
-        entry = self._memory.find(ModelRef(*version.key))
+        entry = self._memory.entry(version.key)
         return entry is not None and entry.value.version.fingerprint == version.fingerprint
 
     def offered(self, ref: ModelRef) -> VersionEntry | None:
@@ -81,14 +81,14 @@ class Rollover:
 
     def follow(self, name: str) -> None:
         """Let ``latest`` mean the newest version, if it is in memory, and note whether the store has a newer one."""
-        model = self._catalog.model(name)
+        model = self._catalog.model(name) if self._memory.has_any_of(name) else None
         if model is None:
             self._outdated.discard(name)
             return
         newest = self._newest(model)
         if self.holds(newest):
             self._point_latest(newest.key)
-        if any(step is not Step.NOTHING for step, _ in self._steps(model)):
+        if any(True for _ in self._steps(model)):
             self._outdated.add(name)
         else:
             self._outdated.discard(name)
@@ -98,9 +98,10 @@ class Rollover:
 
         The store may have got a newer version while this one was loaded; else the next request would wait again.
         """
+        if ref.version != LATEST or self._memory.serving_latest(key.name) is not None:
+            return
         version = self._catalog.version(key)
-        is_there = version is not None and self.holds(version)
-        if ref.version == LATEST and is_there and self._memory.serving_latest(key.name) is None:
+        if version is not None and self.holds(version):
             self._memory.point_latest(key)
             self._note_served(key)
             self.follow(key.name)
@@ -120,6 +121,8 @@ class Rollover:
 
     def _newest(self, model: ModelEntry) -> VersionEntry:
         """The newest version that did not fail lately, so that a bad one takes nothing down."""
+        if not self._failures:
+            return model.latest
         now_s = self._clock.monotonic()
         for version in reversed(model.versions):
             failure = self._failures.get(version.key, version.fingerprint)
@@ -146,19 +149,17 @@ class Rollover:
         self._memory.evict(previous, Cause.SUPERSEDED)
 
     def _steps(self, model: ModelEntry) -> Iterator[tuple[Step, VersionEntry]]:
-        """For each word that is answered from memory: what the store's version of it calls for."""
-        oldest_used_s = self._memory.oldest_used_s()
+        """For each word that is answered from memory by another version or other files than the store has: what to do."""
         for entry in self._memory.entries_of(model.name):
             is_latest = self._memory.serving_latest(model.name) == entry.key
-            word = ModelRef(model.name) if is_latest else ModelRef(*entry.key)
             wanted = model.latest if is_latest else model.version(entry.key.version)
-            if wanted is None:
+            if wanted is None or is_same(entry.value.version, wanted):
                 continue
             step = next_step(
                 serving=entry.value.version,
                 wanted=wanted,
-                used_s=self._memory.last_used_s(word),
-                oldest_used_s=oldest_used_s,
+                used_s=self._memory.last_used_s(ModelRef(model.name) if is_latest else ModelRef(*entry.key)),
+                oldest_used_s=self._memory.oldest_used_s(),
                 has_room=self._memory.has_room(Weight(bytes=entry.weight.bytes)),
             )
             yield step, wanted

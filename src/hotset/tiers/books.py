@@ -6,12 +6,15 @@ The ledger keeps them; whoever uses a tier reads them, and changes nothing but `
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from hotset.events import Cause
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+_new: Final = tuple.__new__
+"""A named tuple's own constructor is a function in Python: weights are added up a dozen times for each load."""
 
 
 class Weight(NamedTuple):
@@ -22,14 +25,14 @@ class Weight(NamedTuple):
     device_bytes: int = 0
 
     def plus(self, other: Weight) -> Weight:
-        return Weight(
-            self.models + other.models, self.bytes + other.bytes, self.device_bytes + other.device_bytes
-        )
+        models, bytes_, device_bytes = self
+        more_models, more_bytes, more_device_bytes = other
+        return _new(Weight, (models + more_models, bytes_ + more_bytes, device_bytes + more_device_bytes))
 
     def minus(self, other: Weight) -> Weight:
-        return Weight(
-            self.models - other.models, self.bytes - other.bytes, self.device_bytes - other.device_bytes
-        )
+        models, bytes_, device_bytes = self
+        less_models, less_bytes, less_device_bytes = other
+        return _new(Weight, (models - less_models, bytes_ - less_bytes, device_bytes - less_device_bytes))
 
 
 NOTHING = Weight(0, 0, 0)
@@ -44,18 +47,20 @@ class Capacity(NamedTuple):
 
     def holds(self, weight: Weight) -> bool:
         """Whether ``weight`` is within every part."""
+        most_models, most_bytes, most_device_bytes = self
+        models, bytes_, device_bytes = weight
         return (
-            (self.models is None or weight.models <= self.models)
-            and (self.bytes is None or weight.bytes <= self.bytes)
-            and (self.device_bytes is None or weight.device_bytes <= self.device_bytes)
+            (most_models is None or models <= most_models)
+            and (most_bytes is None or bytes_ <= most_bytes)
+            and (most_device_bytes is None or device_bytes <= most_device_bytes)
         )
 
     def is_eased(self, target: Weight, without: Weight) -> bool:
         """Whether taking ``without`` off ``target`` lowers a part that is over its limit."""
-        return any(
-            limit is not None and total > limit and part > 0
-            for limit, total, part in zip(self, target, without, strict=True)
-        )
+        for limit, total, part in zip(self, target, without, strict=True):
+            if part > 0 and limit is not None and total > limit:
+                return True
+        return False
 
 
 class Entry(Generic[K, V]):

@@ -70,6 +70,7 @@ class Ledger(Generic[K, V]):
         self._leaving = NOTHING
         self._promised = NOTHING
         self._granted = NOTHING
+        self._is_advancing = False
 
     # What is there
 
@@ -103,7 +104,7 @@ class Ledger(Generic[K, V]):
     @property
     def is_short(self) -> bool:
         """Whether somebody asks for room that cannot be made, because all the rest is held."""
-        return any(not reservation.is_promised for reservation in self._reservations)
+        return any(reservation.promised != reservation.weight for reservation in self._reservations)
 
     def has_room(self, weight: Weight) -> bool:
         """Whether ``weight`` would fit without evicting anything but copies."""
@@ -140,6 +141,9 @@ class Ledger(Generic[K, V]):
             CapacityError: it is larger than the whole tier; the reservation stands as it was.
         """
         self._refuse_larger_than_capacity(reservation.key, weight)
+        if weight == reservation.granted:
+            reservation.weight = weight
+            return
         reservation.weight = weight
         kept = smaller(reservation.granted, weight)
         self._set_granted(reservation, kept)
@@ -181,7 +185,7 @@ class Ledger(Generic[K, V]):
         if reservation not in self._reservations or not reservation.is_granted:
             raise RuntimeError(f"commit of a reservation that is not granted: {reservation.key!s}")
         self._close(reservation)
-        replaced = self.evict(reservation.key, Cause.SUPERSEDED)
+        replaced = self.evict(reservation.key, Cause.SUPERSEDED) if reservation.key in self.entries else None
         entry = self.adopt(reservation.key, value, reservation.weight)
         entry.pinned = replaced is not None and replaced.pinned
         if self._reservations:
@@ -218,8 +222,12 @@ class Ledger(Generic[K, V]):
 
         They come in the order in which they were evicted. ``on_granted`` must not raise.
         """
-        self._shrink_to_capacity()
-        self._promise_in_turn()
+        self._is_advancing = True
+        try:
+            self._shrink_to_capacity()
+            self._promise_in_turn()
+        finally:
+            self._is_advancing = False
         granted = [r for r in self._reservations if self._grant(r)]
         ready = [entry for entry in self._draining if entry.holds == 0 and not entry.handed_out]
         for entry in ready:
@@ -276,7 +284,8 @@ class Ledger(Generic[K, V]):
         self._draining[entry] = None
         self._resident = self._resident.minus(entry.weight)
         self._leaving = self._leaving.plus(entry.weight)
-        self._wake()
+        if not self._is_advancing:  # else it is handed out in this very call
+            self._wake()
 
     def freed(self, entry: Entry[K, V]) -> None:
         """The room of an entry that was handed out has come back."""
@@ -291,7 +300,7 @@ class Ledger(Generic[K, V]):
         if entry.holds <= 0:
             raise RuntimeError(f"released more often than held: {entry.key!s}")
         entry.holds -= 1
-        if entry.holds == 0 and (entry.cause is not None or self._reservations):
+        if entry.holds == 0 and (entry.cause is not None or (self._reservations and self.is_short)):
             self._wake()
 
     def pin(self, key: K, *, pinned: bool) -> bool:
@@ -334,6 +343,8 @@ class Ledger(Generic[K, V]):
     # Inside
 
     def _refuse_larger_than_capacity(self, key: K, weight: Weight) -> None:
+        if self.capacity.holds(weight):
+            return
         for part, need, limit in zip(("models", "bytes", "device bytes"), weight, self.capacity, strict=True):
             if limit is not None and need > limit:
                 raise CapacityError(
@@ -342,6 +353,8 @@ class Ledger(Generic[K, V]):
 
     def _shrink_to_capacity(self) -> None:
         """What was adopted beyond the capacity leaves, as far as it is free to."""
+        if self.capacity.holds(self.commitment):
+            return
         victims, _ = self._choose(self.commitment, None)
         self._evict_all(victims)
 
@@ -353,7 +366,7 @@ class Ledger(Generic[K, V]):
         """
         passed: list[Reservation[K]] = []
         is_blocked = False
-        for reservation in [r for r in self._reservations if not r.is_promised]:
+        for reservation in [r for r in self._reservations if r.promised != r.weight]:
             if is_blocked and reservation.granted == NOTHING:
                 continue
             if self._promise(reservation):
@@ -364,11 +377,12 @@ class Ledger(Generic[K, V]):
                 is_blocked = is_blocked or reservation.overtaken >= MOST_OVERTAKEN
 
     def _promise(self, reservation: Reservation[K]) -> bool:
-        needed = reservation.weight.minus(reservation.promised)
-        victims, left = self._choose(self.commitment.plus(needed), reservation.key)
-        if not self.capacity.holds(left):
-            return False
-        self._evict_all(victims)
+        target = self.commitment.plus(reservation.weight).minus(reservation.promised)
+        if not self.capacity.holds(target):
+            victims, left = self._choose(target, reservation.key)
+            if not self.capacity.holds(left):
+                return False
+            self._evict_all(victims)
         self._set_promised(reservation, reservation.weight)
         return True
 
@@ -401,10 +415,10 @@ class Ledger(Generic[K, V]):
             yield spared
 
     def _grant(self, reservation: Reservation[K]) -> bool:
-        if reservation.is_granted or not reservation.is_promised:
+        weight = reservation.weight
+        if reservation.granted == weight or reservation.promised != weight:
             return False
-        missing = reservation.weight.minus(reservation.granted)
-        if not self.capacity.holds(self.usage.plus(missing)):
+        if not self.capacity.holds(self.usage.plus(weight).minus(reservation.granted)):
             return False
         self._set_granted(reservation, reservation.weight)
         return True
@@ -419,5 +433,6 @@ class Ledger(Generic[K, V]):
 
     def _close(self, reservation: Reservation[K]) -> None:
         del self._reservations[reservation]
-        self._set_granted(reservation, NOTHING)
-        self._set_promised(reservation, NOTHING)
+        self._granted = self._granted.minus(reservation.granted)
+        self._promised = self._promised.minus(reservation.promised)
+        reservation.granted = reservation.promised = NOTHING

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from hotset.events import Cause
 from hotset.keys import LATEST, ModelKey, ModelRef
@@ -110,6 +110,10 @@ class MemoryTier(Generic[V]):
             return None if key is None else self._ledger.entries.get(key)
         return self._ledger.entries.get(ref)  # type: ignore[call-overload, no-any-return]  # equal tuples
 
+    def entry(self, key: ModelKey) -> Entry[ModelKey, V] | None:
+        """Return the entry of a version, or None if it is not in memory."""
+        return self._ledger.entries.get(key)
+
     def lease(self, ref: ModelRef, now_s: float) -> Lease[V] | None:
         """Return a lease and note the use, or None if that version is not in memory."""
         entry = self.find(ref)
@@ -154,10 +158,13 @@ class MemoryTier(Generic[V]):
 
     def entry_used_s(self, key: ModelKey) -> float | None:
         """Return the youngest of the times that count for an entry, or None if it was never asked for."""
-        times = [self._recency.last_used_s(ModelRef(*key))]
-        if self._latest.get(key.name) == key:
-            times.append(self._recency.last_used_s(ModelRef(key.name)))
-        return max((t for t in times if t is not None), default=None)
+        by_number_s = self._recency.last_used_s(_word(key))
+        if self._latest.get(key.name) != key:
+            return by_number_s
+        as_latest_s = self._recency.last_used_s(ModelRef(key.name))
+        if by_number_s is None or as_latest_s is None:
+            return by_number_s if as_latest_s is None else as_latest_s
+        return max(by_number_s, as_latest_s)
 
     def oldest_used_s(self) -> float | None:
         """Return the time of the entry that would go first, leased or not; None if the tier is empty."""
@@ -289,6 +296,10 @@ class MemoryTier(Generic[V]):
     def draining(self) -> tuple[Entry[ModelKey, V], ...]:
         return self._ledger.draining()
 
+    def has_any_of(self, name: str) -> bool:
+        """Whether any version of a model is in memory."""
+        return name in self._versions
+
     def entries_of(self, name: str) -> tuple[Entry[ModelKey, V], ...]:
         """Return the versions of one model that are in memory, ascending."""
         return tuple(self._ledger.entries[key] for key in sorted(self._versions.get(name, ())))
@@ -297,6 +308,13 @@ class MemoryTier(Generic[V]):
         """Drop the last-used time of a word that means nothing in memory: after a load that failed."""
         if self.find(ref) is None:
             self._recency.remove(ref)
+
+    def forget_words(self, key: ModelKey) -> None:
+        """Drop the last-used times of the two words that may mean a version, where they mean nothing in memory."""
+        if key not in self._ledger.entries:
+            self._recency.remove(_word(key))
+        if key.name not in self._latest:
+            self._recency.remove(ModelRef(key.name))
 
     def statistics(self) -> MemoryStatistics:
         return MemoryStatistics(
@@ -321,7 +339,7 @@ class MemoryTier(Generic[V]):
         if versions is None or key not in versions:
             return  # forgotten when it was evicted; by now its word may stand for a load that is under way
         versions.discard(key)
-        self._recency.remove(ModelRef(*key))
+        self._recency.remove(_word(key))
         self._unasked.pop(key, None)
         if self._latest.get(key.name) == key:
             del self._latest[key.name]
@@ -330,9 +348,10 @@ class MemoryTier(Generic[V]):
             self._recency.remove(ModelRef(key.name))
 
     def _note_word(self, ref: ModelRef) -> None:
-        entry = self.find(ref)
-        if entry is not None:
-            self._note_whether_asked(entry.key)
+        if self._unasked:
+            entry = self.find(ref)
+            if entry is not None:
+                self._unasked.pop(entry.key, None)
 
     def _note_whether_asked(self, key: ModelKey) -> None:
         if key in self._ledger.entries and self.entry_used_s(key) is None:
@@ -345,15 +364,20 @@ class MemoryTier(Generic[V]):
         yield from self._unasked
         for ref in self._recency.victims():
             entry = self.find(ref)
-            if entry is not None and self._youngest_word(entry.key) == ref:
+            if entry is not None and self._is_youngest(ref, entry.key):
                 yield entry.key
 
-    def _youngest_word(self, key: ModelKey) -> ModelRef:
-        """The word that gives an entry its place: one of the two, also where both were used at the same time."""
-        number, latest = ModelRef(*key), ModelRef(key.name)
+    def _is_youngest(self, ref: ModelRef, key: ModelKey) -> bool:
+        """Whether it is this word that gives an entry its place: one of two, also where both were used at the same time."""
+        if ref.version == LATEST:
+            number_s, latest_s = self._recency.last_used_s(_word(key)), self._recency.last_used_s(ref)
+            return number_s is None or (latest_s is not None and number_s <= latest_s)
         if self._latest.get(key.name) != key:
-            return number
-        number_s, latest_s = self._recency.last_used_s(number), self._recency.last_used_s(latest)
-        if latest_s is None or (number_s is not None and number_s > latest_s):
-            return number
-        return latest
+            return True
+        number_s, latest_s = self._recency.last_used_s(ref), self._recency.last_used_s(ModelRef(key.name))
+        return latest_s is None or (number_s is not None and number_s > latest_s)
+
+
+def _word(key: ModelKey) -> ModelRef:
+    """The word that means a version by its number: an equal tuple, so the key itself will do to look it up."""
+    return cast("ModelRef", key)

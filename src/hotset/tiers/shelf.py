@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hotset.events import Cause
@@ -32,6 +32,11 @@ class DiskVersion:
 
     record: DiskRecord
     path: Path
+    files: str = field(init=False)
+    """Where the files themselves are; as text, because each load asks for it."""
+
+    def __post_init__(self) -> None:
+        self.files = str(self.path / FILES)
 
 
 class Shelf:
@@ -62,6 +67,10 @@ class Shelf:
             KeyError: it is not on disk.
         """
         return self._ledger.entries[fingerprint].value.path / FILES
+
+    def files_at(self, fingerprint: Fingerprint) -> str:
+        """As ``path``, as text: what a load is given."""
+        return self._ledger.entries[fingerprint].value.files
 
     def records(self) -> tuple[DiskRecord, ...]:
         """Return all that is on disk, the least recently used first."""
@@ -159,9 +168,11 @@ class Shelf:
         entry = self._ledger.entries.get(fingerprint)
         if entry is None:
             return
-        record = replace(entry.value.record, memory_bytes=memory_bytes, runtime=runtime, signature=signature)
-        if record != entry.value.record:
-            entry.value.record = record
+        known = entry.value.record
+        if (known.memory_bytes, known.runtime, known.signature) != (memory_bytes, runtime, signature):
+            entry.value.record = replace(
+                known, memory_bytes=memory_bytes, runtime=runtime, signature=signature
+            )
             self._dirty.add(fingerprint)
 
     # Coming and going
