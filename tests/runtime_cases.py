@@ -55,6 +55,15 @@ question = {"input-0": rows[:5]}
 answers = {"predict": model.predict(rows[:5])}
 """
 
+TREES_ROWS: Final = """
+rows = np.random.default_rng(5).normal(size=(400, 3))
+rows[9, 1] = np.nan
+target = np.nan_to_num(rows).sum(axis=1)
+classes = np.digitize(target, [-1, 1])
+TREES = 1500 if LARGE else 20
+question = {"input-0": rows[:5]}
+"""
+
 ROWS_WRONG: Final = (
     Wrong("input 'input-0'", {"input-0": {"shape": [3], "datatype": "FP64", "data": [1.0, 2.0, 3.0]}}),
     Wrong("input 'input-0'", {"input-0": {"shape": [1, 2], "datatype": "FP64", "data": [1.0, 2.0]}}),
@@ -102,6 +111,64 @@ answers = {{"variable": session.run(["variable"], question)[0]}}
         ),
         without=("onnxruntime",),
         extra="onnx",
+    ),
+    "xgboost": Case(
+        runtime="xgboost",
+        platform="xgboost",
+        maker=f"""{TREES_ROWS}
+import xgboost
+model = xgboost.XGBRegressor(n_estimators=TREES, max_depth=6, n_jobs=1).fit(rows, target)
+model.save_model(MODEL / "model.ubj")
+answers = {{"predict": model.predict(rows[:5])}}
+""",
+        wrong=ROWS_WRONG,
+        without=("xgboost",),
+        extra="xgboost",
+    ),
+    "xgboost classifier": Case(
+        runtime="xgboost",
+        platform="xgboost",
+        maker=f"""{TREES_ROWS}
+import xgboost
+model = xgboost.XGBClassifier(n_estimators=TREES, max_depth=6, n_jobs=1).fit(rows, classes)
+model.save_model(MODEL / "model.json")
+answers = {{"predict": model.predict(rows[:5]), "predict_proba": model.predict_proba(rows[:5])}}
+""",
+        wrong=ROWS_WRONG,
+        without=("xgboost",),
+        extra="xgboost",
+        outputs=("predict", "predict_proba"),
+    ),
+    "lightgbm": Case(
+        runtime="lightgbm",
+        platform="lightgbm",
+        maker=f"""{TREES_ROWS}
+import lightgbm
+model = lightgbm.LGBMClassifier(n_estimators=TREES, n_jobs=1, verbose=-1).fit(rows, classes)
+model.booster_.save_model(MODEL / "model.txt")
+answers = {{"predict": model.booster_.predict(rows[:5]), "predict_proba": model.predict_proba(rows[:5])}}
+""",
+        wrong=ROWS_WRONG,
+        without=("lightgbm",),
+        extra="lightgbm",
+        outputs=("predict", "predict_proba"),
+    ),
+    "catboost": Case(
+        runtime="catboost",
+        platform="catboost",
+        maker=f"""{TREES_ROWS}
+import catboost
+names = np.array(["small", "middle", "large"])
+model = catboost.CatBoostClassifier(iterations=TREES, thread_count=1, verbose=0, allow_writing_files=False)
+model.fit(rows, names[classes])
+model.save_model(MODEL / "model.cbm")
+answers = {{"predict": model.predict(rows[:5]), "predict_proba": model.predict_proba(rows[:5])}}
+""",
+        wrong=ROWS_WRONG,
+        without=("catboost",),
+        extra="catboost",
+        outputs=("predict", "predict_proba"),
+        growth_bytes=24 << 20,  # its allocator keeps some of it: as much after ten loads as after forty
     ),
 }
 """A case's name → the case. A new format is one entry here."""

@@ -7,12 +7,14 @@ themselves are imported by the fork server and the children.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from hotset.runtimes import onnx_runtime, sklearn_runtime
+from hotset.runtimes import catboost_runtime, lightgbm_runtime, onnx_runtime, sklearn_runtime, xgboost_runtime
+from hotset.runtimes.base import Runtime
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +28,27 @@ class Imports:
 _SKLEARN: Final = Imports(shared=("hotset.runtimes.sklearn_ahead",))
 _ONNX: Final = Imports(own=("hotset.runtimes.onnx_ahead",))
 
-_BY_SUFFIX: Final = dict.fromkeys(sklearn_runtime.SUFFIXES, _SKLEARN) | dict.fromkeys(
-    onnx_runtime.SUFFIXES, _ONNX
+_BY_ADAPTER: Final[Sequence[tuple[Runtime, Imports]]] = (
+    (sklearn_runtime.SklearnRuntime(), _SKLEARN),
+    (onnx_runtime.OnnxRuntime(), _ONNX),
+    (xgboost_runtime.XgboostRuntime(), Imports(shared=("xgboost",))),
+    (lightgbm_runtime.LightgbmRuntime(), Imports(shared=("lightgbm",))),
+    (catboost_runtime.CatboostRuntime(), Imports(shared=("catboost",))),
 )
 
-_BY_RUNTIME: Final = {
-    sklearn_runtime.SklearnRuntime.name: _SKLEARN,
-    onnx_runtime.OnnxRuntime.name: _ONNX,
-}
+_BY_RUNTIME: Final = {adapter.name: imports for adapter, imports in _BY_ADAPTER}
+
+
+def _by_suffix() -> Mapping[str, Sequence[tuple[str, Imports]]]:
+    """Return the patterns that a file with a suffix may fit: most files need no more than a look at theirs."""
+    found: dict[str, list[tuple[str, Imports]]] = {}
+    for adapter, imports in _BY_ADAPTER:
+        for pattern in adapter.patterns:
+            found.setdefault(PurePosixPath(pattern).suffix, []).append((pattern.lower(), imports))
+    return found
+
+
+_BY_SUFFIX: Final = _by_suffix()
 
 _BY_PACKAGE: Final = {
     "sklearn": _SKLEARN,
@@ -48,13 +63,14 @@ threads or open devices are not here."""
 def imports_for_files(files: Iterable[str]) -> Imports:
     """Return what versions with these files will need; ``files`` is read no further than until all is known."""
     found: dict[Imports, None] = {}
-    known = len(set(_BY_SUFFIX.values()))
+    known = len(set(_BY_RUNTIME.values()))
     for file in files:
-        imports = _BY_SUFFIX.get(PurePosixPath(file).suffix.lower())
-        if imports is not None:
-            found[imports] = None
-            if len(found) == known:
-                break
+        path = PurePosixPath(file)
+        for pattern, imports in _BY_SUFFIX.get(path.suffix.lower(), ()):
+            if fnmatchcase(path.name.lower(), pattern):
+                found[imports] = None
+        if len(found) == known:
+            break
     return _joined(found)
 
 

@@ -11,12 +11,18 @@ from collections.abc import Sequence
 from typing import Final
 
 from hotset.errors import ConfigError, LoadFailedError
-from hotset.runtimes import onnx_runtime, sklearn_runtime
+from hotset.runtimes import catboost_runtime, lightgbm_runtime, onnx_runtime, sklearn_runtime, xgboost_runtime
 from hotset.runtimes.base import Runtime
 from hotset.runtimes.modelfile import listing
 from hotset.runtimes.options import MODEL_YAML
 
-RUNTIMES: Final[tuple[Runtime, ...]] = (sklearn_runtime.SklearnRuntime(), onnx_runtime.OnnxRuntime())
+RUNTIMES: Final[tuple[Runtime, ...]] = (
+    sklearn_runtime.SklearnRuntime(),
+    onnx_runtime.OnnxRuntime(),
+    xgboost_runtime.XgboostRuntime(),
+    lightgbm_runtime.LightgbmRuntime(),
+    catboost_runtime.CatboostRuntime(),
+)
 
 
 def names() -> tuple[str, ...]:

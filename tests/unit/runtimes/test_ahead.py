@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hotset.runtimes.ahead import Imports, imports_for_files, imports_for_predictor, imports_for_runtime
+from hotset.runtimes.registry import RUNTIMES
 
 SKLEARN = "hotset.runtimes.sklearn_ahead"
 ONNX = "hotset.runtimes.onnx_ahead"
@@ -19,6 +20,10 @@ ONNX = "hotset.runtimes.onnx_ahead"
         (["a/1/model.joblib"], Imports(shared=(SKLEARN,))),
         (["a/1/model.PKL"], Imports(shared=(SKLEARN,))),
         (["a/1/model.onnx"], Imports(own=(ONNX,))),
+        (["a/b.ubj"], Imports(shared=("xgboost",))),
+        (["a/Model.json", "a/city.xgb.json"], Imports(shared=("xgboost",))),
+        (["a/1/model.txt"], Imports(shared=("lightgbm",))),
+        (["a/1/model.cbm", "config.json", "readme.txt"], Imports(shared=("catboost",))),
         (["a/model.onnx", "b/model.pkl", "c/model.pickle"], Imports(shared=(SKLEARN,), own=(ONNX,))),
     ],
 )
@@ -28,10 +33,13 @@ def test_files_tell_by_their_names(files: list[str], expected: Imports) -> None:
 
 def test_files_are_read_no_further_than_needed() -> None:
     def files() -> Iterator[str]:
-        yield from ("model.pkl", "model.onnx")
+        known = [adapter for adapter in RUNTIMES if imports_for_runtime(adapter.name) != Imports()]
+        yield from (adapter.patterns[0].replace("*", "model") for adapter in known)
         raise AssertionError("read on")
 
-    assert imports_for_files(files()) == Imports((SKLEARN,), (ONNX,))
+    found = imports_for_files(files())
+    assert {SKLEARN, "xgboost", "lightgbm", "catboost"} <= {*found.shared}
+    assert ONNX in found.own
 
 
 def test_a_runtime_has_its_imports_or_none() -> None:
