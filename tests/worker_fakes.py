@@ -13,7 +13,7 @@ from hotset.payload import Encoded, InferRequest, InferResponse, Signature
 from hotset.runtimes.base import CallMeta, Runtime, Servable
 from hotset.runtimes.options import NO_OPTIONS, RuntimeOptions
 from hotset.workers.base import LoadSpec, PredictCall
-from hotset.workers.kit import Kit
+from hotset.workers.kit import Choice, Kit
 
 
 class RawCodec:
@@ -87,8 +87,8 @@ class OneSource:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
 
-    def runtime_for(self, spec: LoadSpec, files: Sequence[str]) -> Runtime:
-        return self.runtime
+    def choice_for(self, spec: LoadSpec, files: Sequence[str]) -> Choice:
+        return Choice(self.runtime, files)
 
 
 def fake_kit(make: Callable[[Path], Servable]) -> Kit:

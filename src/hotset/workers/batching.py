@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from hotset.payload import Array, InferRequest, InferResponse, Signature
+from hotset.runtimes.base import Servable
+from hotset.runtimes.modelyaml import ModelOptions, wrong
 
 _RELATIVE = 1e-4
 _ABSOLUTE = 1e-6
@@ -23,6 +25,36 @@ def can_batch(signature: Signature) -> bool:
     specs = (*signature.inputs, *signature.outputs)
     both = bool(signature.inputs) and bool(signature.outputs)
     return both and all(spec.shape and spec.shape[0] == -1 for spec in specs)
+
+
+def check_batching(servable: Servable, options: ModelOptions) -> None:
+    """Refuse ``batching: true`` for what cannot be batched.
+
+    Raises:
+        LoadFailedError: it cannot; the message says why.
+    """
+    if not options.batching:
+        return
+    if not hasattr(servable, "infer"):
+        if not getattr(servable, "batches", False):
+            raise wrong("batching", "true", "a Predictor with predict_batch")
+        return
+    signature = servable.signature
+    if not can_batch(signature):
+        shapes = ", ".join(
+            f"{spec.name}: {list(spec.shape)}" for spec in (*signature.inputs, *signature.outputs)
+        )
+        expected = "inputs and outputs whose first dimension is of any size (-1); this model has"
+        raise wrong("batching", "true", f"{expected} {shapes or 'none'}")
+
+
+def batches(servable: Servable, options: ModelOptions) -> bool:
+    """Whether calls of this model may be predicted together: as its owner says, else as its runtime does."""
+    if options.batching is not None:
+        return options.batching
+    if hasattr(servable, "infer"):
+        return can_batch(servable.signature) and bool(getattr(servable, "rows_are_independent", False))
+    return bool(getattr(servable, "batches", False))
 
 
 def alike(requests: Sequence[InferRequest], *, most_rows: int) -> list[list[int]]:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from hotset.runtimes.base import PayloadServable, Servable, TensorServable
+from hotset.runtimes.modelyaml import NO_FILE, ModelOptions
 from hotset.workers.base import LoadSpec
-from hotset.workers.batching import can_batch
+from hotset.workers.batching import batches
 
 MOST_COMPARISONS: Final = 8
 """So many batches at most are predicted one by one as well, to see that the answers are the same."""
@@ -42,6 +43,7 @@ class Held:
         "batches",
         "comparisons_left",
         "idle",
+        "most_rows",
         "name",
         "pace_s",
         "path",
@@ -52,7 +54,16 @@ class Held:
         "weight",
     )
 
-    def __init__(self, spec: LoadSpec, servable: Servable, weight: int) -> None:
+    def __init__(
+        self,
+        spec: LoadSpec,
+        servable: Servable,
+        weight: int = 0,
+        *,
+        options: ModelOptions = NO_FILE,
+        most_rows: int = 1,
+    ) -> None:
+        """``most_rows`` is how many calls (and rows) may be predicted at once at most, where it can be batched."""
         self.name = spec.name
         self.version = spec.version
         self.path = spec.path
@@ -60,11 +71,8 @@ class Held:
         takes_tensors = hasattr(servable, "infer")
         self.tensors: TensorServable | None = cast("TensorServable", servable) if takes_tensors else None
         self.payload: PayloadServable | None = None if takes_tensors else cast("PayloadServable", servable)
-        self.batches = (
-            can_batch(servable.signature) and bool(getattr(servable, "rows_are_independent", False))
-            if takes_tensors
-            else bool(getattr(servable, "batches", False))
-        )
+        self.batches = batches(servable, options)
+        self.most_rows = most_rows if options.most_rows is None else min(most_rows, options.most_rows)
         self.comparisons_left = MOST_COMPARISONS if takes_tensors else 0  # ``predict_batch`` needs no proof
         self.users = 0
         self.pace_s = 0.0

@@ -17,16 +17,17 @@ from typing import Final
 
 from hotset.errors import HotsetError, LoadFailedError, UnavailableError
 from hotset.payload import Encoded
-from hotset.runtimes.base import Runtime, Servable
+from hotset.runtimes.base import Servable
 from hotset.runtimes.gcpause import collector_pause
 from hotset.runtimes.reason import load_failure
 from hotset.workers.base import LoadReply, LoadSpec, PredictCall
 from hotset.workers.heap import HeapMeter, heap_in_use
 from hotset.workers.held import Held, Proofs
 from hotset.workers.intact import intact_files
-from hotset.workers.kit import Kit
+from hotset.workers.kit import Choice, Kit
 from hotset.workers.question import Outcome, Question, answer_together, guarded
 from hotset.workers.reclaim import Reclaimer, set_aside
+from hotset.workers.samples import warm_up
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -85,32 +86,30 @@ class Host:
         """
         files = files_below(Path(spec.path)) if spec.files is None else intact_files(spec.path, spec.files)
         try:
-            runtime = self._kit.runtimes.runtime_for(spec, files)
+            choice = self._kit.runtimes.choice_for(spec, files)
             is_estimate = False
             if spec.weight is not None and spec.weight < SMALL_WEIGHT:
-                servable, weight = self._load(runtime, spec, files), spec.weight
+                servable, weight = self._load(choice, spec), spec.weight
             else:
-                servable, weight, is_estimate = self._measured_load(runtime, spec, files)
+                servable, weight, is_estimate = self._measured_load(choice, spec)
             wants: frozenset[str] = getattr(servable, "wants", frozenset())
-            reply = LoadReply(runtime.name, weight, servable.signature, wants, is_estimate)
+            reply = LoadReply(choice.runtime.name, weight, servable.signature, wants, is_estimate)
         except HotsetError:
             raise
         except BaseException as error:  # the user's code may raise anything, and the loader thread must live
             _logger.exception("load of %s@%d raised", spec.name, spec.version)
             raise load_failure("the load raised", error) from error
-        held = Held(spec, servable, weight)
+        held = Held(spec, servable, weight, options=choice.options, most_rows=self._max_batch)
         self._proofs.recall(held)
         with self._lock:
             self._held[spec.handle] = held
         return reply
 
-    def _measured_load(
-        self, runtime: Runtime, spec: LoadSpec, files: Sequence[str]
-    ) -> tuple[Servable, int, bool]:
+    def _measured_load(self, choice: Choice, spec: LoadSpec) -> tuple[Servable, int, bool]:
         modules = len(sys.modules)
         mark = self._meter.begin()
         try:
-            servable = self._load(runtime, spec, files)
+            servable = self._load(choice, spec)
         finally:
             grown = self._meter.end(mark)
         is_estimate = len(sys.modules) != modules and hasattr(servable, "infer")
@@ -119,22 +118,32 @@ class Host:
         if is_estimate:
             # The first load of a framework imports it, and a model is not charged for that: better the estimate.
             # What the user's own code imports while it loads is charged: there is no telling it from the model.
-            grown = min(grown, round(_bytes_of(Path(spec.path), files) * runtime.size_factor))
+            grown = min(grown, round(_bytes_of(Path(spec.path), choice.files) * choice.runtime.size_factor))
         return servable, max(grown, LEAST_WEIGHT), is_estimate
 
-    def _load(self, runtime: Runtime, spec: LoadSpec, files: Sequence[str]) -> Servable:
+    def _load(self, choice: Choice, spec: LoadSpec) -> Servable:
         modules = len(sys.modules)
         # The collector would walk the growing model again and again, and predictions would wait for it.
         with collector_pause:
-            servable = runtime.load(Path(spec.path), files)
+            servable = choice.load(Path(spec.path))
+        if choice.options.samples:
+            self._warm_up(choice, spec, servable)
         if len(sys.modules) != modules:
             set_aside()
         return servable
 
+    def _warm_up(self, choice: Choice, spec: LoadSpec, servable: Servable) -> None:
+        """Within the load, so that what a first prediction takes is weighed too, and nobody waits for it later."""
+        try:
+            warm_up(spec, servable, choice.options.samples, self._kit.codecs)
+        except BaseException:
+            servable.close()
+            raise
+
     def batch(self, handle: int) -> int:
         """Return how many calls of this model may be predicted at once."""
         held = self._held.get(handle)
-        return self._max_batch if held is not None and held.batches else 1
+        return held.most_rows if held is not None and held.batches else 1
 
     def predict(self, call: PredictCall) -> Encoded:
         """Decode, predict, encode.
@@ -156,7 +165,7 @@ class Host:
         except UnavailableError as error:
             return [error] * len(calls)
         try:
-            if len(calls) > 1 and held.batches and self._max_batch > 1:
+            if len(calls) > 1 and held.batches and held.most_rows > 1:
                 return self._together(held, calls)
             return [guarded(held, partial(self._alone, held, call)) for call in calls]
         finally:
@@ -167,7 +176,7 @@ class Host:
 
     def _together(self, held: Held, calls: Sequence[PredictCall]) -> list[Outcome]:
         questions = [Question(held, call, self._kit.codecs(call.codec)) for call in calls]
-        return answer_together(held, questions, most_rows=self._max_batch)
+        return answer_together(held, questions, most_rows=held.most_rows)
 
     def _enter(self, handle: int) -> Held:
         with self._lock:

@@ -9,24 +9,56 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
 from hotset.codecs.base import Codec
 from hotset.errors import ConfigError
-from hotset.runtimes.base import Runtime
+from hotset.runtimes.base import Runtime, Servable
+from hotset.runtimes.declaring import declare
+from hotset.runtimes.modelyaml import NO_FILE, ModelOptions
 from hotset.workers.base import LoadSpec
+from hotset.workers.batching import check_batching
 
 STANDARD_KIT: Final = "hotset.workers.standard:standard_kit"
+CODELESS_KIT: Final = "hotset.workers.standard:codeless_kit"
+"""The one that runs no code from a version's files: with ``allow_pickle: false``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How a version is loaded: its runtime, the files that are the runtime's, and what ``model.yaml`` says."""
+
+    runtime: Runtime
+    files: Sequence[str]
+    options: ModelOptions = NO_FILE
+
+    def load(self, path: Path) -> Servable:
+        """Load, with what is declared in force.
+
+        Raises:
+            LoadFailedError: the files, the framework or the declaration do not fit.
+        """
+        servable = self.runtime.load(path, self.files, self.options.runtime_options)
+        if self.options is NO_FILE:
+            return servable
+        try:
+            declared = declare(servable, self.options)
+            check_batching(declared, self.options)
+        except BaseException:
+            servable.close()
+            raise
+        return declared
 
 
 class RuntimeSource(Protocol):
-    """Chooses the runtime of a model. Thread-safe."""
+    """Chooses how a model is loaded. Thread-safe."""
 
-    def runtime_for(self, spec: LoadSpec, files: Sequence[str]) -> Runtime:
-        """Return the runtime for a version with these files.
+    def choice_for(self, spec: LoadSpec, files: Sequence[str]) -> Choice:
+        """Return how to load a version with these files.
 
         Raises:
-            HotsetError: none fits, or the one that was named is not known.
+            HotsetError: no runtime fits, or the one that was named is not known, or it is not allowed.
         """
         ...
 

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from hotset.codecs import registry as codecs
 from hotset.errors import HotsetError, InvalidInputError, PredictFailedError
 from hotset.payload import Encoded, InferRequest, InferResponse, Signature, TensorSpec
+from hotset.runtimes.options import NO_OPTIONS
 from hotset.workers.backlog import BATCH_S, unit_size
 from hotset.workers.base import LoadSpec, PredictCall
 from hotset.workers.batching import alike, can_batch, joined, parted, rows_of, same
 from hotset.workers.host import Host
-from hotset.workers.kit import Kit
+from hotset.workers.kit import Choice, Kit
 
 ROWS = Signature("fake", (TensorSpec("x", None, (-1, -1)),), (TensorSpec("y", "FP64", (-1,)),))
 
@@ -55,7 +56,10 @@ class Sums:
 
 class OneRuntime:
     name = "fake"
+    extra = ""
+    patterns = ("*",)
     size_factor = 1.0
+    devices = ("cpu",)
 
     def __init__(self, servable: Any) -> None:
         self.servable = servable
@@ -63,11 +67,14 @@ class OneRuntime:
     def detect(self, files: Any) -> bool:
         return True
 
-    def load(self, path: Path, files: Any) -> Any:
+    def needs_pickle(self, path: Path, files: Any) -> bool:
+        return False
+
+    def load(self, path: Path, files: Any, options: Any = NO_OPTIONS) -> Any:
         return self.servable
 
-    def runtime_for(self, spec: Any, files: Any) -> Any:
-        return self
+    def choice_for(self, spec: Any, files: Any) -> Any:
+        return Choice(self, files)
 
 
 def host_of(tmp_path: Path, servable: Any, max_batch: int = 64) -> Host:

@@ -26,12 +26,12 @@ def test_a_name_that_leads_nowhere_is_a_matter_of_configuration(name: str) -> No
 
 def test_runtimes_are_detected_or_named() -> None:
     runtimes = standard_kit(None, {}).runtimes
-    assert runtimes.runtime_for(spec(), ["model.onnx"]).name == "onnxruntime"
-    assert runtimes.runtime_for(spec("sklearn"), ["model.bin"]).name == "sklearn"
+    assert runtimes.choice_for(spec(), ["model.onnx"]).runtime.name == "onnxruntime"
+    assert runtimes.choice_for(spec("sklearn"), ["model.bin"]).runtime.name == "sklearn"
     with pytest.raises(LoadFailedError, match="none"):
-        runtimes.runtime_for(spec("none"), ["model.onnx"])
+        runtimes.choice_for(spec("none"), ["model.onnx"])
     with pytest.raises(LoadFailedError):
-        runtimes.runtime_for(spec(), ["README"])
+        runtimes.choice_for(spec(), ["README"])
 
 
 def test_with_a_predictor_every_model_is_its(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_with_a_predictor_every_model_is_its(tmp_path: Path) -> None:
         "class Predictor:\n    def load_model(self, disk_path): ...\n    def predict(self, payload): ...\n"
     )
     runtimes = standard_kit(str(file), {}).runtimes
-    assert runtimes.runtime_for(spec(), ["model.onnx"]).name == "predictor"
+    assert runtimes.choice_for(spec(), ["model.onnx"]).runtime.name == "predictor"
 
 
 def test_codecs_are_the_registrys() -> None:
