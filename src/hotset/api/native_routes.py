@@ -6,6 +6,8 @@ A thin edge: each handler calls one verb of the data plane or the residency and 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import cache
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from hotset.api.dataplane import DataPlane
@@ -19,6 +21,14 @@ from hotset.status import ModelStatus
 DOOR: Final = Door(protocol="hotset", codec="native", prefix=b"/models/", suffix=b"/predict")
 
 DEFAULT_PAGE: Final = 100
+
+_DOCS: Final = Path(__file__).with_name("docs.html")
+_DOCS_HEADERS: Final = (
+    (
+        b"content-security-policy",
+        b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'",
+    ),
+)
 
 MetricsPage: TypeAlias = Callable[[], tuple[bytes, str]]
 """Gives the metrics page and its content type."""
@@ -100,6 +110,7 @@ class NativeRoutes:
             _get("/status", "Show the catalog, tiers, workers and sync loop.", self._status, "Status"),
             _get("/metrics", "Metrics for Prometheus.", self._metrics_page, ""),
             _get("/openapi.json", "This document.", self._openapi, "Object"),
+            _get("/docs", "This document as a page to try it out.", self._docs, "", media="text/html"),
         )
 
     async def _list(self, exchange: Exchange) -> Reply:
@@ -137,9 +148,25 @@ class NativeRoutes:
     async def _openapi(self, _exchange: Exchange) -> Reply:
         return json_reply(self._document())
 
+    async def _docs(self, _exchange: Exchange) -> Reply:
+        return Reply(200, _docs_page(), b"text/html; charset=utf-8", _DOCS_HEADERS)
 
-def _get(path: str, summary: str, handler: Handler, answer: str, *, fails: tuple[int, ...] = ()) -> Route:
-    return Route(path, (Operation("GET", summary, handler, answer, fails=fails),))
+
+@cache
+def _docs_page() -> bytes:
+    return _DOCS.read_bytes()
+
+
+def _get(
+    path: str,
+    summary: str,
+    handler: Handler,
+    answer: str,
+    *,
+    fails: tuple[int, ...] = (),
+    media: str = "text/plain",
+) -> Route:
+    return Route(path, (Operation("GET", summary, handler, answer, fails=fails, media=media),))
 
 
 def _verb(name: str, call: Callable[..., Awaitable[ModelStatus]], summary: str) -> Route:

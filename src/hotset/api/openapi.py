@@ -26,6 +26,7 @@ _WORDS: Final[Mapping[int, str]] = {
     404: "No such model or version.",
     408: "The body did not arrive in time.",
     413: "The body is too large.",
+    429: "The queue or the memory is full: try again after the seconds in Retry-After.",
     500: "The model failed, or the server did.",
     501: "Not implemented, or the body is compressed.",
     503: "Not now: try again after the seconds in Retry-After.",
@@ -86,7 +87,7 @@ def _parameters(operation: Operation, path: str) -> list[Json]:
 
 def _responses(operation: Operation) -> Json:
     content: Json = (
-        {"application/json": {"schema": _ref(operation.answer)}} if operation.answer else {"text/plain": {}}
+        {"application/json": {"schema": _ref(operation.answer)}} if operation.answer else {operation.media: {}}
     )
     responses: Json = {str(operation.status): {"description": _WORDS[operation.status], "content": content}}
     error: Json = {"application/json": {"schema": _ref("Error")}}
@@ -103,7 +104,7 @@ def _schemas() -> Json:
     _, records = msgspec.json.schema_components(
         [ModelPage, ModelStatus, ServerStatus], ref_template=_REF + "{name}"
     )
-    return {**records, **_own_schemas(), **_oip_schemas()}
+    return {**records, **_own_schemas(), **_oip_schemas(), **_tf_schemas()}
 
 
 def _own_schemas() -> Json:
@@ -147,6 +148,23 @@ def _oip_schemas() -> Json:
             "required": ["inputs"],
         },
         "OipInferResponse": _record(model_name=_STRING, model_version=_STRING, outputs=_list(filled)),
+    }
+
+
+def _tf_schemas() -> Json:
+    signature_name: Json = {"signature_name": _STRING}
+    examples: Json = {**signature_name, "context": _OBJECT, "examples": _list(_OBJECT)}
+    state = _record(version=_STRING, state=_STRING, status=_record(error_code=_STRING, error_message=_STRING))
+    return {
+        "TfPredict": {
+            "type": "object",
+            "properties": {**signature_name, "instances": {"type": "array"}, "inputs": {}},
+        },
+        "TfExamples": {"type": "object", "properties": examples, "required": ["examples"]},
+        "TfStatus": _record(model_version_status=_list(state)),
+        "TfMetadata": _record(
+            model_spec=_record(name=_STRING, signature_name=_STRING, version=_STRING), metadata=_OBJECT
+        ),
     }
 
 

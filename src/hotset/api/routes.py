@@ -21,7 +21,7 @@ from hotset.api.guard import Guard
 from hotset.api.headers import read_headers
 from hotset.api.predictions import Explain, StatusOf, own_status, own_words, told
 from hotset.api.reply import Receive, Reply, Scope, Send, json_reply, send_reply
-from hotset.errors import HotsetError, InvalidInputError
+from hotset.errors import HotsetError, InvalidInputError, UnsupportedError
 from hotset.keys import ModelRef
 from hotset.status import Readiness
 
@@ -91,7 +91,7 @@ PAGING: Final = (
 class Operation:
     """One method of a route. Without a handler it is answered by the prediction routes in front of all others.
 
-    ``body`` and ``answer`` name schemas of the API document; an empty ``answer`` is not JSON. ``fails`` are the
+    ``body`` and ``answer`` name schemas of the API document; an empty ``answer`` is not JSON but of the type ``media``. ``fails`` are the
     statuses that it can answer beside those of every route.
     """
 
@@ -104,6 +104,7 @@ class Operation:
     fails: tuple[int, ...] = ()
     status: int = 200
     admin: bool = False
+    media: str = "text/plain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +204,8 @@ class Endpoint:
 
     async def _exchange(self, ref: ModelRef, scope: Scope, receive: Receive) -> Exchange:
         headers = read_headers(scope["headers"])
+        if headers.is_compressed:
+            raise UnsupportedError("expected a body that is not compressed; only predictions may be")
         body = b""
         if scope["method"] == "POST":
             body = await self._around.bodies.read(receive, declared=headers.length)
