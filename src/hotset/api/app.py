@@ -13,19 +13,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
-from hotset.api import native_routes, oip_routes, openapi
+from hotset.api import native_routes, oip_routes, openapi, tfserving_routes
 from hotset.api.address import raw_path
 from hotset.api.body import BodyReader
 from hotset.api.dataplane import DataPlane
+from hotset.api.errors import error_reply
 from hotset.api.guard import Guard, local_only
 from hotset.api.native_routes import MetricsPage, NativeRoutes
 from hotset.api.oip_routes import OipRoutes
 from hotset.api.predictions import Predictions
 from hotset.api.reply import Receive, Scope, Send
 from hotset.api.routes import MODEL, Endpoint, RouteTable, Surroundings, no_such_route
+from hotset.api.tfserving_routes import TfServingRoutes
 from hotset.shared.room import Room
 
-DOORS: Final = (native_routes.DOOR, oip_routes.DOOR)
+DOORS: Final = (native_routes.DOOR, oip_routes.DOOR, *tfserving_routes.DOORS)
 
 
 class App:
@@ -43,10 +45,12 @@ class App:
         room: Room | None = None,
     ) -> None:
         bodies = BodyReader(limit_bytes=max_body_bytes, limit_s=body_timeout_s, room=room)
+        self.bodies: Final = bodies
         self.predictions: Final = Predictions(dataplane, bodies=bodies, doors=DOORS)
         self.tables: Final[tuple[RouteTable, ...]] = (
             NativeRoutes(dataplane, metrics=metrics, document=self.document).table(),
             OipRoutes(dataplane, version=version).table(),
+            *TfServingRoutes(dataplane).tables(),
         )
         self._version = version
         self._others = _starlette(self.tables, Surroundings(dataplane, bodies, guard))
@@ -83,5 +87,7 @@ def _starlette(tables: tuple[RouteTable, ...], around: Surroundings) -> Starlett
 
 
 async def _not_found(request: Request, _error: Exception) -> Response:
-    reply = no_such_route(request.method, request.scope["path"])
+    method, path = request.method, request.scope["path"]
+    malformed = tfserving_routes.malformed(method, path)
+    reply = no_such_route(method, path) if malformed is None else error_reply(malformed)
     return Response(reply.body, reply.status, media_type=reply.content_type.decode())

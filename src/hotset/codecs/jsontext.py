@@ -6,6 +6,7 @@ Called by the codecs. Reading fails as ``InvalidInputError`` whatever the bytes 
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -34,6 +35,32 @@ def read_json(decoder: msgspec.json.Decoder[T], data: Any, *, what: str = "the b
         raise InvalidInputError(f"{what} is not valid JSON: {error}") from error
 
 
+def read_json_numbers(
+    decoder: msgspec.json.Decoder[T], data: bytes | memoryview, *, what: str = "the body"
+) -> T:
+    """As ``read_json``, but ``NaN``, ``Infinity`` and ``-Infinity`` are numbers, which JSON does not have.
+
+    Raises:
+        InvalidInputError: it is not JSON otherwise, or not of the decoder's type.
+    """
+    try:
+        return read_json(decoder, data, what=what)
+    except InvalidInputError:
+        text = bytes(data)
+        if b"NaN" not in text and b"Infinity" not in text:
+            raise
+    try:
+        value = json.loads(text.decode("utf-8"))
+        msgspec.json.encode(value)  # refuses halves of characters, which the other reader refuses too
+        return msgspec.convert(value, decoder.type)
+    except RecursionError as error:
+        raise InvalidInputError(f"{what} is {_TOO_DEEP}") from error
+    except msgspec.ValidationError as error:
+        raise InvalidInputError(f"{what}: {error}") from error
+    except ValueError as error:
+        raise InvalidInputError(f"{what} is not valid JSON: {error}") from error
+
+
 def _placed(error: Exception, root: str) -> str:
     return str(error).replace("`$.", "`").replace("`$", f"`{root}")
 
@@ -52,6 +79,20 @@ def write_json(value: Any) -> bytes:
         raise PredictFailedError(f"the result is {_TOO_DEEP} for JSON") from error
     except (TypeError, ValueError, OverflowError) as error:
         raise PredictFailedError(f"the result cannot be written as JSON: {error}") from error
+
+
+def write_json_numbers(value: Any) -> bytes:
+    """As ``write_json``, but NaN and infinities become ``NaN``, ``Infinity`` and ``-Infinity``, which JSON does not have.
+
+    Raises:
+        PredictFailedError: part of it is of a type that JSON cannot carry.
+    """
+    data = write_json(value)
+    if b"null" not in data:
+        return data  # nearly always: what takes longer is for those that hold such a number, or None
+    return json.dumps(
+        msgspec.to_builtins(value, enc_hook=_plain, str_keys=True), separators=(",", ":")
+    ).encode()
 
 
 def _plain(value: Any) -> Any:

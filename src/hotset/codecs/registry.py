@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from hotset.codecs.base import Codec
 from hotset.codecs.native import NativeCodec
 from hotset.codecs.oip import OipCodec
+from hotset.codecs.tfexamples import ClassifyCodec, RegressCodec
+from hotset.codecs.tfserving import TfServingCodec
 from hotset.errors import UnsupportedError
 
-CODECS: Final[Mapping[str, Codec]] = {codec.name: codec for codec in (NativeCodec(), OipCodec())}
+_ALL: Final[tuple[Codec, ...]] = (
+    NativeCodec(),
+    OipCodec(),
+    TfServingCodec(),
+    ClassifyCodec(),
+    RegressCodec(),
+)
+CODECS: Final[dict[str, Codec]] = {codec.name: codec for codec in _ALL}
+OIP_GRPC: Final = "oip-grpc"
+"""Imported when it is asked for first: what it needs is an extra."""
 
 
 def by_name(name: str) -> Codec:
@@ -20,6 +30,10 @@ def by_name(name: str) -> Codec:
         UnsupportedError: there is none; the message names those there are.
     """
     codec = CODECS.get(name)
+    if codec is None and name == OIP_GRPC:
+        from hotset.codecs.oip_grpc import OipGrpcCodec
+
+        return CODECS.setdefault(name, OipGrpcCodec())
     if codec is None:
         raise UnsupportedError(f"no codec {name!r}; expected one of: {', '.join(CODECS)}")
     return codec

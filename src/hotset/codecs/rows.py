@@ -18,26 +18,26 @@ from hotset.payload import Array, Signature
 ONLY_INPUT: Final = "input-0"
 
 
-def read_rows(instances: list[Any], signature: Signature) -> dict[str, Array]:
-    """Return the input arrays in ``instances``.
+def read_rows(instances: list[Any], signature: Signature, *, where: str = "instances") -> dict[str, Array]:
+    """Return the input arrays in ``instances``, which messages call ``where``.
 
     Raises:
         InvalidInputError: the message names the place.
     """
     first = instances[0] if instances else None
     if type(first) is not dict or is_base64(first):
-        name, datatype = _only_input(signature, "instances")
-        return {name: to_array(instances, datatype, "instances")}
+        name, datatype = _only_input(signature, where)
+        return {name: to_array(instances, datatype, where)}
     names = first.keys()
     for index, row in enumerate(instances):
         if type(row) is not dict or row.keys() != names:
             found = ", ".join(row) if type(row) is dict else type(row).__name__
             raise InvalidInputError(
-                f"instances[{index}]: expected the keys of instances[0] ({', '.join(names)}), found: {found}"
+                f"{where}[{index}]: expected the keys of {where}[0] ({', '.join(names)}), found: {found}"
             )
     datatypes = _datatypes(signature)
     return {
-        name: to_array([row[name] for row in instances], datatypes.get(name), f"instances[*].{name}")
+        name: to_array([row[name] for row in instances], datatypes.get(name), f"{where}[*].{name}")
         for name in names
     }
 
