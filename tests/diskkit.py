@@ -12,6 +12,7 @@ from hotset.events import Cause
 from hotset.keys import Fingerprint, ModelKey, fingerprint
 from hotset.tiers.disk import DiskRecord, DiskTier
 from hotset.tiers.ledger import Capacity
+from hotset.tiers.medium import BOOT_ID
 
 
 class Turned:
@@ -38,11 +39,26 @@ def key(number: int) -> ModelKey:
 class Opened:
     """A tier on ``path`` and what it said of evictions; ``async with`` recovers and closes it."""
 
-    def __init__(self, path: Path, capacity: Capacity | None = None, *, fsync: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        capacity: Capacity | None = None,
+        *,
+        fsync: bool = False,
+        boot_file: Path = BOOT_ID,
+        write_delay_s: float = 60.0,
+    ) -> None:
         self.evicted: list[tuple[Fingerprint, Cause]] = []
         self.clock = Turned()
         self.tier = DiskTier(
-            path, capacity or Capacity(), clock=self.clock, on_evicted=self._note, fsync=fsync, threads=2
+            path,
+            capacity or Capacity(),
+            clock=self.clock,
+            on_evicted=self._note,
+            fsync=fsync,
+            boot_file=boot_file,
+            write_delay_s=write_delay_s,
+            threads=2,
         )
 
     def _note(self, record: DiskRecord, cause: Cause, seconds: float) -> None:
@@ -59,6 +75,7 @@ class Opened:
 
     def crash(self) -> None:
         """Let go of the directory as a dying process does: nothing is waited for, saved or cleaned up."""
+        self.tier._behind.stop()
         self.tier._files.close()
         self.tier._directory.give_back()
 

@@ -15,7 +15,7 @@ from hotset.tiers.ledger import Capacity
 
 async def work(path: Path, *, fsync: bool) -> None:
     choose = random.Random()
-    async with Opened(path, Capacity(models=12), fsync=fsync) as opened:
+    async with Opened(path, Capacity(models=12), fsync=fsync, write_delay_s=0.001) as opened:
         print("ready", flush=True)
         while True:
             number = choose.randrange(40)

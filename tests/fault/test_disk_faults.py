@@ -238,6 +238,7 @@ async def test_check_leaves_a_stage_and_a_models_own_files_alone(tmp_path: Path)
         async with opened.tier.stage(fp(2), key=key(2), bytes=0) as stage:
             report = await opened.tier.check(fix=True)
             assert (report.corrupt, report.extra, report.strays) == ((), (own,), ())
+            await stage.prepare([])
             await stage.publish({})
         assert own.exists()
         opened.tier.release(fp(1))
@@ -276,7 +277,7 @@ async def test_cancelled_anywhere_a_stage_leaves_nothing(tmp_path: Path, fsync: 
                 break
             opened.tier.evict(fp(2), Cause.EXPLICIT)
         assert finished
-        assert at >= 4
+        assert at >= 3
         assert opened.tier.lookup(fp(2)) is not None
 
 

@@ -20,7 +20,7 @@ from typing import IO, NamedTuple
 from hotset.errors import StoreError
 from hotset.store.base import Content, ObjectChangedError, ObjectMeta, Revision
 from hotset.store.local_writing import LocalWriter, failed, is_plain, meta_of
-from hotset.store.target import TargetFile, in_thread, opened, write_at
+from hotset.store.target import TargetFile, in_thread, opened, write_at, write_new
 
 _PAGE = 1000
 _BUFFER_BYTES = 1 << 20
@@ -57,6 +57,8 @@ class LocalStore:
         objects = self._walk(prefix)
         while page := await in_thread(lambda: [*islice(objects, _PAGE)]):
             yield page
+            if len(page) < _PAGE:  # another step of a thread would find nothing
+                return
 
     async def scan(self, start: str = "", *, behind: str = "") -> AsyncIterator[Sequence[ObjectMeta]]:
         objects = self._walk("", _Range(start, behind))
@@ -83,9 +85,13 @@ class LocalStore:
         return await in_thread(partial(self._read, path, limit_bytes))
 
     async def download(self, object_: ObjectMeta, target: Path) -> None:
-        async with self._slots, TargetFile(target) as file:
-            for start in range(0, max(object_.size, 1), _SLICE_BYTES):
-                await in_thread(partial(self._copy_slice, object_, start, file.descriptor))
+        async with self._slots:
+            if object_.size <= _SLICE_BYTES:
+                await write_new(target, partial(self._copy_slice, object_, 0))
+                return
+            async with TargetFile(target) as file:
+                for start in range(0, object_.size, _SLICE_BYTES):
+                    await in_thread(partial(self._copy_slice, object_, start, file.descriptor))
 
     async def write(self, path: str, data: bytes) -> None:
         await in_thread(partial(self._writer.put, path, [data]))

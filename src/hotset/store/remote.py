@@ -22,7 +22,7 @@ from hotset.store.base import Content, ObjectChangedError, ObjectMeta, Revision
 from hotset.store.listing import PAGE_OBJECTS, Listing
 from hotset.store.parallel import MOST_AT_ONCE, KeyLayout, ParallelListing
 from hotset.store.sending import upload_file, write_on_condition
-from hotset.store.target import TargetFile
+from hotset.store.target import TargetFile, write_at, write_new
 from hotset.store.translation import (
     OBSTORE_ERRORS,
     if_match,
@@ -164,6 +164,10 @@ class RemoteStore:
         return data
 
     async def download(self, object_: ObjectMeta, target: Path) -> None:
+        if object_.size <= _CHUNK_BYTES:
+            data = await self._whole(object_)
+            await write_new(target, lambda descriptor: write_at(descriptor, data, 0))
+            return
         async with TargetFile(target) as file:
             if object_.size > self._part_bytes and self._answers_ranges:
                 try:
@@ -201,6 +205,18 @@ class RemoteStore:
         except OBSTORE_ERRORS as error:
             raise store_error(error, url=self._url, doing=f"to delete {path!r}") from error
 
+    async def _whole(self, object_: ObjectMeta) -> bytes:
+        """Return a small object's bytes."""
+        async with self._slots:
+            result = await self._get(object_, None)
+            if result is None:
+                return b""
+            with translated(self._url, f"to send {object_.path!r}"):
+                data = bytes(await result.bytes_async())
+        if len(data) != object_.size:
+            raise self._torn(object_)
+        return data
+
     async def _copy_parts(self, object_: ObjectMeta, file: TargetFile) -> None:
         """Copy by ranges in parallel; the first failure ends the others and is the one that is raised."""
         starts = range(0, object_.size, self._part_bytes)
@@ -233,7 +249,7 @@ class RemoteStore:
                 await file.write(chunk, offset)
                 offset += len(chunk)
         if offset != end:
-            raise StoreError(f"{self._url} sent another number of bytes than it announced: {object_.path!r}")
+            raise self._torn(object_)
 
     async def _next(self, object_: ObjectMeta, stream: BytesStream) -> bytes | None:
         with translated(self._url, f"to send {object_.path!r}"):
@@ -290,6 +306,9 @@ class RemoteStore:
         same_etag = result.meta["e_tag"] is None if if_match(object_.etag) else False
         if found.size != object_.size or not (same_etag or found.etag == object_.etag):
             raise self._changed(object_)
+
+    def _torn(self, object_: ObjectMeta) -> StoreError:
+        return StoreError(f"{self._url} sent another number of bytes than it announced: {object_.path!r}")
 
     def _changed(self, object_: ObjectMeta) -> ObjectChangedError:
         return ObjectChangedError(f"{object_.path!r} in {self._url} has changed since it was listed")

@@ -54,6 +54,26 @@ def write_at(descriptor: int, data: bytes, offset: int) -> None:
         offset += written
 
 
+async def write_new(path: Path, fill: Callable[[int], None]) -> None:
+    """Write an exclusive new file in one step of one thread: ``fill`` is given its descriptor. It is gone unless that succeeds."""
+    created: list[Path] = []  # a cancelled caller must still know that there is a file
+    try:
+        await in_thread(partial(_write_new, path, fill, created))
+    except BaseException:
+        if created:
+            await in_thread(partial(path.unlink, missing_ok=True))
+        raise
+
+
+def _write_new(path: Path, fill: Callable[[int], None], created: list[Path]) -> None:
+    descriptor = os.open(path, _CREATE, 0o644)
+    created.append(path)
+    try:
+        fill(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class TargetFile:
     """An exclusive new file. Leaving the context by an exception or a cancellation removes it.
 

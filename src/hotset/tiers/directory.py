@@ -14,8 +14,10 @@ then contradict the files; files and record that come and go together cannot. A 
 rename as well, before it is deleted file by file. While an earlier copy of a fingerprint is still being deleted, a
 new one is published as ``<fingerprint>.1``: nobody waits for a deletion.
 
-With ``fsync`` the files, the record and the directories are on the medium before the rename is, so a power cut is
-like a ``kill -9``; without it only the end of the process is survived, and a file of the right size may hold zeros.
+With ``fsync`` a power cut is survived too, although nobody waits for the medium: a version is published with a record that
+holds until the machine starts again, and is loaded; later ``write_through`` brings it to the medium and gives it a record
+that holds for good. What a power cut finds in between is not adopted. Where the system does not name its starts, the
+medium has a version before it is published. Without ``fsync`` a file of the right size may hold zeros after a power cut.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ import msgspec
 
 from hotset.errors import ConfigError
 from hotset.keys import Fingerprint
+from hotset.tiers.medium import BOOT_ID, boot_id, replace_file, sync_directory, sync_tree
 from hotset.tiers.record import NOT_A_FILE, Differences, DiskRecord, compare, decode, encode
 
 RECORD: Final = "record"
@@ -41,11 +44,25 @@ FILES: Final = "files"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A whole version that lay on disk at start. ``age_s`` is None if it was the last choice of all."""
+    """A whole version that lay on disk at start. ``age_s`` is None if it was the last choice of all.
+
+    ``is_durable`` is whether a power cut would leave it whole.
+    """
 
     record: DiskRecord
     path: Path
     age_s: float | None
+    is_durable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """What is known of a whole version before its turn is."""
+
+    written_s: float
+    path: Path
+    record: DiskRecord
+    is_durable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +79,10 @@ class DiskDirectory:
     ``take`` first, then ``recover``, then anything; ``give_back`` last.
     """
 
-    def __init__(self, root: Path, *, fsync: bool = True) -> None:
+    def __init__(self, root: Path, *, fsync: bool = True, boot_file: Path = BOOT_ID) -> None:
+        """``boot_file`` names this start of the machine."""
         self.root: Final = root
+        self._boot = boot_id(boot_file)
         self.objects: Final = root / "objects"
         self.staging: Final = root / "staging"
         self._fsync = fsync
@@ -120,16 +139,16 @@ class DiskDirectory:
 
     # Staging and publishing
 
-    def make_stage(self, stage: Path) -> None:
-        (stage / FILES).mkdir(mode=0o700, parents=True)
+    def make_stage(self, stage: Path, paths: Iterable[str]) -> None:
+        """Make the directories that files with these relative ``paths`` need."""
+        files = stage / FILES
+        for directory in (stage, files, *sorted({(files / path).parent for path in paths} - {files})):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def make_parents(self, files: Path, paths: Iterable[str]) -> None:
-        """Make the directories below ``files`` that ``paths`` need."""
-        for parent in sorted({(files / path).parent for path in paths}):
-            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-    def publish(self, stage: Path, target: Path, record: DiskRecord) -> None:
+    def publish(self, stage: Path, target: Path, record: DiskRecord) -> bool:
         """Give a staged directory its final name, if it holds exactly the files of ``record``.
+
+        Return whether it is on the medium for good; else ``write_through`` is still to come.
 
         Raises:
             ValueError: files are missing, too many, or of a wrong size.
@@ -137,32 +156,31 @@ class DiskDirectory:
         differences = compare(record.files, dict(_walk(stage / FILES)))
         if differences != Differences():
             raise ValueError(f"the files of {record.key} are not those expected: {differences}")
+        if self._fsync and self._boot is not None:
+            replace_file(stage / RECORD, encode(record, boot=self._boot), durable=False)
+            stage.rename(target)
+            return False
         if self._fsync:
-            _sync_tree(stage)
+            sync_tree(stage)
         self.write_record(stage, record)
         stage.rename(target)
-        self._sync_directory(self.objects)
+        if self._fsync:
+            sync_directory(self.objects)
+        return True
+
+    def write_through(self, path: Path, record: DiskRecord) -> None:
+        """Bring a published version to the medium, its record last: whole after any power cut from now on."""
+        sync_tree(path / FILES)
+        replace_file(path / RECORD, encode(record), durable=True)
+        sync_directory(self.objects)
 
     def write_record(self, path: Path, record: DiskRecord) -> None:
-        self._replace(path / RECORD, encode(record))
+        """Write what was learned of a version since it was published, and is on the medium."""
+        replace_file(path / RECORD, encode(record), durable=self._fsync)
 
     def write_recency(self, ages: Iterable[tuple[Fingerprint, float | None]]) -> None:
         """Note which version was used how many seconds ago, the oldest first."""
-        self._replace(self.root / "recency", msgspec.json.encode(list(ages)))
-
-    def _replace(self, path: Path, data: bytes) -> None:
-        new = path.with_name(f"{path.name}.new")
-        with new.open("wb") as file:
-            file.write(data)
-            if self._fsync:
-                file.flush()
-                os.fsync(file.fileno())
-        new.rename(path)
-        self._sync_directory(path.parent)
-
-    def _sync_directory(self, path: Path) -> None:
-        if self._fsync:
-            _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+        replace_file(self.root / "recency", msgspec.json.encode(list(ages)), durable=self._fsync)
 
     # Deleting
 
@@ -200,14 +218,14 @@ class DiskDirectory:
 
         What goes is moved to ``staging`` before anything is deleted, so this too may be killed anywhere.
         """
-        whole: dict[Fingerprint, tuple[float, Path, DiskRecord]] = {}
+        whole: dict[Fingerprint, _Whole] = {}
         broken: list[Path] = []
         for path in sorted(self.objects.iterdir()):
             read = self._read(path)
-            if read is None or read[1].fingerprint in whole:
+            if read is None or read.record.fingerprint in whole:
                 broken.append(path)
             else:
-                whole[read[1].fingerprint] = (read[0], path, read[1])
+                whole[read.record.fingerprint] = read
         for path in broken:
             path.rename(self._unused_name(path.name))
         removed = 0
@@ -223,12 +241,15 @@ class DiskDirectory:
             path = self.staging / f"{name}.{number}"
         return path
 
-    def _read(self, path: Path) -> tuple[float, DiskRecord] | None:
-        """Return when a version's record was written and the record, or None if the version is not whole."""
+    def _read(self, path: Path) -> _Whole | None:
+        """Return what is known of a version, or None if it is not whole."""
         try:
             if not stat.S_ISDIR(path.lstat().st_mode):
                 return None
-            record = decode((path / RECORD).read_bytes())
+            written = decode((path / RECORD).read_bytes())
+            if written.boot not in (None, self._boot):
+                return None  # the machine was started again before all of it was on the medium
+            record = written.record
             written_s = (path / RECORD).stat().st_mtime
             differences = self.inspect(path, record)
             if record.fingerprint != path.name.partition(".")[0] or not differences.is_whole:
@@ -237,7 +258,7 @@ class DiskDirectory:
             (path / f"{RECORD}.new").unlink(missing_ok=True)
         except (OSError, ValueError):
             return None  # unreadable or contradicting itself: it is fetched again when it is asked for
-        return written_s, record
+        return _Whole(written_s, path, record, is_durable=written.boot is None)
 
     def _read_recency(self) -> Mapping[Fingerprint, float | None]:
         try:
@@ -248,16 +269,16 @@ class DiskDirectory:
 
 
 def _by_recency(
-    whole: Mapping[Fingerprint, tuple[float, Path, DiskRecord]], ages: Mapping[Fingerprint, float | None]
+    whole: Mapping[Fingerprint, _Whole], ages: Mapping[Fingerprint, float | None]
 ) -> Iterator[Found]:
     """Those with a known age in the order in which they were saved; then those fetched since, by time."""
     for fingerprint, age_s in ages.items():
         if fingerprint in whole:
-            _, path, record = whole[fingerprint]
-            yield Found(record, path, age_s)
+            it = whole[fingerprint]
+            yield Found(it.record, it.path, age_s, it.is_durable)
     rest = [found for fingerprint, found in whole.items() if fingerprint not in ages]
-    for _, path, record in sorted(rest, key=lambda found: (found[0], found[1])):
-        yield Found(record, path, 0.0)
+    for it in sorted(rest, key=lambda found: (found.written_s, found.path)):
+        yield Found(it.record, it.path, 0.0, it.is_durable)
 
 
 def _walk(root: Path) -> Iterator[tuple[str, int]]:
@@ -286,18 +307,3 @@ def _delete(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _sync_tree(root: Path) -> None:
-    for directory, _, names in os.walk(root):
-        for name in names:
-            _sync(Path(directory, name), os.O_RDONLY)
-        _sync(Path(directory), os.O_RDONLY | os.O_DIRECTORY)
-
-
-def _sync(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,21 +9,24 @@ they are gone.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from hotset.clock import Clock, SystemClock
 from hotset.errors import ErrorKind, OverloadedError, UnavailableError
 from hotset.events import Cause
 from hotset.keys import Fingerprint, ModelKey
+from hotset.tiers.behind import DELAY_S, Behind
 from hotset.tiers.directory import FILES, DiskDirectory
 from hotset.tiers.eviction import LRU, Eviction
 from hotset.tiers.files import DiskFiles
 from hotset.tiers.ledger import Capacity, Entry, LedgerStatistics, Reservation, Weight
+from hotset.tiers.medium import BOOT_ID
 from hotset.tiers.record import DiskRecord
 from hotset.tiers.shelf import NEVER_USED, DiskVersion, Shelf
 from hotset.tiers.stage import Stage
@@ -38,6 +41,11 @@ __all__ = [
     "RecoveryReport",
     "Stage",
 ]
+
+_logger: Final = logging.getLogger(__name__)
+
+WRITE_LIMIT_S: Final = 3.0
+"""A stop waits so long for the medium. What is not there by then outlives it all the same, until a power cut."""
 
 OnEvicted: TypeAlias = Callable[[DiskRecord, Cause, float], None]
 
@@ -101,19 +109,24 @@ class DiskTier(Shelf):
         on_short: Callable[[], None] = lambda: None,
         room_timeout_s: float | None = None,
         fsync: bool = True,
+        boot_file: Path = BOOT_ID,
+        write_delay_s: float = DELAY_S,
         threads: int = 4,
     ) -> None:
         """``on_evicted`` is called with the seconds that the deletion took, once the room has come back.
 
         ``on_short`` is called whenever a stage waits for room that only a release can make: whoever holds versions
         may let go of some. It must not call back at once. ``room_timeout_s`` is how long a stage waits at most.
+        ``fsync``: what was published is on the medium ``write_delay_s`` later, and ``boot_file`` names the start of
+        the machine, beyond which it is not trusted before.
         """
         super().__init__(capacity, recency=eviction if eviction is not None else LRU(), wake=self._pump_soon)
         self.on_evicted = on_evicted
         self.on_short = on_short
         self._room_timeout_s = room_timeout_s
         self._clock: Clock = clock if clock is not None else SystemClock()
-        self._directory = DiskDirectory(path, fsync=fsync)
+        self._directory = DiskDirectory(path, fsync=fsync, boot_file=boot_file)
+        self._behind: Behind[Fingerprint] = Behind(self._write_through, delay_s=write_delay_s)
         self._files = DiskFiles(self._directory, threads=threads)
         self._saving = asyncio.Lock()
         self._saved_order: tuple[Fingerprint, ...] = ()
@@ -134,15 +147,17 @@ class DiskTier(Shelf):
         recovery = await self._files.in_thread(self._directory.recover)
         now_s = self._clock.monotonic()
         for found in recovery.found:
-            version = DiskVersion(found.record, self._files.claim(found.path))
+            version = DiskVersion(found.record, self._files.claim(found.path), found.is_durable)
             self._adopt(version, NEVER_USED if found.age_s is None else now_s - found.age_s)
+            if not found.is_durable:
+                self._behind.add(found.record.fingerprint)
         self._is_open = True
         await self.settled()
         adopted = len(self._ledger.entries)
         return RecoveryReport(adopted, recovery.removed, len(recovery.found) - adopted, self.usage.bytes)
 
     async def close(self) -> None:
-        """Wait for deletions, save, and give the directory back. Twice is fine, and so is without ``recover``.
+        """Wait for deletions and the medium, save, and give the directory back. Twice is fine, and so is without ``recover``.
 
         Raises:
             OSError: recency could not be saved; the directory is given back all the same.
@@ -150,10 +165,12 @@ class DiskTier(Shelf):
         try:
             if self._is_open:
                 await self.settled()
+                await self._behind.close(limit_s=WRITE_LIMIT_S)
                 await self.save()
                 await self.settled()
         finally:
             self._is_open = False
+            self._behind.stop()
             self._files.close()
             self._directory.give_back()
 
@@ -185,11 +202,34 @@ class DiskTier(Shelf):
         if entry is None:
             self._dirty.discard(fingerprint)
             return
+        if not entry.value.is_durable:
+            return  # written with the rest of it, soon
         record = entry.value.record
         with self._held(fingerprint):
             await self._files.in_thread(partial(self._directory.write_record, entry.value.path, record))
         if entry.value.record is record:
             self._dirty.discard(fingerprint)
+
+    async def _write_through(self, fingerprint: Fingerprint) -> None:
+        """Bring a version to the medium. If that cannot be done, what the cache has of it cannot be trusted either."""
+        entry = self._ledger.entries.get(fingerprint)
+        if entry is None or self.lookup(fingerprint) is None or entry.value.is_durable:
+            return
+        version, record = entry.value, entry.value.record
+        with self._held(fingerprint):
+            try:
+                await self._files.in_thread(partial(self._directory.write_through, version.path, record))
+            except OSError as error:
+                _logger.warning("%s could not be written to disk: %s", record.key, error)
+                self.evict(fingerprint, Cause.CORRUPT)
+                return
+        version.is_durable = True
+        if version.record is record:
+            self._dirty.discard(fingerprint)
+
+    async def durable(self) -> None:
+        """Return once the medium has all that is on disk now; what cannot be written has left."""
+        await self._behind.settled()
 
     def limit(self, capacity: Capacity) -> None:
         """Set another capacity; what is beyond it is evicted, the least recently used first."""
@@ -231,7 +271,6 @@ class DiskTier(Shelf):
         reservation = await self._reserve(fingerprint, Weight(bytes=bytes))
         stage = Stage(self._files, reservation, key=key, commit=self._commit)
         try:
-            await stage.open()
             yield stage
         finally:
             if not stage.is_committed:
@@ -263,10 +302,13 @@ class DiskTier(Shelf):
         task.add_done_callback(self._abandoning.discard)
         await asyncio.shield(task)
 
-    def _commit(self, stage: Stage, target: Path, record: DiskRecord) -> bool:
-        is_entered = self._enter(stage.reservation, DiskVersion(record, target), self._clock.monotonic())
+    def _commit(self, stage: Stage, target: Path, record: DiskRecord, is_durable: bool) -> bool:
+        version = DiskVersion(record, target, is_durable)
+        is_entered = self._enter(stage.reservation, version, self._clock.monotonic())
         if is_entered:
             self._files.unclaim(stage.root)
+            if not is_durable:
+                self._behind.add(record.fingerprint)
         return is_entered
 
     # Going

@@ -50,23 +50,26 @@ class DiskRecord:
     signature: Signature | None = None
 
 
-class _Written(msgspec.Struct):
+class Written(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A record as it is in its file. ``boot`` names the start of the machine within which the files can be trusted; None: any."""
+
     format: int
     record: DiskRecord
+    boot: str | None = None
 
 
-def encode(record: DiskRecord) -> bytes:
-    return msgspec.json.encode(_Written(FORMAT, record))
+def encode(record: DiskRecord, *, boot: str | None = None) -> bytes:
+    return msgspec.json.encode(Written(FORMAT, record, boot))
 
 
-def decode(data: bytes) -> DiskRecord:
-    """Return the record.
+def decode(data: bytes) -> Written:
+    """Return the record, and for how long it holds.
 
     Raises:
         RecordError: it was cut short, written by something else, or its sum does not fit its files.
     """
     try:
-        written = msgspec.json.decode(data, type=_Written)
+        written = msgspec.json.decode(data, type=Written)
     except (msgspec.MsgspecError, ValueError) as error:
         raise RecordError(f"the record cannot be read: {error}") from error
     if written.format != FORMAT:
@@ -76,7 +79,7 @@ def decode(data: bytes) -> DiskRecord:
     if total != record.bytes:
         raise RecordError(f"the record's files have {total} bytes, it says: {record.bytes}")
     check_paths(file.path for file in record.files)
-    return record
+    return written
 
 
 @dataclass(frozen=True, slots=True)

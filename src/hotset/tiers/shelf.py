@@ -28,10 +28,14 @@ NEVER_USED = float("-inf")
 
 @dataclass(slots=True)
 class DiskVersion:
-    """A record and the directory with its files. For the disk tier alone; the record is replaced when it is learned."""
+    """A record and the directory with its files. For the disk tier alone; the record is replaced when it is learned.
+
+    ``is_durable`` once the medium has it all.
+    """
 
     record: DiskRecord
     path: Path
+    is_durable: bool
     files: str = field(init=False)
     """Where the files themselves are; as text, because each load asks for it."""
 

@@ -10,13 +10,15 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from hotset.keys import Fingerprint, ModelKey
 from hotset.tiers.directory import FILES
 from hotset.tiers.files import DiskFiles
 from hotset.tiers.ledger import Reservation
 from hotset.tiers.record import DiskFile, DiskRecord, check_paths
+
+T = TypeVar("T")
 
 
 class Stage:
@@ -28,9 +30,12 @@ class Stage:
         reservation: Reservation[Fingerprint],
         *,
         key: ModelKey,
-        commit: Callable[[Stage, Path, DiskRecord], bool],
+        commit: Callable[[Stage, Path, DiskRecord, bool], bool],
     ) -> None:
-        """``commit`` makes what was published an entry; it returns False if another copy has come meanwhile."""
+        """``commit`` makes what was published an entry; it returns False if another copy has come meanwhile.
+
+        It is told where it is, and whether the medium has it already.
+        """
         self.root: Final = files.claim_stage(reservation.key)
         self.path: Final = self.root / FILES
         self.reservation: Final = reservation
@@ -39,14 +44,10 @@ class Stage:
         self._commit = commit
         self._files = files
         self._target: Path | None = None
-        self._step: asyncio.Future[None] | None = None
-
-    async def open(self) -> None:
-        """Make the directory. For the tier alone."""
-        await self._run(partial(self._files.directory.make_stage, self.root))
+        self._step: asyncio.Future[Any] | None = None
 
     async def prepare(self, paths: Iterable[str]) -> dict[str, Path]:
-        """Make the directories for files of these relative paths; return where each file is to be written.
+        """Make the directories for files of these relative paths; return where each file is to be written. Once.
 
         Raises:
             ValueError: a path leads out of the stage, or two of them exclude each other.
@@ -54,14 +55,14 @@ class Stage:
         """
         names = tuple(paths)
         check_paths(names)
-        await self._run(partial(self._files.directory.make_parents, self.path, names))
+        await self._run(partial(self._files.directory.make_stage, self.root, names))
         return {name: self.path / name for name in names}
 
     async def publish(self, files: Mapping[str, int]) -> DiskRecord:
         """Verify that the stage holds exactly these files with these sizes, and make them the version's.
 
-        When it returns, the version is whole on disk and an entry of the tier. It is a victim like any other unless
-        its fingerprint is held.
+        When it returns, the version is whole on disk and an entry of the tier; the medium may have it only later. It is
+        a victim like any other unless its fingerprint is held.
 
         Raises:
             ValueError: the files are others, or have more bytes than were reserved.
@@ -81,8 +82,9 @@ class Stage:
                 f"{self._key} has {record.bytes} bytes, reserved were {self.reservation.weight.bytes}"
             )
         self._target = self._files.claim_final(fingerprint)
-        await self._run(partial(self._files.directory.publish, self.root, self._target, record))
-        self.is_committed = self._commit(self, self._target, record)
+        publish = partial(self._files.directory.publish, self.root, self._target, record)
+        is_durable = await self._run(publish)
+        self.is_committed = self._commit(self, self._target, record, is_durable)
         return record
 
     async def discard(self, then: Callable[[], None]) -> None:
@@ -92,7 +94,7 @@ class Stage:
         paths = (self.root,) if self._target is None else (self.root, self._target)
         await self._files.remove(*paths, then=then)
 
-    async def _run(self, work: Callable[[], None]) -> None:
+    async def _run(self, work: Callable[[], T]) -> T:
         # A thread cannot be cancelled: its caller goes, and `discard` waits for it before anything is deleted.
-        self._step = self._files.in_thread(work)
-        await asyncio.shield(self._step)
+        step = self._step = self._files.in_thread(work)
+        return await asyncio.shield(step)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hotset.store.target import TargetFile, in_thread
+from hotset.store.target import TargetFile, in_thread, write_at, write_new
 
 
 async def test_written_in_any_order(tmp_path: Path) -> None:
@@ -75,3 +75,44 @@ async def test_cancelled_at_any_step(tmp_path: Path) -> None:
         task.cancel()
         await asyncio.wait([task])
         assert path.exists() == (not task.cancelled())
+
+
+async def test_a_file_written_at_once(tmp_path: Path) -> None:
+    await write_new(tmp_path / "f", lambda descriptor: write_at(descriptor, b"whole", 0))
+    assert (tmp_path / "f").read_bytes() == b"whole"
+
+
+async def test_a_file_written_at_once_is_gone_if_that_failed(tmp_path: Path) -> None:
+    def fail(descriptor: int) -> None:
+        write_at(descriptor, b"half", 0)
+        raise OSError("no")
+
+    with pytest.raises(OSError, match="no"):
+        await write_new(tmp_path / "f", fail)
+    assert not (tmp_path / "f").exists()
+
+
+async def test_a_file_that_was_there_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"theirs")
+    with pytest.raises(FileExistsError):
+        await write_new(tmp_path / "f", lambda _: None)
+    assert (tmp_path / "f").read_bytes() == b"theirs"
+
+
+async def test_a_file_written_at_once_is_gone_if_nobody_wants_it_any_more(tmp_path: Path) -> None:
+    begun, going_on = threading.Event(), threading.Event()
+
+    def fill(descriptor: int) -> None:
+        begun.set()
+        assert going_on.wait(10)
+        write_at(descriptor, b"whole", 0)
+
+    task = asyncio.create_task(write_new(tmp_path / "f", fill))
+    while not begun.is_set():
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    going_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not (tmp_path / "f").exists()
