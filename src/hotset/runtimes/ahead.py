@@ -13,7 +13,18 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from hotset.runtimes import catboost_runtime, lightgbm_runtime, onnx_runtime, sklearn_runtime, xgboost_runtime
+from hotset.runtimes import (
+    catboost_runtime,
+    keras_runtime,
+    lightgbm_runtime,
+    litert_runtime,
+    onnx_runtime,
+    sklearn_runtime,
+    tensorflow_runtime,
+    torch_export_runtime,
+    torchscript_runtime,
+    xgboost_runtime,
+)
 from hotset.runtimes.base import Runtime
 
 
@@ -27,6 +38,7 @@ class Imports:
 
 _SKLEARN: Final = Imports(shared=("hotset.runtimes.sklearn_ahead",))
 _ONNX: Final = Imports(own=("hotset.runtimes.onnx_ahead",))
+_TORCH: Final = Imports(shared=("hotset.runtimes.torch_ahead",))
 
 _BY_ADAPTER: Final[Sequence[tuple[Runtime, Imports]]] = (
     (sklearn_runtime.SklearnRuntime(), _SKLEARN),
@@ -34,6 +46,11 @@ _BY_ADAPTER: Final[Sequence[tuple[Runtime, Imports]]] = (
     (xgboost_runtime.XgboostRuntime(), Imports(shared=("xgboost",))),
     (lightgbm_runtime.LightgbmRuntime(), Imports(shared=("lightgbm",))),
     (catboost_runtime.CatboostRuntime(), Imports(shared=("catboost",))),
+    (tensorflow_runtime.TensorFlowRuntime(), Imports(own=("hotset.runtimes.tensorflow_ahead",))),
+    (keras_runtime.KerasRuntime(), Imports(own=("hotset.runtimes.keras_ahead",))),
+    (litert_runtime.LiteRtRuntime(), Imports(shared=("ai_edge_litert.interpreter",))),
+    (torch_export_runtime.TorchExportRuntime(), _TORCH),
+    (torchscript_runtime.TorchScriptRuntime(), _TORCH),
 )
 
 _BY_RUNTIME: Final = {adapter.name: imports for adapter, imports in _BY_ADAPTER}

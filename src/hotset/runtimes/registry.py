@@ -11,7 +11,18 @@ from collections.abc import Sequence
 from typing import Final
 
 from hotset.errors import ConfigError, LoadFailedError
-from hotset.runtimes import catboost_runtime, lightgbm_runtime, onnx_runtime, sklearn_runtime, xgboost_runtime
+from hotset.runtimes import (
+    catboost_runtime,
+    keras_runtime,
+    lightgbm_runtime,
+    litert_runtime,
+    onnx_runtime,
+    sklearn_runtime,
+    tensorflow_runtime,
+    torch_export_runtime,
+    torchscript_runtime,
+    xgboost_runtime,
+)
 from hotset.runtimes.base import Runtime
 from hotset.runtimes.modelfile import listing
 from hotset.runtimes.options import MODEL_YAML
@@ -22,6 +33,11 @@ RUNTIMES: Final[tuple[Runtime, ...]] = (
     xgboost_runtime.XgboostRuntime(),
     lightgbm_runtime.LightgbmRuntime(),
     catboost_runtime.CatboostRuntime(),
+    tensorflow_runtime.TensorFlowRuntime(),
+    keras_runtime.KerasRuntime(),
+    litert_runtime.LiteRtRuntime(),
+    torch_export_runtime.TorchExportRuntime(),
+    torchscript_runtime.TorchScriptRuntime(),
 )
 
 
