@@ -52,6 +52,10 @@ def datatype_of(array: Array) -> str:
     return name
 
 
+CODINGS: Final = frozenset({"gzip", "deflate"})
+"""How a body may be compressed, in HTTP's words."""
+
+
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """A declared input or output: name, Open Inference type (or None: any), shape with -1 for any size."""

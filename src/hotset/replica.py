@@ -495,11 +495,13 @@ def _make_worker(
             threads=settings.threads_per_process,
             parallel_loads=settings.parallel_loads,
             max_batch=settings.max_batch_size,
+            max_body_bytes=settings.max_body_size,
         )
     options = ProcessOptions(
         threads=settings.threads_per_process,
         parallel_loads=settings.parallel_loads,
         max_batch=settings.max_batch_size,
+        max_body_bytes=settings.max_body_size,
         predictor=settings.predictor,
         predictor_config=settings.predictor_config,
         log_level=settings.log_level,

@@ -8,19 +8,25 @@ from typing import Final, NamedTuple
 
 from hotset.api.reply import RawHeader
 from hotset.errors import InvalidInputError, UnsupportedError
+from hotset.payload import CODINGS
 
 TIMEOUT_HEADER: Final = "X-Request-Timeout"
 
 _JSON_LENGTH: Final = b"inference-header-content-length"
+_ENCODING: Final = b"content-encoding"
+_WISH: Final = b"accept-encoding"
 _READ: Final = frozenset(
-    {b"content-type", b"content-length", b"content-encoding", b"x-request-timeout", _JSON_LENGTH}
+    {b"content-type", b"content-length", b"x-request-timeout", _ENCODING, _WISH, _JSON_LENGTH}
 )
+_FOR_CODECS: Final = (_JSON_LENGTH, _ENCODING)
+_CODINGS: Final = frozenset(coding.encode() for coding in CODINGS)
 
 
 class RequestHeaders(NamedTuple):
     """``length`` is what the client declared, or None; ``timeout_s`` is its own limit, or None.
 
-    ``codec`` are those without which a body cannot be decoded, whatever the model wants.
+    ``codec`` are those without which a body cannot be decoded, or its answer not be given as was asked, whatever the
+    model wants.
     """
 
     content_type: str
@@ -28,28 +34,46 @@ class RequestHeaders(NamedTuple):
     timeout_s: float | None
     codec: tuple[tuple[str, str], ...]
 
+    @property
+    def is_compressed(self) -> bool:
+        return any(name == _ENCODING.decode() for name, _ in self.codec)
+
 
 def read_headers(raw: Iterable[RawHeader]) -> RequestHeaders:
     """Read what every request needs.
 
     Raises:
         InvalidInputError: a header's value is malformed.
-        UnsupportedError: the body is compressed.
+        UnsupportedError: the body is compressed in a way that is not known here.
     """
     found = {name: value for name, value in raw if name in _READ}
-    encoding = found.get(b"content-encoding", b"identity")
-    if encoding.strip().lower() not in {b"identity", b""}:
-        raise UnsupportedError(
-            f"expected a body that is not compressed, found Content-Encoding: {_text(encoding)}"
-        )
     length = found.get(b"content-length")
     timeout = found.get(b"x-request-timeout")
-    json_length = found.get(_JSON_LENGTH)
     return RequestHeaders(
         content_type=found.get(b"content-type", b"").decode("latin-1"),
         length=int(length) if length is not None and length.isdigit() else None,
         timeout_s=None if timeout is None else _seconds(timeout),
-        codec=() if json_length is None else ((_JSON_LENGTH.decode(), json_length.decode("latin-1")),),
+        codec=()
+        if found.keys().isdisjoint(_FOR_CODECS) and found.get(_WISH) not in _CODINGS
+        else _for_codecs(found),
+    )
+
+
+def _for_codecs(found: dict[bytes, bytes]) -> tuple[tuple[str, str], ...]:
+    """Of a coding, only what is one: a client that names several that it understands asks for nothing."""
+    encoding = found.get(_ENCODING, b"").strip().lower()
+    if encoding not in _CODINGS and encoding not in {b"identity", b""}:
+        expected = ", ".join(sorted(CODINGS))
+        raise UnsupportedError(
+            f"expected a body as it is, or as {expected}; found Content-Encoding: {_text(encoding)}"
+        )
+    wanted = {
+        _JSON_LENGTH: found.get(_JSON_LENGTH),
+        _ENCODING: encoding if encoding in _CODINGS else None,
+        _WISH: wish if (wish := found.get(_WISH, b"").strip().lower()) in _CODINGS else None,
+    }
+    return tuple(
+        (name.decode(), value.decode("latin-1")) for name, value in wanted.items() if value is not None
     )
 
 

@@ -91,7 +91,7 @@ class Child:
             ConfigError: the predictor does not fit.
         """
         isolation.log_to_stderr(order.log_level, order.log_format)
-        self._host = Host(_built_kit(order), max_batch=order.max_batch)
+        self._host = Host(_built_kit(order), max_batch=order.max_batch, max_body_bytes=order.max_body_bytes)
         # What was imported so far stays for good, and later collections need not look at it again.
         gc.collect()
         gc.freeze()

@@ -11,10 +11,13 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import compress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from hotset.codecs.compression import MOST_BYTES, coding_of, packed, unpacked, wished_coding
 from hotset.errors import HotsetError, LoadFailedError, UnavailableError
 from hotset.payload import Encoded
 from hotset.runtimes.base import Servable
@@ -52,12 +55,17 @@ class Host:
         meter: HeapMeter | None = None,
         reclaimer: Reclaimer | None = None,
         max_batch: int = 1,
+        max_body_bytes: int = MOST_BYTES,
     ) -> None:
-        """``max_batch`` calls (and rows) at most are predicted at once; 1 turns batching off."""
+        """``max_batch`` calls (and rows) at most are predicted at once; 1 turns batching off.
+
+        ``max_body_bytes`` is what a compressed body may have once it is unpacked.
+        """
         self._kit = kit
         self._meter = meter or HeapMeter()
         self._reclaimer = reclaimer or Reclaimer()
         self._max_batch = max_batch
+        self._max_body_bytes = max_body_bytes
         self._lock = threading.Lock()
         self._held: dict[int, Held] = {}
         self._proofs = Proofs()
@@ -172,11 +180,36 @@ class Host:
             self._leave(held)
 
     def _alone(self, held: Held, call: PredictCall) -> Encoded:
-        return Question(held, call, self._kit.codecs(call.codec)).answer()
+        if call.headers:
+            call = self._unpacked(call)
+        answer = Question(held, call, self._kit.codecs(call.codec)).answer()
+        return self._packed(call, answer) if call.headers else answer
 
     def _together(self, held: Held, calls: Sequence[PredictCall]) -> list[Outcome]:
-        questions = [Question(held, call, self._kit.codecs(call.codec)) for call in calls]
-        return answer_together(held, questions, most_rows=held.most_rows)
+        """Compressed bodies are not among them: each may unpack to the largest that there can be."""
+        plain = [not call.headers or coding_of(call.headers) is None for call in calls]
+        questions = [Question(held, call, self._kit.codecs(call.codec)) for call in compress(calls, plain)]
+        outcomes = iter(answer_together(held, questions, most_rows=held.most_rows))
+        return [
+            self._packed_outcome(call, next(outcomes))
+            if is_plain
+            else guarded(held, partial(self._alone, held, call))
+            for call, is_plain in zip(calls, plain, strict=True)
+        ]
+
+    def _unpacked(self, call: PredictCall) -> PredictCall:
+        coding = coding_of(call.headers)
+        if coding is None:
+            return call
+        body: Any = call.body  # a segment only in the gateway
+        return replace(call, body=unpacked(body, coding, limit_bytes=self._max_body_bytes))
+
+    def _packed_outcome(self, call: PredictCall, outcome: Outcome) -> Outcome:
+        return self._packed(call, outcome) if call.headers and isinstance(outcome, Encoded) else outcome
+
+    def _packed(self, call: PredictCall, answer: Encoded) -> Encoded:
+        coding = wished_coding(call.headers)
+        return answer if coding is None else packed(answer, coding)
 
     def _enter(self, handle: int) -> Held:
         with self._lock:

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from hotset.codecs.compression import MOST_BYTES
 from hotset.errors import (
     ErrorKind,
     HotsetError,
@@ -50,6 +51,7 @@ class ProcessOptions:
     threads: int = 1
     parallel_loads: int = 2
     max_batch: int = 64
+    max_body_bytes: int = MOST_BYTES
     predictor: str | None = None
     predictor_config: Mapping[str, Any] = field(default_factory=dict)
     kit: str = STANDARD_KIT
@@ -247,6 +249,7 @@ class ProcessWorker:
             threads=options.threads,
             parallel_loads=options.parallel_loads,
             max_batch=options.max_batch,
+            max_body_bytes=options.max_body_bytes,
             log_level=options.log_level,
             log_format=options.log_format,
         )

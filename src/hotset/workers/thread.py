@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from hotset.codecs.compression import MOST_BYTES
 from hotset.errors import ConfigError, HotsetError, OverloadedError, WorkerDiedError
 from hotset.payload import Encoded
 from hotset.runtimes.reason import reason_of
@@ -87,6 +88,7 @@ class ThreadWorker:
         threads: int = 1,
         parallel_loads: int = 2,
         max_batch: int = 64,
+        max_body_bytes: int = MOST_BYTES,
         close_timeout_s: float = 5.0,
         max_queued: int = 10_000,
     ) -> None:
@@ -97,6 +99,7 @@ class ThreadWorker:
         self._threads = threads
         self._parallel_loads = parallel_loads
         self._max_batch = max_batch
+        self._max_body_bytes = max_body_bytes
         self._close_timeout_s = close_timeout_s
         self._max_queued = max_queued
         self._numbers = itertools.count(1)
@@ -127,7 +130,9 @@ class ThreadWorker:
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        host = Host(await self._kit_from_thread(), max_batch=self._max_batch)
+        host = Host(
+            await self._kit_from_thread(), max_batch=self._max_batch, max_body_bytes=self._max_body_bytes
+        )
         self._mailbox = QueueMailbox(self._on_answers)
         self._loading = LoadThreads(host, parallel_loads=self._parallel_loads)
         self._predicting = PredictThreads(

@@ -90,6 +90,7 @@ class Configure(msgspec.Struct, array_like=True, frozen=True, tag="configure"):
     threads: int
     parallel_loads: int
     max_batch: int
+    max_body_bytes: int
     log_level: str
     log_format: LogFormat
 

@@ -32,10 +32,36 @@ def test_a_wrong_timeout_is_named(value: bytes) -> None:
         read_headers([(b"x-request-timeout", value)])
 
 
-def test_a_compressed_body_is_refused_with_what_was_found() -> None:
-    with pytest.raises(UnsupportedError, match="gzip"):
-        read_headers([(b"content-encoding", b"gzip")])
-    assert read_headers([(b"content-encoding", b"Identity")]).length is None
+def test_how_a_body_is_compressed_goes_to_its_codec() -> None:
+    for value, coding in ((b"gzip", "gzip"), (b" Deflate", "deflate")):
+        found = read_headers([(b"content-encoding", value)])
+        assert found.codec == (("content-encoding", coding),)
+        assert found.is_compressed
+    plain = read_headers([(b"content-encoding", b"Identity")])
+    assert plain.codec == ()
+    assert not plain.is_compressed
+
+
+@pytest.mark.parametrize("value", [b"br", b"gzip, gzip", b"zstd", b"\xff"])
+def test_a_compression_that_is_not_known_is_refused_with_what_was_found(value: bytes) -> None:
+    with pytest.raises(
+        UnsupportedError, match=f"deflate, gzip; found Content-Encoding: {value.decode('latin-1')}"
+    ):
+        read_headers([(b"content-encoding", value)])
+
+
+@pytest.mark.parametrize(
+    ("value", "codec"),
+    [
+        (b"gzip", (("accept-encoding", "gzip"),)),
+        (b"deflate", (("accept-encoding", "deflate"),)),
+        (b"gzip, deflate", ()),
+        (b"*", ()),
+        (b"br", ()),
+    ],
+)
+def test_a_client_that_names_one_compression_wants_it(value: bytes, codec: object) -> None:
+    assert read_headers([(b"accept-encoding", value)]).codec == codec
 
 
 def test_a_length_that_is_no_number_is_left_to_the_server() -> None:
