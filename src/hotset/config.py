@@ -208,6 +208,11 @@ class Settings(BaseModel):
         description="The port to listen on. With 0, a free one is chosen and logged.",
         json_schema_extra=_SERVER,
     )
+    grpc_port: Annotated[int, number(0, 65535)] = Field(
+        0,
+        description="The port for gRPC (Open Inference Protocol, health, reflection). 0 turns it off. Needs the extra `grpc`.",
+        json_schema_extra=_SERVER,
+    )
     request_timeout: Annotated[float, duration()] = Field(
         60.0,
         description="How long a request may take; a client may ask for less. A load that takes longer answers 503 and goes on.",

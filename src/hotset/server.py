@@ -28,6 +28,7 @@ from hotset.connection import KEEP_ALIVE_S, SWEEP_S, Connection, sweep
 from hotset.errors import ConfigError
 from hotset.events import EventBus
 from hotset.exchange import Targets
+from hotset.grpc_port import GrpcPort, check_grpc
 from hotset.replica import Replica
 from hotset.runtimes.predictor_source import check_predictor
 
@@ -84,6 +85,7 @@ def run(settings: Settings, *, on_listening: Callable[[str], None] = lambda _url
     logs.configure(settings.log_level, settings.log_format, sys.stderr)
     if settings.predictor is not None:
         check_predictor(Path(settings.predictor))
+    check_grpc(settings)
     with _bound(settings.host, settings.port) as listening:
         uvloop.run(_serve(settings, listening, on_listening))
 
@@ -93,6 +95,7 @@ async def _serve(settings: Settings, listening: socket.socket, on_listening: Cal
     events.subscribe(logs.log_event)
     replica = Replica(settings, events=events)
     predictions = replica.app.predictions
+    grpc = GrpcPort(replica)
     listener = Listener(
         uvicorn.Config(
             replica.app,
@@ -118,14 +121,17 @@ async def _serve(settings: Settings, listening: socket.socket, on_listening: Cal
             listener.hurry()
         replica.drain()
         listener.should_exit = True
+        grpc.begin_stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     await asyncio.wait((starting,))
     if starting.cancelled():
         logger.info("stopped while it started")
+        await grpc.stopped()
         return
     starting.result()
+    await grpc.start()
     gc.freeze()  # what was imported stays: a full collection of it would hold every request up for a tenth of a second
     host, port = listening.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -134,6 +140,7 @@ async def _serve(settings: Settings, listening: socket.socket, on_listening: Cal
     try:
         await listener.serve(sockets=[listening])
     finally:
+        await grpc.stopped()
         replica.dataplane.cut_off()  # the connections are closed
         await replica.stop()
         logger.info("stopped")

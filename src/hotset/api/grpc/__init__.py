@@ -1,0 +1,1 @@
+"""The doors over gRPC: the Open Inference Protocol, health and reflection. Needs the extra ``grpc``."""

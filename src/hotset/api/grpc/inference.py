@@ -1,0 +1,237 @@
+"""``ModelInfer`` and ``ModelStreamInfer``: the path that every prediction over gRPC takes.
+
+Tensors are not looked at: of a request only the model, its version and its id are read, and the rest goes to the worker
+as it came. Its answer is a whole ``ModelInferResponse``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from hotset.api.body import BodyReader
+from hotset.api.dataplane import DataPlane
+from hotset.api.grpc.statuses import as_ours, cut_off, refuse, words
+from hotset.api.grpc.streams import Incoming, incoming
+from hotset.api.ports import Answer, Headers
+from hotset.errors import HotsetError, InvalidInputError
+from hotset.keys import ModelRef, parse_ref
+from hotset.messages.fields import MalformedError, framed, spans, tag_of
+from hotset.messages.pool import message_class
+from hotset.shared.arena import COPY_BYTES, LARGE_BYTES, Payload
+
+PROTOCOL: Final = "oip-grpc"
+CODEC: Final = "oip-grpc"
+
+AHEAD: Final = 64
+"""So many requests of one stream are predicted at once; then no more are read until the oldest was answered."""
+
+_NAME: Final = tag_of(1)
+_VERSION: Final = tag_of(2)
+_ID: Final = tag_of(3)
+_INFER_RESPONSE: Final = 2
+
+_StreamResponse: Final = message_class("ModelStreamInferResponse")
+_final: Final = message_class("ModelInferResponse")()
+_final.parameters["triton_final_response"].bool_param = True
+_FINAL: Final = _final.SerializeToString()
+"""Encoded messages of one type can be joined: this is put behind each answer of a stream, as every request has one."""
+
+
+class Asked(NamedTuple):
+    """What a request says of itself, before it was looked at whether such a model may be asked for."""
+
+    name: bytes
+    version: bytes
+    id: bytes
+
+
+def read_asked(body: bytes) -> Asked:
+    """Return what a request asks for.
+
+    Raises:
+        InvalidInputError: it is not a message.
+    """
+    name = version = own_id = b""
+    try:
+        for tag, start, end in spans(body):
+            if tag == _NAME:
+                name = body[start:end]
+            elif tag == _VERSION:
+                version = body[start:end]
+            elif tag == _ID:
+                own_id = body[start:end]
+    except MalformedError as error:
+        raise InvalidInputError(f"not a ModelInferRequest: {error}") from error
+    return Asked(name, version, own_id)
+
+
+class Refs:
+    """Models as they are named, parsed; those that are asked often are kept. Owned by the event loop."""
+
+    MOST: Final = 8192
+    LONGEST: Final = 512
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[bytes, bytes], ModelRef] = {}
+
+    def find(self, name: bytes, version: bytes) -> ModelRef:
+        """Return the ref.
+
+        Raises:
+            InvalidInputError: the name or the version is malformed.
+        """
+        found = self._known.get((name, version))
+        if found is not None:
+            return found
+        try:
+            ref = parse_ref(name.decode("utf-8"), version.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise InvalidInputError(
+                f"expected a name and a version in UTF-8, found: {name[:80]!r}, {version[:80]!r}"
+            ) from error
+        if len(name) + len(version) <= self.LONGEST:
+            if len(self._known) >= self.MOST:
+                self._known.clear()
+            self._known[name, version] = ref
+        return ref
+
+
+class Inference:
+    """Owned by the event loop. Legal order: any RPCs; ``stop`` set by its owner; ``cut_off``."""
+
+    def __init__(self, dataplane: DataPlane, *, bodies: BodyReader, stop: asyncio.Event) -> None:
+        self._dataplane: Final = dataplane
+        self._bodies: Final = bodies
+        self._stop: Final = stop
+        self._refs: Final = Refs()
+        self._running: Final[set[asyncio.Task[Any]]] = set()
+        self._is_cut_off = False
+
+    def cut_off(self) -> None:
+        """Wait no longer for what is inside: answer it with an error."""
+        self._is_cut_off = True
+        for task in self._running:
+            task.cancel()
+
+    async def infer(self, body: bytes, context: Any) -> bytes:
+        """Answer one request."""
+        ref: ModelRef | None = None
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
+        try:
+            ref = self._ref(read_asked(body))
+            answer = await self._predict(ref, body, context)
+        except asyncio.CancelledError:
+            if not self._is_cut_off:
+                raise
+            return refuse(context, cut_off())
+        except Exception as error:  # noqa: BLE001 - the last border: it is logged and answered
+            return refuse(context, as_ours(error), ref)
+        finally:
+            self._running.discard(task)
+        if answer.tier != "memory":
+            context.set_trailing_metadata((_timing(answer),))
+        return bytes(answer.encoded.body)
+
+    async def stream(self, _requests: Any, context: Any) -> None:
+        """Answer each request of a stream, in their order; what is wrong with one is its own answer."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
+        try:
+            async with incoming(context, self._stop) as messages:
+                await self._answer_all(messages, context)
+                if messages.is_stopped:
+                    refuse(context, cut_off())
+        except asyncio.CancelledError:
+            if not self._is_cut_off:
+                raise
+            refuse(context, cut_off())
+        finally:
+            self._running.discard(task)
+
+    async def _answer_all(self, messages: Incoming, context: Any) -> None:
+        answers: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue(AHEAD)
+        async with asyncio.TaskGroup() as group:
+
+            async def read() -> None:
+                while (body := await messages.next()) is not None:
+                    await answers.put(group.create_task(self._streamed(body, context)))
+                await answers.put(None)
+
+            group.create_task(read())
+            while (answer := await answers.get()) is not None:
+                await context.write(await answer)
+
+    async def _streamed(self, body: bytes, context: Any) -> bytes:
+        """Return the ``ModelStreamInferResponse`` for one request."""
+        asked, ref = Asked(b"", b"", b""), None
+        try:
+            asked = read_asked(body)
+            ref = self._ref(asked)
+            answer = await self._predict(ref, body, context)
+        except Exception as error:  # noqa: BLE001 - the last border: it is logged and answered
+            return _failed(asked, words(as_ours(error), ref))
+        data = answer.encoded.body
+        return b"".join((framed(_INFER_RESPONSE, len(data) + len(_FINAL)), data, _FINAL))
+
+    def _ref(self, asked: Asked) -> ModelRef:
+        try:
+            return self._refs.find(asked.name, asked.version)
+        except HotsetError as error:
+            self._dataplane.observer(PROTOCOL).failed(error.kind, 0.0)
+            raise
+
+    async def _predict(self, ref: ModelRef, body: bytes, context: Any) -> Answer:
+        payload: Payload = body if len(body) < LARGE_BYTES else await self._shared(body)
+        return await self._dataplane.infer(
+            ref,
+            protocol=PROTOCOL,
+            codec=CODEC,
+            body=payload,
+            content_type="application/grpc",
+            headers=partial(metadata_of, context),
+            timeout_s=context.time_remaining(),
+        )
+
+    async def _shared(self, body: bytes) -> Payload:
+        """Return a large request where the children can read it, once there is room for it."""
+        has_room = asyncio.Event()
+        sink = self._bodies.sink(declared=len(body), on_room=has_room.set)
+        try:
+            if not sink.append(body[:COPY_BYTES]):
+                async with asyncio.timeout(self._bodies.limit_s):
+                    await has_room.wait()
+            if len(body) > COPY_BYTES and not sink.missing:
+                return body  # nothing is shared here
+            for start in range(COPY_BYTES, len(body), COPY_BYTES):
+                await asyncio.sleep(0)  # others' turn
+                sink.append(body[start : start + COPY_BYTES])
+            return sink.finish()
+        except TimeoutError as error:
+            raise self._bodies.no_room() from error
+        finally:
+            sink.drop()
+
+
+def metadata_of(context: Any) -> Headers:
+    """Return the metadata of a request as text; binary values have a code for each byte."""
+    return tuple(
+        (key.lower(), value if isinstance(value, str) else value.decode("latin-1"))
+        for key, value in context.invocation_metadata() or ()
+    )
+
+
+def _timing(answer: Answer) -> tuple[str, str]:
+    return "server-timing", f"fetch;dur={answer.fetch_s * 1e3:.1f}, load;dur={answer.load_s * 1e3:.1f}"
+
+
+def _failed(asked: Asked, message: str) -> bytes:
+    answer = _StreamResponse(error_message=message)
+    answer.infer_response.id = asked.id.decode("utf-8", "replace")
+    answer.infer_response.model_name = asked.name.decode("utf-8", "replace")
+    encoded: bytes = answer.SerializeToString()
+    return encoded

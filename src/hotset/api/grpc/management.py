@@ -1,0 +1,204 @@
+"""All of the inference service that is not a prediction: health, metadata, the model repository. A thin edge."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final, NamedTuple, TypeAlias
+from urllib.parse import unquote
+
+from hotset.api.dataplane import DataPlane
+from hotset.api.grpc.inference import metadata_of
+from hotset.api.grpc.statuses import as_ours, cut_off, refuse
+from hotset.api.guard import Guard
+from hotset.api.oip_routes import EXTENSIONS
+from hotset.api.routes import MAX_PAGE
+from hotset.errors import InvalidInputError, NotFoundError, UnsupportedError
+from hotset.keys import ModelRef, parse_ref
+from hotset.messages.pool import message_class
+from hotset.payload import ANY_NUMBER, TensorSpec
+from hotset.status import VersionState
+
+_OVERRIDES: Final = ("config", "file:")
+
+
+class Call(NamedTuple):
+    """One request, decoded: ``ref`` is the model that it names (``ModelRef("")`` where the method has none)."""
+
+    request: Any
+    ref: ModelRef
+    deadline_s: float
+    context: Any
+
+
+Handler: TypeAlias = Callable[[Call], Awaitable[bytes]]
+"""Returns the answer, encoded."""
+
+Unary: TypeAlias = Callable[[bytes, Any], Awaitable[bytes]]
+"""What grpcio calls: bytes to bytes."""
+
+
+class Management:
+    """Holds nothing of its own. Owned by the event loop."""
+
+    def __init__(self, dataplane: DataPlane, *, guard: Guard, version: str) -> None:
+        self._dataplane: Final = dataplane
+        self._residency: Final = dataplane.residency
+        self._guard: Final = guard
+        self._version: Final = version
+
+    def methods(self) -> dict[str, Unary]:
+        """Return the methods by their names."""
+        return {
+            "ServerLive": self._unary("ServerLiveRequest", self._live),
+            "ServerReady": self._unary("ServerReadyRequest", self._ready),
+            "ServerMetadata": self._unary("ServerMetadataRequest", self._metadata),
+            "ModelReady": self._unary("ModelReadyRequest", self._model_ready, ref=_versioned),
+            "ModelMetadata": self._unary("ModelMetadataRequest", self._model, ref=_versioned),
+            "RepositoryIndex": self._unary("RepositoryIndexRequest", self._index),
+            "RepositoryModelLoad": self._unary("RepositoryModelLoadRequest", self._load, ref=_named),
+            "RepositoryModelUnload": self._unary("RepositoryModelUnloadRequest", self._unload, ref=_named),
+        }
+
+    def _unary(
+        self, name: str, handler: Handler, *, ref: Callable[[Any], ModelRef] = lambda _request: ModelRef("")
+    ) -> Unary:
+        message = message_class(name)
+
+        async def serve(body: bytes, context: Any) -> bytes:
+            named: ModelRef | None = None
+            try:
+                request = _decoded(message, body, name)
+                named = ref(request)
+                deadline_s = self._dataplane.deadline(context.time_remaining())
+                return await handler(Call(request, named, deadline_s, context))
+            except asyncio.CancelledError:
+                if not self._dataplane.draining:
+                    raise
+                return refuse(context, cut_off())
+            except Exception as error:  # noqa: BLE001 - the last border: it is logged and answered
+                return refuse(context, as_ours(error), named)
+
+        return serve
+
+    async def _live(self, _call: Call) -> bytes:
+        return _encoded("ServerLiveResponse", live=True)
+
+    async def _ready(self, _call: Call) -> bytes:
+        return _encoded("ServerReadyResponse", ready=self._dataplane.readiness().ready)
+
+    async def _metadata(self, _call: Call) -> bytes:
+        return _encoded("ServerMetadataResponse", name="hotset", version=self._version, extensions=EXTENSIONS)
+
+    async def _model_ready(self, call: Call) -> bytes:
+        """A model that there is not is one that is not ready: clients ask this to see whether it has come."""
+        try:
+            readiness = await self._residency.ready(call.ref, resident=False, deadline_s=call.deadline_s)
+        except NotFoundError:
+            return _encoded("ModelReadyResponse", ready=False)
+        return _encoded("ModelReadyResponse", ready=readiness.ready)
+
+    async def _model(self, call: Call) -> bytes:
+        metadata = await self._residency.metadata(call.ref, deadline_s=call.deadline_s)
+        signature = metadata.signature
+        return _encoded(
+            "ModelMetadataResponse",
+            name=metadata.name,
+            versions=map(str, metadata.versions),
+            platform=signature.platform,
+            inputs=map(_tensor, signature.inputs),
+            outputs=map(_tensor, signature.outputs),
+        )
+
+    async def _index(self, call: Call) -> bytes:
+        """Encode page by page and let others run in between; pages of one list can be joined as they are.
+
+        Where a list of all would cost the store much, it is the first page; metadata asks for others.
+        """
+        asked = dict(metadata_of(call.context))
+        prefix, after = asked.get("prefix", ""), asked.get("after", "")
+        pages: list[bytes] = []
+        following: str | None = after
+        while following is not None:
+            page = await self._residency.models(
+                prefix=prefix, limit=MAX_PAGE, after=following, deadline_s=call.deadline_s
+            )
+            rows = [
+                {
+                    "name": version.name,
+                    "version": str(version.version),
+                    "state": version.state.value,
+                    "reason": version.reason,
+                }
+                for model in page.models
+                for version in model.versions
+                if version.state is VersionState.READY or not call.request.ready
+            ]
+            pages.append(_encoded("RepositoryIndexResponse", models=rows))
+            following = page.next
+            if following is not None and not self._residency.knows_all:
+                call.context.set_trailing_metadata((("next", following),))
+                break
+            await asyncio.sleep(0)
+        return b"".join(pages)
+
+    async def _load(self, call: Call) -> bytes:
+        self._admit(call)
+        _refuse_overrides(call.request.parameters)
+        await self._residency.load(call.ref, deadline_s=call.deadline_s)
+        return _encoded("RepositoryModelLoadResponse", model_name=call.ref.name, isLoaded=True)
+
+    async def _unload(self, call: Call) -> bytes:
+        self._admit(call)
+        await self._residency.unload(call.ref, deadline_s=call.deadline_s)
+        return _encoded("RepositoryModelUnloadResponse", model_name=call.ref.name, isUnloaded=True)
+
+    def _admit(self, call: Call) -> None:
+        """Ask the guard, which knows requests as ASGI shows them."""
+        headers = [
+            (name.encode("latin-1"), value.encode("latin-1")) for name, value in metadata_of(call.context)
+        ]
+        self._guard({"type": "grpc", "client": client_of(call.context.peer()), "headers": headers})
+
+
+def client_of(peer: str) -> tuple[str, int] | None:
+    """Return host and port of a peer as gRPC names it: ``ipv4:127.0.0.1:5000``, ``ipv6:%5B::1%5D:5000``."""
+    family, _, address = unquote(peer).partition(":")
+    host, _, port = address.rpartition(":")
+    if family not in {"ipv4", "ipv6"} or not port.isdigit():
+        return None
+    return host.strip("[]"), int(port)
+
+
+def _versioned(request: Any) -> ModelRef:
+    return parse_ref(request.name, request.version)
+
+
+def _named(request: Any) -> ModelRef:
+    """Return the model of a load or an unload: Triton's second field, or KServe's, which is Triton's first."""
+    return parse_ref(request.model_name or request.repository_name)
+
+
+def _refuse_overrides(parameters: Iterable[str]) -> None:
+    """Refuse a load that brings its own configuration or files; parameters that only hint are ignored."""
+    for name in parameters:
+        if name.startswith(_OVERRIDES):
+            raise UnsupportedError(
+                f"expected the model's files in the store, found them in the request: parameter {name[:40]!r}"
+            )
+
+
+def _decoded(message: Any, body: bytes, name: str) -> Any:
+    try:
+        return message.FromString(body)
+    except ValueError as error:  # protobuf's DecodeError is one
+        raise InvalidInputError(f"not a {name}: {error}") from error
+
+
+def _encoded(name: str, /, **fields: Any) -> bytes:
+    encoded: bytes = message_class(name)(**fields).SerializeToString()
+    return encoded
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": spec.datatype or ANY_NUMBER, "shape": spec.shape}

@@ -1,0 +1,184 @@
+"""The Open Inference Protocol v2 over gRPC, ``oip-grpc``: the messages of ``ModelInfer``, encoded.
+
+Tensors come as raw bytes, which are taken as views of the message, or as the numbers of a message; never some so and some so.
+The answer has the form of the request, but for outputs that only raw bytes can carry. Imported on the first request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hotset.codecs.grpc_contents import FIELDS, read_contents, write_contents
+from hotset.codecs.rawtensors import raw_datatype, read_tensor, write_tensor
+from hotset.codecs.results import as_response
+from hotset.errors import InvalidInputError, PredictFailedError
+from hotset.messages.fields import MalformedError, Span, framed, spans, tag_of
+from hotset.messages.pool import message_class
+from hotset.payload import Array, Encoded, InferRequest, InferResponse, Signature
+from hotset.runtimes.base import CallMeta
+
+CONTENT_TYPE: Final = "application/grpc"
+
+_ID: Final = tag_of(3)
+_PARAMETER: Final = tag_of(4)
+_INPUT: Final = tag_of(5)
+_OUTPUT: Final = tag_of(6)
+_RAW: Final = tag_of(7)
+_RAW_OUTPUT: Final = 6
+
+_Request: Final = message_class("ModelInferRequest")
+_Input: Final = message_class("ModelInferRequest.InferInputTensor")
+_Output: Final = message_class("ModelInferRequest.InferRequestedOutputTensor")
+_Response: Final = message_class("ModelInferResponse")
+
+
+@dataclass(slots=True)
+class GrpcRequest(InferRequest):
+    """A request whose inputs came as numbers, so that its outputs go out so."""
+
+    explicit: bool = False
+
+
+class OipGrpcCodec:
+    """Stateless and thread-safe."""
+
+    name = "oip-grpc"
+
+    def decode_tensors(self, body: bytes | memoryview, meta: CallMeta, signature: Signature) -> InferRequest:
+        del meta, signature
+        return _read(body)
+
+    def encode_tensors(self, response: InferResponse, request: InferRequest, meta: CallMeta) -> Encoded:
+        return _written(response, request, meta)
+
+    def decode_payload(self, body: bytes | memoryview, meta: CallMeta) -> tuple[Any, InferRequest | None]:
+        del meta
+        request = _read(body)
+        return dict(request.inputs), request
+
+    def encode_result(self, result: Any, request: InferRequest | None, meta: CallMeta) -> Encoded:
+        request = request or InferRequest({})
+        return _written(as_response(result, request), request, meta)
+
+
+def _read(body: bytes | memoryview) -> InferRequest:
+    try:
+        found = spans(body)
+    except MalformedError as error:
+        raise InvalidInputError(f"not a ModelInferRequest: {error}") from error
+    view = memoryview(body)
+    raw = [view[span.start : span.end] for span in found if span.tag == _RAW]
+    tensors = [_decoded(_Input, view, span, "inputs") for span in found if span.tag == _INPUT]
+    explicit = not raw and bool(tensors)
+    inputs = _explicit_inputs(tensors) if explicit else _raw_inputs(tensors, raw)
+    if len(inputs) < len(tensors):
+        names = [tensor.name for tensor in tensors]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidInputError(f"input {twice!r} is given twice")
+    outputs = tuple(
+        _output_name(_decoded(_Output, view, span, "outputs")) for span in found if span.tag == _OUTPUT
+    )
+    return GrpcRequest(inputs, outputs, _id(view, found), _parameters(view, found), explicit)
+
+
+def _decoded(kind: Any, view: memoryview, span: Span, what: str) -> Any:
+    try:
+        return kind.FromString(bytes(view[span.start : span.end]))
+    except ValueError as error:  # protobuf's DecodeError is one
+        raise InvalidInputError(f"not a ModelInferRequest: {what}: {error}") from error
+
+
+def _raw_inputs(tensors: list[Any], raw: list[memoryview]) -> dict[str, Array]:
+    mixed = next((tensor.name for tensor in tensors if tensor.HasField("contents")), None)
+    if mixed is not None:
+        raise InvalidInputError(
+            f"input {mixed!r}: found contents beside raw_input_contents; expected all inputs in one of them"
+        )
+    if len(raw) != len(tensors):
+        raise InvalidInputError(
+            f"raw_input_contents: expected one for each of the {len(tensors)} inputs, found: {len(raw)}"
+        )
+    return {
+        tensor.name: read_tensor(data, tensor.datatype, tuple(tensor.shape), _where(tensor))
+        for tensor, data in zip(tensors, raw, strict=True)
+    }
+
+
+def _explicit_inputs(tensors: list[Any]) -> dict[str, Array]:
+    return {
+        tensor.name: read_contents(tensor.contents, tensor.datatype, tuple(tensor.shape), _where(tensor))
+        for tensor in tensors
+    }
+
+
+def _where(tensor: Any) -> str:
+    """Return how messages name an input; refuse one whose data is elsewhere."""
+    where = f"input {tensor.name!r}"
+    if "shared_memory_region" in tensor.parameters:
+        raise _no_shared_memory(where)
+    return where
+
+
+def _output_name(output: Any) -> str:
+    name: str = output.name
+    if "shared_memory_region" in output.parameters:
+        raise _no_shared_memory(f"output {name!r}")
+    if "classification" in output.parameters:
+        raise InvalidInputError(f"output {name!r}: this server does not have the classification extension")
+    return name
+
+
+def _no_shared_memory(where: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"{where}: this server does not have the shared memory extensions; send data in the message"
+    )
+
+
+def _id(view: memoryview, found: list[Span]) -> str | None:
+    spot = next((span for span in reversed(found) if span.tag == _ID), None)
+    if spot is None:
+        return None
+    try:
+        return str(view[spot.start : spot.end], "utf-8") or None
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"id: not UTF-8: {error}") from error
+
+
+def _parameters(view: memoryview, found: list[Span]) -> dict[str, Any]:
+    """Return the request's parameters as plain values."""
+    parts = [
+        framed(4, span.end - span.start) + view[span.start : span.end]
+        for span in found
+        if span.tag == _PARAMETER
+    ]
+    if not parts:
+        return {}
+    joined = b"".join(parts)
+    request = _decoded(_Request, memoryview(joined), Span(0, 0, len(joined)), "parameters")
+    chosen = {name: value.WhichOneof("parameter_choice") for name, value in request.parameters.items()}
+    return {name: getattr(request.parameters[name], choice) for name, choice in chosen.items() if choice}
+
+
+def _written(response: InferResponse, request: InferRequest, meta: CallMeta) -> Encoded:
+    datatypes = {name: _datatype(name, array) for name, array in response.outputs.items()}
+    answer = _Response(model_name=meta.model_name, model_version=str(meta.model_version), id=request.id)
+    for name, array in response.outputs.items():
+        answer.outputs.add(name=name, datatype=datatypes[name], shape=array.shape)
+    explicit = isinstance(request, GrpcRequest) and request.explicit
+    if explicit and all(datatype in FIELDS for datatype in datatypes.values()):
+        for output, array in zip(answer.outputs, response.outputs.values(), strict=True):
+            write_contents(output.contents, array, output.datatype, f"output {output.name!r}")
+        return Encoded(answer.SerializeToString(), CONTENT_TYPE)
+    parts: list[bytes | memoryview] = [answer.SerializeToString()]
+    for name, array in response.outputs.items():
+        data = write_tensor(array, datatypes[name], f"output {name!r}")
+        parts += (framed(_RAW_OUTPUT, len(data)), data)
+    return Encoded(b"".join(parts), CONTENT_TYPE)
+
+
+def _datatype(name: str, array: Array) -> str:
+    try:
+        return raw_datatype(array)
+    except TypeError as error:
+        raise PredictFailedError(f"output {name!r}: {error}") from error
