@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from math import isfinite
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -43,9 +44,11 @@ class LinearPredict:
             and data.dtype in _PLAIN
             and data.shape[0] > 0
             and data.shape[1] == self._features
-            and np.isfinite(data).all()
         ):
-            return data @ self._weights + self._intercept
+            answer = data @ self._weights + self._intercept
+            # A row that is not finite has no finite answer, and a finite one has: if not, nobody is worse off.
+            if isfinite(answer.item()) if answer.size == 1 else np.isfinite(answer).all():
+                return answer
         return self._predict(data)
 
 
