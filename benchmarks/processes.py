@@ -83,7 +83,13 @@ def _written(folder: Path) -> tuple[Path, Path]:
 
 
 def _settings(predictor: Path, processes: int) -> dict[str, str]:
-    return {"predictor": str(predictor), "processes-per-replica": str(processes), "preload": "all"}
+    # Exactly so many: with ``auto`` there would be one more, in which half of the models would be.
+    return {
+        "predictor": str(predictor),
+        "processes-per-replica": str(processes),
+        "isolation": "shared",
+        "preload": "all",
+    }
 
 
 def _request(number: int) -> Request:
