@@ -14,7 +14,7 @@ from hotset.codecs.rawtensors import raw_datatype, read_tensor, write_tensor
 from hotset.codecs.results import as_response
 from hotset.errors import InvalidInputError, PredictFailedError
 from hotset.messages.fields import MalformedError, Span, framed, spans, tag_of
-from hotset.messages.pool import message_class
+from hotset.messages.pool import decoded, message_class
 from hotset.payload import Array, Encoded, InferRequest, InferResponse, Signature
 from hotset.runtimes.base import CallMeta
 
@@ -69,24 +69,22 @@ def _read(body: bytes | memoryview) -> InferRequest:
         raise InvalidInputError(f"not a ModelInferRequest: {error}") from error
     view = memoryview(body)
     raw = [view[span.start : span.end] for span in found if span.tag == _RAW]
-    tensors = [_decoded(_Input, view, span, "inputs") for span in found if span.tag == _INPUT]
+    tensors = [_part(_Input, view, span) for span in found if span.tag == _INPUT]
     explicit = not raw and bool(tensors)
     inputs = _explicit_inputs(tensors) if explicit else _raw_inputs(tensors, raw)
     if len(inputs) < len(tensors):
         names = [tensor.name for tensor in tensors]
         twice = next(name for name in names if names.count(name) > 1)
         raise InvalidInputError(f"input {twice!r} is given twice")
-    outputs = tuple(
-        _output_name(_decoded(_Output, view, span, "outputs")) for span in found if span.tag == _OUTPUT
-    )
+    outputs = tuple(_output_name(_part(_Output, view, span)) for span in found if span.tag == _OUTPUT)
     return GrpcRequest(inputs, outputs, _id(view, found), _parameters(view, found), explicit)
 
 
-def _decoded(kind: Any, view: memoryview, span: Span, what: str) -> Any:
+def _part(kind: Any, view: memoryview, span: Span) -> Any:
     try:
-        return kind.FromString(bytes(view[span.start : span.end]))
-    except ValueError as error:  # protobuf's DecodeError is one
-        raise InvalidInputError(f"not a ModelInferRequest: {what}: {error}") from error
+        return decoded(kind, bytes(view[span.start : span.end]))
+    except MalformedError as error:
+        raise InvalidInputError(f"not a ModelInferRequest: {error}") from error
 
 
 def _raw_inputs(tensors: list[Any], raw: list[memoryview]) -> dict[str, Array]:
@@ -155,7 +153,7 @@ def _parameters(view: memoryview, found: list[Span]) -> dict[str, Any]:
     if not parts:
         return {}
     joined = b"".join(parts)
-    request = _decoded(_Request, memoryview(joined), Span(0, 0, len(joined)), "parameters")
+    request = _part(_Request, memoryview(joined), Span(0, 0, len(joined)))
     chosen = {name: value.WhichOneof("parameter_choice") for name, value in request.parameters.items()}
     return {name: getattr(request.parameters[name], choice) for name, choice in chosen.items() if choice}
 

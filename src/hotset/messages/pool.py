@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
 from hotset.messages import inference, platform
 from hotset.messages.describing import described
+from hotset.messages.fields import MalformedError
 
 FILES: Final[dict[str, bytes]] = {
     description.file: described(description).SerializeToString()
@@ -32,3 +34,15 @@ for _file in FILES.values():
 def message_class(name: str, *, package: str = "inference") -> Any:
     """Return the class of a message; the same one each time."""
     return GetMessageClass(POOL.FindMessageTypeByName(f"{package}.{name}"))
+
+
+def decoded(kind: Any, data: bytes) -> Any:
+    """Return a message of the class ``kind``.
+
+    Raises:
+        MalformedError: the bytes are not one.
+    """
+    try:
+        return kind.FromString(data)
+    except DecodeError as error:
+        raise MalformedError(f"not a {kind.DESCRIPTOR.name}: {error}") from error

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from hotset.api.grpc.statuses import refuse
 from hotset.errors import InvalidInputError, NotFoundError
+from hotset.messages.fields import MalformedError
 from hotset.messages.inference import SERVICE
 from hotset.messages.platform import HEALTH_SERVICE
-from hotset.messages.pool import message_class
+from hotset.messages.pool import decoded, message_class
 from hotset.status import Readiness
 
 LOOK_S: Final = 0.5
@@ -36,9 +37,9 @@ class Health:
     async def check(self, body: bytes, context: Any) -> bytes:
         """Answer whether the service that is named should get requests."""
         try:
-            service = _service(body)
-        except InvalidInputError as error:
-            return refuse(context, error)
+            service = decoded(_Request, body).service
+        except MalformedError as error:
+            return refuse(context, InvalidInputError(str(error)))
         status = self._status(service)
         if status == _UNKNOWN:
             return refuse(context, NotFoundError(f"no such service: {service[:80]!r}"))
@@ -47,9 +48,9 @@ class Health:
     async def watch(self, body: bytes, context: Any) -> None:
         """Answer at once, and again with every change, until the server stops."""
         try:
-            service = _service(body)
-        except InvalidInputError as error:
-            refuse(context, error)
+            service = decoded(_Request, body).service
+        except MalformedError as error:
+            refuse(context, InvalidInputError(str(error)))
             return
         told: int | None = None
         while not self._stop.is_set():
@@ -66,14 +67,6 @@ class Health:
         if service not in _SERVICES:
             return _UNKNOWN
         return _SERVING if self._readiness().ready else _NOT_SERVING
-
-
-def _service(body: bytes) -> str:
-    try:
-        service: str = _Request.FromString(body).service
-    except ValueError as error:  # protobuf's DecodeError is one
-        raise InvalidInputError(f"not a HealthCheckRequest: {error}") from error
-    return service
 
 
 def _encoded(status: int) -> bytes:

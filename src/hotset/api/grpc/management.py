@@ -15,7 +15,8 @@ from hotset.api.oip_routes import EXTENSIONS
 from hotset.api.routes import MAX_PAGE
 from hotset.errors import InvalidInputError, NotFoundError, UnsupportedError
 from hotset.keys import ModelRef, parse_ref
-from hotset.messages.pool import message_class
+from hotset.messages.fields import MalformedError
+from hotset.messages.pool import decoded, message_class
 from hotset.payload import ANY_NUMBER, TensorSpec
 from hotset.status import VersionState
 
@@ -68,7 +69,7 @@ class Management:
         async def serve(body: bytes, context: Any) -> bytes:
             named: ModelRef | None = None
             try:
-                request = _decoded(message, body, name)
+                request = decoded(message, body)
                 named = ref(request)
                 deadline_s = self._dataplane.deadline(context.time_remaining())
                 return await handler(Call(request, named, deadline_s, context))
@@ -76,6 +77,8 @@ class Management:
                 if not self._dataplane.draining:
                     raise
                 return refuse(context, cut_off())
+            except MalformedError as error:
+                return refuse(context, InvalidInputError(str(error)))
             except Exception as error:  # noqa: BLE001 - the last border: it is logged and answered
                 return refuse(context, as_ours(error), named)
 
@@ -186,13 +189,6 @@ def _refuse_overrides(parameters: Iterable[str]) -> None:
             raise UnsupportedError(
                 f"expected the model's files in the store, found them in the request: parameter {name[:40]!r}"
             )
-
-
-def _decoded(message: Any, body: bytes, name: str) -> Any:
-    try:
-        return message.FromString(body)
-    except ValueError as error:  # protobuf's DecodeError is one
-        raise InvalidInputError(f"not a {name}: {error}") from error
 
 
 def _encoded(name: str, /, **fields: Any) -> bytes:

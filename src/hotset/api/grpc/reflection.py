@@ -10,9 +10,10 @@ from grpc import StatusCode
 from hotset.api.grpc.statuses import refuse
 from hotset.api.grpc.streams import incoming
 from hotset.errors import InvalidInputError
+from hotset.messages.fields import MalformedError
 from hotset.messages.inference import SERVICE
 from hotset.messages.platform import HEALTH_SERVICE, REFLECTION_PACKAGES
-from hotset.messages.pool import FILES, POOL, message_class
+from hotset.messages.pool import FILES, POOL, decoded, message_class
 
 SERVICES: Final = (
     SERVICE,
@@ -34,9 +35,9 @@ class Reflection:
         async with incoming(context, self._stop) as messages:
             while (body := await messages.next()) is not None:
                 try:
-                    request = self._request.FromString(body)
-                except ValueError as error:  # protobuf's DecodeError is one
-                    refuse(context, InvalidInputError(f"not a ServerReflectionRequest: {error}"))
+                    request = decoded(self._request, body)
+                except MalformedError as error:
+                    refuse(context, InvalidInputError(str(error)))
                     return
                 await context.write(self._answer(request).SerializeToString())
 
@@ -44,7 +45,8 @@ class Reflection:
         answer = self._response(valid_host=request.host, original_request=request)
         question = request.WhichOneof("message_request")
         if question == "list_services":
-            answer.list_services_response.service.extend([{"name": name} for name in SERVICES])
+            for name in SERVICES:
+                answer.list_services_response.service.add(name=name)
             return answer
         file = _file_for(question, request)
         if file is not None:
