@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import grpc
 
 
 def run_all(names: Mapping[str, Any]) -> None:
@@ -24,6 +26,15 @@ def run_all(names: Mapping[str, Any]) -> None:
             if inspect.isawaitable(outcome):
                 asyncio.run(_awaited(outcome))
             print("passed", name, flush=True)
+
+
+def failure(call: Callable[[], object]) -> Any:
+    """Return the error that a call ends with."""
+    try:
+        call()
+    except grpc.RpcError as error:
+        return error
+    raise AssertionError("expected an error")
 
 
 async def _awaited(outcome: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import grpc
-
 from checks import run_all
 
 SERVICE = "/inference.GRPCInferenceService/"

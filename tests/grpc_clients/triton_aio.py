@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import tritonclient.grpc.aio as triton
+from checks import run_all
 from tensors import TENSORS, same
 from tritonclient.utils import InferenceServerException
-
-from checks import run_all
 
 LIMIT_S = 30
 

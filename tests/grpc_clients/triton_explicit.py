@@ -7,11 +7,10 @@ from typing import Any
 
 import grpc
 import numpy as np
+from checks import failure, run_all
 from tensors import TENSORS, same
 from tritonclient.grpc import service_pb2 as messages
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
-
-from checks import run_all
 
 FIELDS = {
     "BOOL": "bool_contents",
@@ -81,22 +80,16 @@ def check_bytes_that_are_no_message(address: str, _directory: Path) -> None:
             b"\x0a\x02\xff\xfe",
             b"\x0a\x04echo\x2a\x02\x0a\x09",
         ):
-            try:
-                call(body)
-            except grpc.RpcError as error:
-                assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, error
-            else:
-                raise AssertionError(body)
+            error = failure(lambda body=body: call(body))
+            assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, error
         assert GRPCInferenceServiceStub(channel).ServerLive(messages.ServerLiveRequest()).live
 
 
 def check_errors_say_their_kind(address: str, _directory: Path) -> None:
     with grpc.insecure_channel(address) as channel:
         stub = GRPCInferenceServiceStub(channel)
-        try:
-            stub.ModelInfer(request("FP64", (1,), "fp64_contents", [1.0], model="broken"))
-        except grpc.RpcError as error:
-            trailing = dict(error.trailing_metadata())
+        asked = request("FP64", (1,), "fp64_contents", [1.0], model="broken")
+        trailing = dict(failure(lambda: stub.ModelInfer(asked)).trailing_metadata())
         assert trailing["error-kind"] == "predict_failed"
         assert trailing["x-model-version"] == "1"
 
@@ -108,12 +101,8 @@ def check_a_body_too_large(address: str, _directory: Path) -> None:
         asked = request("FP64", (1,), "fp64_contents", [])
         asked.inputs[0].ClearField("contents")
         asked.raw_input_contents.append(bytes(17 * 1024 * 1024))
-        try:
-            stub.ModelInfer(asked)
-        except grpc.RpcError as error:
-            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED, error
-        else:
-            raise AssertionError("expected an error")
+        error = failure(lambda: stub.ModelInfer(asked))
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED, error
 
 
 def request(
@@ -126,12 +115,9 @@ def request(
 
 
 def refused(stub: GRPCInferenceServiceStub, asked: messages.ModelInferRequest) -> str:
-    try:
-        stub.ModelInfer(asked)
-    except grpc.RpcError as error:
-        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, error
-        return error.details()
-    raise AssertionError("expected an error")
+    error = failure(lambda: stub.ModelInfer(asked))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, error
+    return error.details()
 
 
 if __name__ == "__main__":

@@ -8,10 +8,9 @@ from queue import Queue
 import ml_dtypes
 import numpy as np
 import tritonclient.grpc as triton
+from checks import run_all
 from tensors import TENSORS, same
 from tritonclient.utils import InferenceServerException
-
-from checks import run_all
 
 LIMIT_S = 30
 

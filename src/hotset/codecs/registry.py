@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from typing import Final
 
 from hotset.codecs.base import Codec
@@ -18,9 +20,9 @@ _ALL: Final[tuple[Codec, ...]] = (
     ClassifyCodec(),
     RegressCodec(),
 )
-CODECS: Final[dict[str, Codec]] = {codec.name: codec for codec in _ALL}
+CODECS: Final[Mapping[str, Codec]] = {codec.name: codec for codec in _ALL}
 OIP_GRPC: Final = "oip-grpc"
-"""Imported when it is asked for first: what it needs is an extra."""
+"""Not in the table, and imported when it is asked for first: what it needs is an extra."""
 
 
 def by_name(name: str) -> Codec:
@@ -31,9 +33,14 @@ def by_name(name: str) -> Codec:
     """
     codec = CODECS.get(name)
     if codec is None and name == OIP_GRPC:
-        from hotset.codecs.oip_grpc import OipGrpcCodec
-
-        return CODECS.setdefault(name, OipGrpcCodec())
+        return _grpc()
     if codec is None:
         raise UnsupportedError(f"no codec {name!r}; expected one of: {', '.join(CODECS)}")
     return codec
+
+
+@cache
+def _grpc() -> Codec:
+    from hotset.codecs.oip_grpc import OipGrpcCodec
+
+    return OipGrpcCodec()
