@@ -726,7 +726,7 @@ class ResidencyMachine(RuleBasedStateMachine):
         assert not manager._reliefs.flights()
         assert bench.memory.statistics().leases == 0
         assert not bench.memory.draining()
-        assert not manager._departure._tasks
+        assert not manager._departure._unloading
         assert not manager._departure._gone
         assert not manager._reload._pins
         assert manager.copies._task is None

@@ -1,6 +1,6 @@
 """The way out of memory: worker → room given back → the files' place in the disk tier. The counterpart of ``arrival``.
 
-The memory tier decides who goes, the pump hands out whom it chose, and one task for each unloads it. Nothing is
+The memory tier decides who goes, and the pump has the worker unload whom it chose; there is no task for it. Nothing is
 counted as free before the worker says that the memory came back.
 
 What is in memory keeps its files on disk. Where the disk has no room because of that (its capacity may be that of
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 
 from hotset.clock import Clock
 from hotset.events import Cause, CopyDropped, EventBus, Evicted, TierName
@@ -38,7 +39,8 @@ class Departure:
         self._pool = pool
         self._clock = clock
         self._events = events
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._unloading: dict[MemoryEntry, float] = {}
+        self._is_quiet = asyncio.Event()
         self._gone: dict[MemoryEntry, asyncio.Event] = {}
         self._pump_is_due = False
         memory.wake = self._pump_soon
@@ -69,8 +71,9 @@ class Departure:
     async def quiet(self) -> None:
         """Return when nothing is being unloaded."""
         self._pump()
-        while self._tasks:
-            await asyncio.wait(tuple(self._tasks))
+        while self._unloading:
+            self._is_quiet.clear()
+            await self._is_quiet.wait()
             self._pump()
 
     async def close(self) -> None:
@@ -87,37 +90,42 @@ class Departure:
     def _pump(self) -> None:
         self._pump_is_due = False
         for entry in self._memory.advance():
-            task = asyncio.create_task(self._unload(entry), name=f"unload {entry.key}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._unloading[entry] = self._clock.monotonic()
+            self._pool.begin_unload(entry.value.resident, partial(self._unloaded, entry))
         self._ease_disk()
 
     def _ease_disk(self) -> None:
         self._memory.is_wanted = self._disk.is_short
-        if not self._disk.is_short or self._tasks:
+        if not self._disk.is_short or self._unloading:
             return  # what is being unloaded may be enough: the disk says so if it was not
         oldest = next(self._memory.idle(), None)
         if oldest is not None:
             self._memory.evict(oldest.key, Cause.CAPACITY)
 
-    async def _unload(self, entry: MemoryEntry) -> None:
-        began_s = self._clock.monotonic()
+    def _unloaded(self, entry: MemoryEntry) -> None:
+        took_s = self._clock.monotonic() - self._unloading[entry]
         occupant, cause = entry.value, entry.cause or Cause.EXPLICIT
-        try:
-            await self._pool.unload(occupant.resident)
-        finally:
-            self._memory.freed(entry)
-            self._leave_disk_behind(occupant.version.fingerprint, cause, is_copy=entry.is_copy)
-            gone = self._gone.pop(entry, None)
-            if gone is not None:
-                gone.set()
-        took_s = self._clock.monotonic() - began_s
+        self._leave_disk_behind(occupant.version.fingerprint, cause, is_copy=entry.is_copy)
+        self._memory.freed(entry)
+        gone = self._gone.pop(entry, None)
+        if gone is not None:
+            gone.set()
+        if self._disk.is_short:
+            # Behind the disk's own pump, so that nobody else is asked to leave if this was enough.
+            asyncio.get_running_loop().call_soon(self._ended, entry)
+        else:
+            self._ended(entry)
         bytes_ = entry.weight.bytes
         if entry.is_copy:
             worker = occupant.resident.worker.id
             self._events.publish(CopyDropped(entry.key, worker, cause, bytes_, took_s))
         else:
             self._events.publish(Evicted(TierName.MEMORY, entry.key, cause, bytes_, took_s))
+
+    def _ended(self, entry: MemoryEntry) -> None:
+        del self._unloading[entry]
+        if not self._unloading:
+            self._is_quiet.set()
 
     def _leave_disk_behind(self, fingerprint: Fingerprint, cause: Cause, *, is_copy: bool) -> None:
         self._disk.release(fingerprint)

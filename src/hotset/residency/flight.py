@@ -10,11 +10,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from hotset.limits import Waits, loop_time_s
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 S = TypeVar("S")
+
+_Limit: TypeAlias = tuple[dict[asyncio.Future[Any], None], Callable[[], Exception]]
+"""Of a caller that waits for so long and no longer: those with whom it waits, and its failure."""
 
 
 class Flight(Generic[T, S]):
@@ -40,6 +45,7 @@ class Flights(Generic[K, T, S]):
         self._share = share
         self._give_back = give_back
         self._flights: dict[K, Flight[T, S]] = {}
+        self._limits: Waits[asyncio.Future[S], _Limit] = Waits(self._give_up)
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -68,24 +74,54 @@ class Flights(Generic[K, T, S]):
             flight.task.add_done_callback(partial(self._ended, key, flight))
         return flight
 
+    def wait(
+        self,
+        key: K,
+        work: Callable[[Flight[T, S]], Awaitable[T]],
+        *,
+        now_s: float,
+        limit_s: float | None = None,
+        late: Callable[[], Exception] = TimeoutError,
+    ) -> asyncio.Future[S]:
+        """As ``join``, but what is returned at once is the share's future, for whoever needs no task to wait in.
+
+        After ``limit_s`` it fails with what ``late`` makes. Who cancels it gets no share. Once it has its share, that
+        is to be used.
+        """
+        flight = self.start(key, work, now_s=now_s)
+        waiter: asyncio.Future[S] = asyncio.get_running_loop().create_future()
+        flight.waiters[waiter] = None
+        if limit_s is not None:
+            self._limits.add(waiter, loop_time_s() + limit_s, (flight.waiters, late))
+        return waiter
+
     async def join(self, key: K, work: Callable[[Flight[T, S]], Awaitable[T]], *, now_s: float) -> S:
         """Return a share of the result of ``key``'s flight, which ``work`` leads if there is none yet.
 
         Raises:
             whatever ``work`` raised, to every caller, or ``share`` to this one; the failure is not kept.
         """
-        flight = self.start(key, work, now_s=now_s)
-        waiter: asyncio.Future[S] = asyncio.get_running_loop().create_future()
-        flight.waiters[waiter] = None
+        return await self.share_of(key, self.wait(key, work, now_s=now_s))
+
+    async def share_of(self, key: K, waiter: asyncio.Future[S]) -> S:
+        """Return the share that ``wait`` was asked for; a caller that is cancelled leaves nothing behind."""
         try:
             return await waiter
         except asyncio.CancelledError:
+            self._limits.drop(waiter)
+            flight = self._flights.get(key)
+            if flight is not None:
+                flight.waiters.pop(waiter, None)
             # The share may have been handed over in the very step in which this caller was cancelled.
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self._give_back(waiter.result())
             raise
-        finally:
-            flight.waiters.pop(waiter, None)
+
+    def _give_up(self, waiter: asyncio.Future[S], limit: _Limit) -> None:
+        waiters, late = limit
+        waiters.pop(waiter, None)
+        if not waiter.done():
+            waiter.set_exception(late())
 
     async def close(self) -> None:
         """Cancel every flight and wait until it has ended."""
@@ -116,6 +152,7 @@ class Flights(Generic[K, T, S]):
     def _land(self, key: K, flight: Flight[T, S], give: Callable[[asyncio.Future[S]], object]) -> None:
         del self._flights[key]
         for waiter in tuple(flight.waiters):
+            self._limits.drop(waiter)
             if not waiter.done():
                 give(waiter)
 

@@ -101,10 +101,10 @@ class Worker(Protocol):
         """
         ...
 
-    async def unload(self, handle: int) -> None:
-        """Return when the model's memory was given back. Unknown handles are fine.
+    def unload(self, handle: int) -> Awaitable[None]:
+        """Begin at once; the awaitable ends when the model's memory was given back. Unknown handles are fine.
 
-        Raises:
+        Raises (from the awaitable):
             WorkerDiedError
         """
         ...

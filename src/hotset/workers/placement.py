@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 MEMORY_S: Final = 2.0
 """The rate of calls forgets what is a few times older than this."""
@@ -20,8 +19,7 @@ NEXT_TO_NONE: Final = 1.0
 """Calls per second that do not count."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerLoad:
+class WorkerLoad(NamedTuple):
     """One worker as the choice sees it: ``bytes`` held or reserved, ``models`` held, calls ``queued``, loads that run.
 
     ``calls_per_s`` are predictions of late that did not need a load first.
@@ -64,6 +62,8 @@ def place(candidates: Sequence[WorkerLoad]) -> int:
     """
     if not candidates:
         raise ValueError("no worker to place a model on")
+    if len(candidates) == 1:
+        return candidates[0].id
     limit = AS_CALM * min(worker.calls_per_s for worker in candidates) + NEXT_TO_NONE
     calm = (worker for worker in candidates if worker.calls_per_s <= limit)
     return min(calm, key=lambda it: (it.loading, it.queued, it.bytes, it.models, it.id)).id

@@ -9,11 +9,13 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from hotset.clock import Clock
 from hotset.errors import ErrorKind, LoadFailedError, UnavailableError, WorkerDiedError
 from hotset.events import EventBus, WorkerDied, WorkerStarted
 from hotset.keys import ModelKey
+from hotset.limits import Limits, Waits, loop_time_s
 from hotset.payload import Encoded
 from hotset.runtimes.ahead import Imports
 from hotset.status import WorkerStatus
@@ -98,6 +100,8 @@ class WorkerPool:
         self._changed = asyncio.Event()
         self._wanted = asyncio.Event()
         self._closing = False
+        self._limits = Limits()
+        self._unloads: Waits[asyncio.Future[None], Resident] = Waits(self._hangs)
 
     @property
     def workers(self) -> tuple[Worker, ...]:
@@ -116,7 +120,7 @@ class WorkerPool:
     def loads(self) -> tuple[WorkerLoad, ...]:
         """What each worker carries."""
         now_s = self._clock.monotonic()
-        return tuple(_load_of(slot, slot.worker, now_s) for slot in self._slots if slot.worker is not None)
+        return tuple([_load_of(slot, slot.worker, now_s) for slot in self._slots if slot.worker is not None])
 
     def statuses(self) -> tuple[WorkerStatus, ...]:
         """What the status page shows, one for each place."""
@@ -194,7 +198,7 @@ class WorkerPool:
         slot.loading += 1
         slot.bytes += expected_bytes
         try:
-            async with asyncio.timeout(self._hang_s):
+            with self._limits.within(self._hang_s):
                 reply = await chosen.load(spec)
         except TimeoutError as error:
             self._take_off(slot, chosen, expected_bytes)
@@ -222,16 +226,30 @@ class WorkerPool:
 
     async def unload(self, resident: Resident) -> None:
         """Return when the model's memory was given back; a worker that died has given it back already."""
-        try:
-            async with asyncio.timeout(self._hang_s):
-                await resident.worker.unload(resident.handle)
-        except WorkerDiedError:
-            return
-        except TimeoutError:
-            resident.worker.give_up(f"the unload of {resident.key} took longer than {self._hang_s:g} s")
-        finally:
-            for slot in self._slots:
-                self._take_off(slot, resident.worker, resident.reply.bytes)
+        given_back = asyncio.Event()
+        self.begin_unload(resident, given_back.set)
+        await given_back.wait()
+
+    def begin_unload(self, resident: Resident, then: Callable[[], None]) -> None:
+        """Unload, and call ``then`` once, when the model's memory was given back or its worker has died or is given up."""
+        unloading = asyncio.ensure_future(resident.worker.unload(resident.handle))
+        self._unloads.add(unloading, loop_time_s() + self._hang_s, resident)
+        unloading.add_done_callback(partial(self._unloaded, resident, then))
+
+    def _unloaded(
+        self, resident: Resident, then: Callable[[], None], unloading: asyncio.Future[None]
+    ) -> None:
+        self._unloads.drop(unloading)
+        error = None if unloading.cancelled() else unloading.exception()
+        for slot in self._slots:
+            self._take_off(slot, resident.worker, resident.reply.bytes)
+        then()
+        if error is not None and not isinstance(error, WorkerDiedError):
+            raise error  # to the loop's handler of exceptions: a fault of ours
+
+    def _hangs(self, unloading: asyncio.Future[None], resident: Resident) -> None:
+        resident.worker.give_up(f"the unload of {resident.key} took longer than {self._hang_s:g} s")
+        unloading.cancel()
 
     async def close(self) -> None:
         """Stop every worker. Safe to call twice."""
@@ -253,6 +271,13 @@ class WorkerPool:
         raise UnavailableError(f"worker {worker} is not up", kind=ErrorKind.WORKER_DIED)
 
     async def _choose(self, wait_s: float) -> _Slot:
+        loads = self.loads()
+        if not loads:
+            await self._until_one_is_up(wait_s)
+            loads = self.loads()
+        return self._slot_of(place(loads))
+
+    async def _until_one_is_up(self, wait_s: float) -> None:
         try:
             async with asyncio.timeout(wait_s):
                 while not self.workers:
@@ -263,8 +288,6 @@ class WorkerPool:
             raise UnavailableError(
                 f"no worker came up within {wait_s:g} s", kind=ErrorKind.WORKER_DIED
             ) from error
-        chosen = place(self.loads())
-        return next(slot for slot in self._slots if slot.worker is not None and slot.worker.id == chosen)
 
     async def _start(self, slot: _Slot) -> None:
         began_s = self._clock.monotonic()
@@ -321,15 +344,9 @@ class WorkerPool:
 
 
 def _load_of(slot: _Slot, worker: Worker, now_s: float) -> WorkerLoad:
-    return WorkerLoad(
-        id=worker.id,
-        bytes=slot.bytes,
-        models=slot.models,
-        queued=worker.queued,
-        loading=slot.loading,
-        # The first call after a load has waited for it anyway.
-        calls_per_s=slot.rate.at(now_s, worker.calls - slot.loaded),
-    )
+    # The first call after a load has waited for it anyway.
+    calls_per_s = slot.rate.at(now_s, worker.calls - slot.loaded)
+    return WorkerLoad(worker.id, slot.bytes, slot.models, worker.queued, slot.loading, calls_per_s)
 
 
 def restart_after_s(deaths_in_a_row: int) -> float:

@@ -159,10 +159,15 @@ class ProcessWorker:
                 self._drop_model(spec.handle)
             raise
 
-    async def unload(self, handle: int) -> None:
-        number, reply = self._expect_reply()
-        self._control.send(wire.Unload(number, handle))
-        await reply
+    def unload(self, handle: int) -> Awaitable[None]:
+        try:
+            number, reply = self._expect_reply()
+        except WorkerDiedError as error:
+            reply = asyncio.get_running_loop().create_future()
+            reply.set_exception(error)
+        else:
+            self._control.send(wire.Unload(number, handle))
+        return reply
 
     def import_ahead(self, modules: Sequence[str]) -> None:
         if modules and self._gone is None:
