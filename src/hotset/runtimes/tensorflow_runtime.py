@@ -96,6 +96,8 @@ def framework() -> Any:
         ImportError: it is not installed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # what is wrong is raised too
+    # oneDNN's allocator, TensorFlow's default, keeps for good what models once needed, and doubles it when it grows.
+    os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
     tensorflow = importlib.import_module("tensorflow")
     # Somebody's own code in this process may have used TensorFlow before: then it stays as they set it.
     with contextlib.suppress(RuntimeError):
