@@ -64,6 +64,31 @@ TREES = 1500 if LARGE else 20
 question = {"input-0": rows[:5]}
 """
 
+OWN_PREDICTOR: Final = f"""{SKLEARN_ROWS}
+import pickle
+(MODEL / "weights.pkl").write_bytes(pickle.dumps(model))
+(MODEL / "scaling.py").write_text("FACTOR = 2.0")
+(MODEL / "model.yaml").write_text(
+    "inputs: [{{name: input-0, datatype: FP64, shape: [-1, 3]}}]\\n"
+    "outputs: [{{name: output-0, datatype: FP64, shape: [-1]}}]\\n"
+)
+(MODEL / "predictor.py").write_text('''
+import pickle
+from pathlib import Path
+
+
+class Predictor:
+    def load_model(self, disk_path):
+        return pickle.loads((Path(disk_path) / "weights.pkl").read_bytes())
+
+    def predict(self, model, payload):
+        from scaling import FACTOR
+
+        return model.predict(payload["input-0"]) * FACTOR
+''')
+answers = {{"output-0": answers["predict"] * 2.0}}
+"""
+
 ROWS_WRONG: Final = (
     Wrong("input 'input-0'", {"input-0": {"shape": [3], "datatype": "FP64", "data": [1.0, 2.0, 3.0]}}),
     Wrong("input 'input-0'", {"input-0": {"shape": [1, 2], "datatype": "FP64", "data": [1.0, 2.0]}}),
@@ -88,6 +113,26 @@ CASES: Final[dict[str, Case]] = {
         wrong=ROWS_WRONG,
         without=("sklearn", "joblib"),
         extra="sklearn",
+        unpickles=True,
+    ),
+    "skops": Case(
+        runtime="skops",
+        platform="sklearn",
+        maker=f"""{SKLEARN_ROWS}
+import skops.io
+skops.io.dump(model, MODEL / "model.skops")
+if LARGE:
+    (MODEL / "model.yaml").write_text("options: {{trusted: [sklearn.tree._tree.Tree]}}")
+""",
+        wrong=ROWS_WRONG,
+        without=("skops",),
+        extra="skops",
+    ),
+    "predictor.py": Case(
+        runtime="predictor",
+        platform="python",
+        maker=OWN_PREDICTOR,
+        wrong=(*ROWS_WRONG[:2], Wrong("input 'input-0' is missing", {"input-0": None})),
         unpickles=True,
     ),
     "onnx": Case(

@@ -63,8 +63,7 @@ def folders() -> Iterator[Path]:
 
 @functools.cache
 def _served(name: str, folders: Path) -> Served:
-    folder = folders / name
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(dir=folders, prefix=f"{name}-"))
     run("make", name, folder)
     return Served(name, CASES[name], folder, json.loads(run("serve", name, folder).splitlines()[-1]))
 

@@ -202,5 +202,5 @@ class DeclaredPayload:
 
     def _check(self, payload: Any) -> None:
         is_tensors = isinstance(payload, dict) and all(isinstance(it, np.ndarray) for it in payload.values())
-        if self._inputs and payload and is_tensors:
+        if self._inputs and is_tensors:
             _check_inputs(self._inputs, payload)

@@ -14,6 +14,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -48,15 +49,35 @@ def read_predictor(path: Path, *, config: Mapping[str, Any] | None = None) -> Pr
         ConfigError: the file does not fit, or raised while it was imported or its class made.
     """
     path = path.resolve()
+    return predictor_of(path, partial(_imported, path), config=config)
+
+
+def predictor_of(
+    path: Path,
+    imported: Callable[[], ModuleType],
+    *,
+    config: Mapping[str, Any] | None = None,
+    on_close: Callable[[], None] | None = None,
+) -> PredictorRuntime:
+    """As ``read_predictor``, with ``imported`` to import the file once its text was checked.
+
+    ``on_close`` is called after a model of it was unloaded, or could not be.
+
+    Raises:
+        ConfigError: the file does not fit, or raised while it was imported or its class made.
+    """
     file = check_predictor(path)
-    module = _import(path)
+    try:
+        module = imported()
+    except BaseException as error:
+        raise _config_error(path, "importing the predictor", error) from error
     cls = getattr(module, file.class_name, None)
     if not isinstance(cls, type):
         raise ConfigError(f"{path}:1: expected a class named {file.class_name}, found: {type(cls).__name__}")
-    return PredictorRuntime(_make(path, cls, dict(config or {})), where=str(path))
+    return PredictorRuntime(_make(path, cls, dict(config or {})), where=str(path), on_close=on_close)
 
 
-def _import(path: Path) -> ModuleType:
+def _imported(path: Path) -> ModuleType:
     directory = str(path.parent)
     if directory not in sys.path:
         sys.path.insert(0, directory)
@@ -68,9 +89,9 @@ def _import(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException as error:
+    except BaseException:
         del sys.modules[name]
-        raise _config_error(path, "importing the predictor", error) from error
+        raise
     return module
 
 
@@ -139,8 +160,11 @@ class PredictorRuntime:
     size_factor = 2.0
     devices = ("cpu",)
 
-    def __init__(self, predictor: object, *, where: str | None = None) -> None:
+    def __init__(
+        self, predictor: object, *, where: str | None = None, on_close: Callable[[], None] | None = None
+    ) -> None:
         self._predictor = predictor
+        self._on_close = on_close
         self._where = where or type(predictor).__qualname__
         present = [
             name for name in ARGUMENTS if name != "__init__" and callable(getattr(predictor, name, None))
@@ -180,7 +204,9 @@ class PredictorRuntime:
         except BaseException as error:
             _log.exception("load_model failed for %s", path)
             raise load_failure("load_model raised", error) from error
-        return PredictorServable(predictor, model, self._methods, takes_views=self._takes_views)
+        return PredictorServable(
+            predictor, model, self._methods, takes_views=self._takes_views, on_close=self._on_close
+        )
 
 
 class PredictorServable:
@@ -190,10 +216,17 @@ class PredictorServable:
     """
 
     def __init__(
-        self, predictor: Any, model: Any, methods: Mapping[str, Method], *, takes_views: bool = False
+        self,
+        predictor: Any,
+        model: Any,
+        methods: Mapping[str, Method],
+        *,
+        takes_views: bool = False,
+        on_close: Callable[[], None] | None = None,
     ) -> None:
         """Without ``takes_views`` every body that is no JSON, form or text is ``bytes``, by a copy if it was a view."""
         self._model = model
+        self._on_close = on_close
         self._as_binary: Callable[[Any], bytes | memoryview] = memoryview if takes_views else bytes
         self._predict: Callable[..., Any] | None = predictor.predict if "predict" in methods else None
         self._unload: Callable[..., Any] | None = getattr(predictor, "unload_model", None)
@@ -244,6 +277,12 @@ class PredictorServable:
     def close(self) -> None:
         model, self._model = self._model, None
         self._predict = self._batch = None
+        self._call_unload(model)
+        self._unload = None
+        if self._on_close is not None:
+            self._on_close()
+
+    def _call_unload(self, model: Any) -> None:
         if self._unload is None:
             return
         try:
@@ -251,7 +290,6 @@ class PredictorServable:
         except BaseException:  # noqa: BLE001 - the model goes whatever its hook says
             # As text: a record that kept the traceback would keep the model, through the frames.
             _log.error("unload_model failed\n%s", traceback.format_exc())
-        self._unload = None
 
     def _arguments(self, payload: Any, meta: CallMeta) -> dict[str, Any]:
         wants = self._wants

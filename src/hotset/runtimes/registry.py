@@ -2,12 +2,13 @@
 
 Called by the workers, which load, and by the gateway, which estimates. A new framework is one adapter (what it must
 declare is in ``base.Runtime``) and one line in ``RUNTIMES``. The ``Predictor`` of the setting of that name is not here: it
-is never chosen by a version's files.
+is never chosen by a version's files. The one that a version brings along is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from hotset.errors import ConfigError, LoadFailedError
@@ -17,7 +18,9 @@ from hotset.runtimes import (
     lightgbm_runtime,
     litert_runtime,
     onnx_runtime,
+    own_predictor,
     sklearn_runtime,
+    skops_runtime,
     tensorflow_runtime,
     torch_export_runtime,
     torchscript_runtime,
@@ -38,7 +41,12 @@ RUNTIMES: Final[tuple[Runtime, ...]] = (
     litert_runtime.LiteRtRuntime(),
     torch_export_runtime.TorchExportRuntime(),
     torchscript_runtime.TorchScriptRuntime(),
+    skops_runtime.SkopsRuntime(),
+    own_predictor.OwnPredictorRuntime(),
 )
+
+_COVERING: Final = ("predictor", "mlflow")
+"""Runtimes whose files say what the others are for: where one of these fits, no other is asked. The first one wins."""
 
 
 def names() -> tuple[str, ...]:
@@ -71,9 +79,17 @@ def detect(files: Sequence[str]) -> Runtime:
     Raises:
         LoadFailedError: none or several; the message lists the files and the formats known.
     """
+    return _detected(tuple(files))
+
+
+@lru_cache(maxsize=1024)
+def _detected(files: tuple[str, ...]) -> Runtime:
+    """Asked once for each set of names: thousands of models have the same, and each load asks."""
     found = [runtime for runtime in RUNTIMES if runtime.detect(files)]
-    if len(found) == 1:
-        return found[0]
+    by_name = {runtime.name: runtime for runtime in found}
+    covering = [by_name[name] for name in _COVERING if name in by_name]
+    if covering or len(found) == 1:
+        return (covering or found)[0]
     if found:
         raise LoadFailedError(
             f"the files are of several formats ({', '.join(runtime.name for runtime in found)}): {listing(files)}; "

@@ -1,0 +1,247 @@
+"""The modules that a version brings along, imported so that no other version sees them: ``OwnModules``.
+
+Called by the runtime of ``predictor.py`` in a version's files. Nothing goes on ``sys.path``. Each version's modules are
+registered under a package of its own (``hotset_model_….features``), and every one of them gets builtins of its own
+whose ``__import__`` looks among the version's modules first: for ``import`` at the top, within functions, at any time.
+
+One thing looks modules up by the names they have in ``sys.modules`` itself: unpickling. While the version is loaded, its
+modules are *lent* to the process under their plain names, to be found where nothing else has that name; so own code is
+loaded by one thread at a time in each process. What other code imports then cannot be told from what the model does.
+"""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import importlib
+import importlib.util
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from importlib.abc import Loader
+from importlib.machinery import (
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    ModuleSpec,
+    PathFinder,
+    SourceFileLoader,
+)
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any, Final
+
+PACKAGE: Final = "hotset_model_"
+"""How the names of the packages begin that versions' modules are registered in."""
+
+_lending: Final = threading.RLock()
+"""Held while a version's modules are lent: plain names mean one version's modules at a time."""
+
+
+class OwnModules:
+    """The modules of one version. Any thread may import; ``close`` once, last: the modules leave ``sys.modules``.
+
+    A version that is loaded twice at the same time gets a package for each.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory: Final = directory
+        self.package: Final = _registry.register(self)
+        self._original = builtins.__import__
+        self._builtins = dict(vars(builtins)) | {"__import__": self._import}
+        self._own_tops: dict[str, bool] = {}
+        module = ModuleType(self.package)
+        module.__path__ = [str(directory)]
+        sys.modules[self.package] = module
+
+    @property
+    def builtins(self) -> dict[str, Any]:
+        """What the modules have for builtins."""
+        return self._builtins
+
+    def import_module(self, name: str) -> ModuleType:
+        """Return the module that is ``name`` among the version's files."""
+        return importlib.import_module(f"{self.package}.{name}")
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Within it, this thread finds the version's modules by their plain names too; other versions wait."""
+        with _lending:
+            _plain_names.begin(self)
+            try:
+                yield
+            finally:
+                _plain_names.end()
+
+    def close(self) -> None:
+        """Drop every module. What still refers to one keeps it, and nothing finds it any more."""
+        inside = f"{self.package}."
+        for name in [name for name in list(sys.modules) if name == self.package or name.startswith(inside)]:
+            sys.modules.pop(name, None)
+        _registry.forget(self.package)
+        self._builtins["__import__"] = self._original
+
+    def has(self, top: str) -> bool:
+        """Whether the first part of a module's name is one of the version's own modules.
+
+        A directory without ``__init__.py`` is one only where nothing else has the name: it may hold data.
+        """
+        known = self._own_tops.get(top)
+        if known is None:
+            known = self._own_tops[top] = self._looks_own(top)
+        return known
+
+    def _looks_own(self, top: str) -> bool:
+        if top in sys.builtin_module_names or top.startswith(PACKAGE):
+            return False
+        spec = _own_spec(self, f"{self.package}.{top}", str(self.directory))
+        if spec is None:
+            return False
+        return spec.loader is not None or (top not in sys.modules and PathFinder.find_spec(top) is None)
+
+    def _import(
+        self,
+        name: str,
+        globals_: Mapping[str, object] | None = None,
+        locals_: Mapping[str, object] | None = None,
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> ModuleType:
+        """What an ``import`` statement of the version's modules calls; it gives all by position."""
+        top = name.partition(".")[0]
+        if level or not self.has(top):
+            found = self._original(name, globals_, locals_, fromlist or (), level)
+            real_name = getattr(found, "__name__", "")
+            if not level and real_name.startswith(PACKAGE) and not name.startswith(PACKAGE):
+                # Another version's, lent to its own load at this moment.
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+            return found
+        # With a list, ``from a.b import c``: the module a.b, with c imported where that is a module too. Without, the first.
+        module = self._original(f"{self.package}.{name}", None, None, fromlist or ("__name__",), 0)
+        return module if fromlist else sys.modules[f"{self.package}.{top}"]
+
+
+class _Registry:
+    """Which versions have modules now, by their package. Thread-safe. Finds their modules for the import system."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._versions: dict[str, OwnModules] = {}
+
+    def register(self, modules: OwnModules) -> str:
+        """Return a package's name. The same version has the same, time after time: loggers are kept by such names."""
+        digest = hashlib.blake2b(bytes(modules.directory), digest_size=6).hexdigest()
+        with self._lock:
+            if self not in sys.meta_path:
+                # For good: whoever walks over the list at this moment would miss a finder if one were taken out.
+                sys.meta_path.insert(0, self)
+                sys.meta_path.append(_plain_names)
+            number = 0
+            while (name := f"{PACKAGE}{digest}" + (f"_{number}" if number else "")) in self._versions:
+                number += 1
+            self._versions[name] = modules
+        return name
+
+    def forget(self, package: str) -> None:
+        with self._lock:
+            self._versions.pop(package, None)
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """As the import system asks it, first of all finders, for every module that is not imported yet."""
+        del target
+        if not name.startswith(PACKAGE) or path is None:
+            return None
+        modules = self._versions.get(name.partition(".")[0])
+        return None if modules is None else _own_spec(modules, name, *path)
+
+
+_registry: Final = _Registry()
+"""The finders are the process's, so there is one of this."""
+
+
+def _own_spec(modules: OwnModules, name: str, *directories: str) -> ModuleSpec | None:
+    """Return where a module is among the version's files; without looking at what was compiled before."""
+
+    source: Any = partial(_OwnSource, modules)
+    for directory in directories:
+        finder = FileFinder(directory, (ExtensionFileLoader, EXTENSION_SUFFIXES), (source, SOURCE_SUFFIXES))
+        spec = finder.find_spec(name)
+        if spec is not None:
+            return spec
+    return None
+
+
+class _OwnSource(SourceFileLoader):
+    """Imports a source file with the version's builtins. It leaves nothing beside the file, and trusts nothing there."""
+
+    def __init__(self, modules: OwnModules, name: str, path: str) -> None:
+        super().__init__(name, path)
+        self._modules = modules
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__dict__["__builtins__"] = self._modules.builtins
+        super().exec_module(module)
+
+
+class _PlainNames:
+    """Finds one version's modules by their plain names, for the thread that loads it, where nobody else has found any.
+
+    ``begin`` and ``end`` under the lock of lending.
+    """
+
+    def __init__(self) -> None:
+        self._modules: OwnModules | None = None
+        self._thread = 0
+        self._lent: list[str] = []
+
+    def begin(self, modules: OwnModules) -> None:
+        self._thread = threading.get_ident()
+        self._modules = modules
+
+    def end(self) -> None:
+        self._modules = None
+        while self._lent:
+            sys.modules.pop(self._lent.pop(), None)
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """As the import system asks it, last of all finders."""
+        del path, target
+        modules = self._modules
+        if modules is None or threading.get_ident() != self._thread:
+            return None
+        own = f"{modules.package}.{name}"
+        if not modules.has(name.partition(".")[0]) or importlib.util.find_spec(own) is None:
+            return None
+        self._lent.append(name)
+        return ModuleSpec(name, _Lent(own))
+
+
+_plain_names: Final = _PlainNames()
+
+
+class _Lent(Loader):
+    """Gives the version's own module for its plain name, and leaves it as it is."""
+
+    def __init__(self, own: str) -> None:
+        self._own = own
+        self._spec: ModuleSpec | None = None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        del spec
+        module = importlib.import_module(self._own)
+        self._spec = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self._spec
