@@ -5,9 +5,7 @@ The checks are in ``tests/grpc_clients``, one file for each client.
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,49 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from grpc_serving import PREDICTOR, free_port, write_models
 from server_process import ServerProcess, running_server
 
 CLIENTS = Path(__file__).parents[1] / "grpc_clients"
 LIMIT_S = 120
 
-PREDICTOR = '''
-"""Answers what it was asked, at once or when it is let; the model's file says how."""
-import json
-import pathlib
-import time
-
-
-class Predictor:
-    def load_model(self, disk_path):
-        return json.loads((pathlib.Path(disk_path) / "value.json").read_text())
-
-    def predict(self, model, payload):
-        if model["kind"] == "broken":
-            raise ValueError("no good")
-        if model["kind"] == "waiting":
-            directory = pathlib.Path(model["directory"])
-            (directory / "predicting").touch()
-            end_s = time.monotonic() + 60
-            while not (directory / "release").exists() and time.monotonic() < end_s:
-                time.sleep(0.005)
-        return payload
-'''
-
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("grpc")]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def write_models(root: Path, signals: Path) -> None:
-    for path in ("echo/1", "echo/2", "spare/1", "broken/1", "waiting/1"):
-        directory = root / path
-        directory.mkdir(parents=True)
-        content = {"kind": directory.parent.name, "directory": str(signals)}
-        (directory / "value.json").write_text(json.dumps(content))
 
 
 @pytest.fixture(scope="module")
