@@ -76,6 +76,12 @@ class Settings(BaseModel):
         description="Given to `Predictor.__init__` as its argument `config`.",
         json_schema_extra=_MODELS,
     )
+    allow_pickle: Annotated[bool, SWITCH] = Field(
+        True,
+        description="Whether a model may bring code that runs when it is loaded: a pickle, or its own `predictor.py`. With"
+        " `false` such a version is refused before any of it runs.",
+        json_schema_extra=_MODELS,
+    )
     discovery: Annotated[Literal["list", "on_demand"], choice("list", "on_demand")] = Field(
         "list",
         description="How models are found: `list` knows all of the store, from its index or by listing it; `on_demand` looks"

@@ -54,10 +54,10 @@ from hotset.tiers.memory import MemoryTier
 from hotset.tiers.record import DiskRecord
 from hotset.workers.base import DeathHandler, Worker
 from hotset.workers.forking import ForkServer
-from hotset.workers.kit import Kit
+from hotset.workers.kit import CODELESS_KIT, STANDARD_KIT, Kit
 from hotset.workers.pool import MakeWorker, WorkerPool
 from hotset.workers.process import ProcessOptions, ProcessWorker
-from hotset.workers.standard import standard_kit
+from hotset.workers.standard import codeless_kit, standard_kit
 from hotset.workers.thread import ThreadWorker
 
 FRAMEWORKS_LIMIT_S: Final = 1.0
@@ -504,6 +504,7 @@ def _make_worker(
         max_body_bytes=settings.max_body_size,
         predictor=settings.predictor,
         predictor_config=settings.predictor_config,
+        kit=STANDARD_KIT if settings.allow_pickle else CODELESS_KIT,
         log_level=settings.log_level,
         log_format=settings.log_format,
         start_timeout_s=settings.start_timeout,
@@ -515,4 +516,5 @@ def _make_worker(
 
 
 def _kit(settings: Settings) -> Callable[[], Kit]:
-    return partial(standard_kit, settings.predictor, settings.predictor_config)
+    kit = standard_kit if settings.allow_pickle else codeless_kit
+    return partial(kit, settings.predictor, settings.predictor_config)
