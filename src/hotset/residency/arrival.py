@@ -7,10 +7,9 @@ Whatever ends it early (a failure, a cancellation) leaves nothing behind: no roo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 from hotset.catalog import VersionEntry
 from hotset.clock import Clock
@@ -24,6 +23,7 @@ from hotset.errors import (
 )
 from hotset.events import Cause, EventBus, Fetched, FetchFailed, Loaded
 from hotset.keys import ModelKey
+from hotset.limits import Limits
 from hotset.residency.fetch import Fetcher
 from hotset.residency.flight import Flight
 from hotset.residency.state import Phase
@@ -59,12 +59,34 @@ class Occupant:
     load_s: float
 
 
-@dataclass(frozen=True, slots=True)
 class _Room:
-    """Room asked for in memory; ``granted`` is set when it is there."""
+    """Room that is spoken for in memory; a context manager, which gives it up at the end unless it became an entry.
 
-    reservation: Reservation[ModelKey]
-    granted: asyncio.Event
+    Owned by one flight.
+    """
+
+    __slots__ = ("_memory", "_waiter", "reservation")
+
+    def __init__(self, memory: MemoryTier[Occupant], key: ModelKey, weight: Weight) -> None:
+        self._memory = memory
+        self._waiter: asyncio.Future[None] | None = None
+        self.reservation: Reservation[ModelKey] = memory.reserve(key, weight, self._on_granted)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._memory.cancel(self.reservation)
+
+    def _on_granted(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def granted(self) -> None:
+        """Return when the room is there."""
+        while not self.reservation.is_granted:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
 
 
 MemoryEntry: TypeAlias = Entry[ModelKey, Occupant]
@@ -85,8 +107,12 @@ class Arrival:
         events: EventBus,
         parallel_loads: int,
         room_timeout_s: float,
+        waits_for_room: bool = True,
     ) -> None:
-        """``room_timeout_s`` is how long a load waits for leases to end before it gives up."""
+        """``room_timeout_s`` is how long a load waits for leases to end before it gives up.
+
+        Without ``waits_for_room`` it gives up at once where all that is in memory has to stay.
+        """
         self._disk = disk
         self._memory = memory
         self._fetcher = fetcher
@@ -96,6 +122,8 @@ class Arrival:
         self._events = events
         self._turns = Turns(parallel_loads * TURNS_PER_LOAD)
         self._room_timeout_s = room_timeout_s
+        self._limits = Limits()
+        self._waits_for_room = waits_for_room
 
     async def bring(self, version: VersionEntry, flight: Flight[Any, Any]) -> MemoryEntry:
         """Return the version's entry in memory, committed and not leased yet.
@@ -160,7 +188,7 @@ class Arrival:
         expected = self.expected_bytes(version)
         flight.phase = Phase.LOADING
         async with self._turns.turn() as turn:
-            with self._room(version.key, Weight(bytes=expected)) as room:
+            with _Room(self._memory, version.key, Weight(bytes=expected)) as room:
                 await self._granted(room, flight, turn)
                 began_s = self._clock.monotonic()
                 resident = await self._load(version, expected)
@@ -244,21 +272,13 @@ class Arrival:
         self._events.publish(Loaded(version.key, resident.worker.id, reply.runtime, reply.bytes, load_s))
         return entry
 
-    @contextmanager
-    def _room(self, key: ModelKey, weight: Weight) -> Iterator[_Room]:
-        """Room that is spoken for; it is given up at the end, unless it became an entry."""
-        granted = asyncio.Event()
-        room = _Room(self._memory.reserve(key, weight, granted.set), granted)
-        try:
-            yield room
-        finally:
-            self._memory.cancel(room.reservation)
-
     async def _granted(self, room: _Room, flight: Flight[Any, Any], turn: Turn) -> None:
         """Return when the room is there. If that needs leases to end, others may load meanwhile."""
-        await asyncio.sleep(0)  # behind the pump, which ``reserve`` has called for
+        self._memory.pump()
         if not room.reservation.is_promised:
             flight.phase = Phase.WAITING_FOR_ROOM
+            if not self._waits_for_room:
+                raise _no_room(room, "has to stay")
             turn.give_up()
             await self._until_granted(room)
             await turn.take()
@@ -266,22 +286,28 @@ class Arrival:
         await self._until_granted(room)
 
     async def _resize(self, room: _Room, weight: Weight, *, yields: bool) -> bool:
-        room.granted.clear()
         self._memory.resize(room.reservation, weight)
         if not room.reservation.is_granted:
-            await asyncio.sleep(0)  # behind the pump, which ``resize`` has called for
+            self._memory.pump()
             if yields and not room.reservation.is_promised:
                 return False
             await self._until_granted(room)
         return True
 
     async def _until_granted(self, room: _Room) -> None:
+        if room.reservation.is_granted:
+            return
         try:
-            async with asyncio.timeout(self._room_timeout_s):
-                await room.granted.wait()
+            with self._limits.within(self._room_timeout_s):
+                await room.granted()
         except TimeoutError as error:
-            raise OverloadedError(
-                f"no room for {room.reservation.key}: it needs {room.reservation.weight.bytes} bytes, and all that"
-                f" is in memory is in use; expected room within {self._room_timeout_s:g} s",
-                kind=ErrorKind.NO_ROOM,
-            ) from error
+            why = f"is in use; expected room within {self._room_timeout_s:g} s"
+            raise _no_room(room, why) from error
+
+
+def _no_room(room: _Room, why: str) -> OverloadedError:
+    asked = room.reservation
+    return OverloadedError(
+        f"no room for {asked.key}: it needs {asked.weight.bytes} bytes, and all that is in memory {why}",
+        kind=ErrorKind.NO_ROOM,
+    )

@@ -42,8 +42,9 @@ class Departure:
         self._unloading: dict[MemoryEntry, float] = {}
         self._is_quiet = asyncio.Event()
         self._gone: dict[MemoryEntry, asyncio.Event] = {}
-        self._pump_is_due = False
+        self._due: asyncio.Handle | None = None
         memory.wake = self._pump_soon
+        memory.pump = self._pump
         disk.on_short = self._pump_soon
 
     async def unload(self, keys: Iterable[ModelKey], cause: Cause) -> None:
@@ -83,12 +84,13 @@ class Departure:
         await self.quiet()
 
     def _pump_soon(self) -> None:
-        if not self._pump_is_due:
-            self._pump_is_due = True
-            asyncio.get_running_loop().call_soon(self._pump)
+        if self._due is None:
+            self._due = asyncio.get_running_loop().call_soon(self._pump)
 
     def _pump(self) -> None:
-        self._pump_is_due = False
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
         for entry in self._memory.advance():
             self._unloading[entry] = self._clock.monotonic()
             self._pool.begin_unload(entry.value.resident, partial(self._unloaded, entry))

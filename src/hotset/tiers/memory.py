@@ -88,6 +88,8 @@ class MemoryTier(Generic[V]):
     ) -> None:
         """``wake`` is called when ``advance`` may have something to do; it must not call back at once."""
         self.wake = wake
+        self.pump: Callable[[], object] = self.advance
+        """Has the owner call ``advance`` and do what follows from it, now: for whoever cannot wait until it is woken."""
         self.is_wanted = False
         """Whether the owner waits for entries to become idle without having reserved room: it is woken for each."""
         self._recency: Eviction[ModelRef] = eviction if eviction is not None else LRU()
