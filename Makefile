@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.made
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check bench bench-peers profile budget test-faults soak docs
+.PHONY: help setup demo test test-fast check bench bench-peers profile budget test-faults test-kserve soak docs
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -52,6 +52,11 @@ bench-peers: setup  ## The same work against other servers, each in an environme
 
 test-faults: setup  ## The tests that cause every fault of the failure table
 	$(BIN)/python -m pytest tests/fault
+
+test-kserve: setup  ## KServe's own client, in an environment of its own
+	test -x $(VENV)-kserve/bin/python || $(PYTHON) -m venv $(VENV)-kserve
+	$(VENV)-kserve/bin/python -m pip install --quiet --disable-pip-version-check 'kserve==0.21.0'
+	KSERVE_PYTHON=$(VENV)-kserve/bin/python $(BIN)/python -m pytest tests/integration/test_grpc_clients.py -k kserve
 
 soak: setup  ## Random traffic with rollovers, deletions and restarts for MINUTES=n, checking every promise
 	$(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),10)

@@ -18,6 +18,8 @@ from server_process import ServerProcess, running_server
 
 CLIENTS = Path(__file__).parents[1] / "grpc_clients"
 LIMIT_S = 120
+KSERVE_PYTHON = "KSERVE_PYTHON"
+"""Names an interpreter that has the package ``kserve``, which cannot be installed beside what our tests need."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("grpc")]
 
@@ -37,9 +39,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerPro
         yield server, f"127.0.0.1:{port}"
 
 
-def run_client(script: str, address: str, directory: Path) -> None:
+def run_client(script: str, address: str, directory: Path, *, python: str = sys.executable) -> None:
     done = subprocess.run(
-        [sys.executable, CLIENTS / f"{script}.py", address, directory],
+        [python, CLIENTS / f"{script}.py", address, directory],
         env=os.environ | {"GRPC_VERBOSITY": "ERROR"},
         capture_output=True,
         text=True,
@@ -67,3 +69,9 @@ def test_a_client_as_it_is(served: tuple[ServerProcess, str], script: str) -> No
         limit_s=30,
         what="every lease is given back",
     )
+
+
+@pytest.mark.skipif(KSERVE_PYTHON not in os.environ, reason="`make test-kserve` has what it needs")
+def test_kserves_client(served: tuple[ServerProcess, str]) -> None:
+    server, address = served
+    run_client("kserve_client", address, server.disk_path.parent, python=os.environ[KSERVE_PYTHON])
