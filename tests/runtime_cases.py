@@ -15,6 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import graph_makers
+
 
 @dataclass(frozen=True, slots=True)
 class Wrong:
@@ -95,6 +97,36 @@ ROWS_WRONG: Final = (
     Wrong("other", {"other": {"shape": [1, 2], "datatype": "FP64", "data": [1.0, 2.0]}}),
     Wrong("one input", {"input-0": None}),
 )
+
+MLFLOW_COLUMNS: Final = """
+import os
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+import pandas
+table = pandas.DataFrame({"area": np.linspace(0, 1, 400), "rooms": np.arange(400) % 5})
+target = table["area"] * 3 + table["rooms"]
+question = {"area": table["area"][:5].to_numpy(), "rooms": table["rooms"][:5].to_numpy()}
+"""
+
+COLUMNS_WRONG: Final = (
+    Wrong("area", {"area": None}),
+    Wrong("input 'area'", {"area": {"shape": [1, 2], "datatype": "FP64", "data": [1.0, 2.0]}}),
+    Wrong("input 'area'", {"area": {"shape": [5], "datatype": "BYTES", "data": ["a", "b", "c", "d", "e"]}}),
+    Wrong("rooms", {"rooms": {"shape": [5], "datatype": "FP64", "data": [0.5, 1.0, 1.0, 1.0, 1.0]}}),
+    Wrong("differ in length", {"area": {"shape": [1], "datatype": "FP64", "data": [1.0]}}),
+    Wrong("other", {"other": {"shape": [1], "datatype": "FP64", "data": [1.0]}}),
+)
+
+
+def _three_floats(name: str, *, any_width: bool = False) -> tuple[Wrong, ...]:
+    """What is wrong for an input of rows of three numbers each."""
+    width = Wrong(f"input {name!r}", {name: {"shape": [5, 1], "datatype": "FP32", "data": [1.0] * 5}})
+    return (
+        Wrong(f"input {name!r}", {name: {"shape": [3], "datatype": "FP32", "data": [1.0, 2.0, 3.0]}}),
+        *(() if any_width else (width,)),
+        Wrong("FP64", {name: {"shape": [5, 3], "datatype": "FP64", "data": [1.0] * 15}}),
+        Wrong("other", {"other": {"shape": [1], "datatype": "FP32", "data": [1.0]}}),
+    )
+
 
 CASES: Final[dict[str, Case]] = {
     "joblib": Case(
@@ -214,6 +246,108 @@ answers = {{"predict": model.predict(rows[:5]), "predict_proba": model.predict_p
         extra="catboost",
         outputs=("predict", "predict_proba"),
         growth_bytes=24 << 20,  # its allocator keeps some of it: as much after ten loads as after forty
+    ),
+    "mlflow": Case(
+        runtime="mlflow",
+        platform="mlflow",
+        maker=f"""{MLFLOW_COLUMNS}
+import mlflow.xgboost
+import xgboost
+model = xgboost.XGBRegressor(n_estimators=1500 if LARGE else 20, n_jobs=1).fit(table, target)
+signature = mlflow.models.infer_signature(table, model.predict(table))
+mlflow.xgboost.save_model(model, MODEL, signature=signature, pip_requirements=[])
+answers = {{"output-1": model.predict(table[:5])}}
+""",
+        wrong=COLUMNS_WRONG,
+        without=("mlflow",),
+        extra="mlflow",
+    ),
+    "mlflow pickled": Case(
+        runtime="mlflow",
+        platform="mlflow",
+        maker=f"""{MLFLOW_COLUMNS}
+import mlflow.sklearn
+from sklearn.ensemble import RandomForestRegressor
+model = RandomForestRegressor(60 if LARGE else 5, random_state=0, n_jobs=1).fit(table, target)
+signature = mlflow.models.infer_signature(table, model.predict(table))
+mlflow.sklearn.save_model(
+    model, MODEL, signature=signature, pip_requirements=[], serialization_format="cloudpickle"
+)
+answers = {{"output-1": model.predict(table[:5])}}
+""",
+        wrong=COLUMNS_WRONG,
+        without=("mlflow",),
+        extra="mlflow",
+        unpickles=True,
+    ),
+    "SavedModel": Case(
+        runtime="tensorflow",
+        platform="tensorflow",
+        maker=graph_makers.SAVED_MODEL,
+        wrong=(
+            *_three_floats("rows"),
+            Wrong(
+                "input 'city': expected BYTES",
+                {"city": {"shape": [5], "datatype": "FP32", "data": [1.0] * 5}},
+            ),
+            Wrong("input 'city' is missing", {"city": None}),
+            Wrong("refused", {"city": {"shape": [2], "datatype": "BYTES", "data": ["oslo", "rome"]}}),
+        ),
+        without=("tensorflow",),
+        extra="tensorflow",
+        slow=True,
+    ),
+    "Keras": Case(
+        runtime="keras",
+        platform="keras",
+        maker=graph_makers.KERAS,
+        wrong=(
+            *_three_floats("rows"),
+            Wrong("INT64", {"extra": {"shape": [5, 1], "datatype": "INT64", "data": [1] * 5}}),
+            Wrong("input 'extra' is missing", {"extra": None}),
+        ),
+        without=("tensorflow", "keras"),
+        extra="tensorflow",
+        slow=True,
+    ),
+    "LiteRT": Case(
+        runtime="litert",
+        platform="litert",
+        maker=graph_makers.LITERT,
+        wrong=(
+            *_three_floats("rows"),
+            Wrong("INT64", {"zone": {"shape": [5], "datatype": "INT64", "data": [1] * 5}}),
+            Wrong("input 'zone' is missing", {"zone": None}),
+        ),
+        without=("ai_edge_litert",),
+        extra="litert",
+        slow=True,
+    ),
+    "torch.export": Case(
+        runtime="torch_export",
+        platform="torch_export",
+        maker=graph_makers.TORCH_EXPORT,
+        wrong=(
+            *_three_floats("rows"),
+            Wrong("refused", {"zone": {"shape": [2], "datatype": "INT64", "data": [1, 2]}}),
+            Wrong("input 'zone' is missing", {"zone": None}),
+        ),
+        without=("torch",),
+        extra="torch",
+        unpickles=True,
+        slow=True,
+    ),
+    "TorchScript": Case(
+        runtime="torchscript",
+        platform="torchscript",
+        maker=graph_makers.TORCHSCRIPT,
+        wrong=(
+            *_three_floats("rows", any_width=True),
+            Wrong("input 'zone' is missing", {"zone": None}),
+        ),
+        without=("torch",),
+        extra="torch",
+        slow=True,
     ),
 }
 """A case's name → the case. A new format is one entry here."""

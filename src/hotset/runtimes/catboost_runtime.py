@@ -64,7 +64,12 @@ class CatboostRuntime:
 def _loaded(catboost: Any, file: Path) -> Any:
     """Return the model as the class whose ``predict`` is meant: the file says whether there are classes."""
     model = catboost.CatBoost().load_model(str(file), format="cbm")
-    return catboost.to_classifier(model) if len(model.classes_) else catboost.to_regressor(model)
+    if len(model.classes_):
+        return catboost.to_classifier(model)
+    try:
+        return catboost.to_regressor(model)
+    except catboost.CatBoostError:  # a ranker's loss, say: its values are as they are
+        return model
 
 
 class _Model:
