@@ -36,7 +36,7 @@ from hotset.events import (
     WorkerStarted,
 )
 from hotset.instruments import Instrument
-from hotset.request_counts import Distribution, ModelCounts, RequestCounts
+from hotset.request_counts import Distribution, ModelCounts, RequestCounts, Tallies
 from hotset.status import ServerStatus
 
 Labels: TypeAlias = tuple[str, ...]
@@ -61,6 +61,7 @@ class Metrics:
 
     def __init__(self, *, model_label: bool = False, max_models: int = 1000) -> None:
         self.registry: Final = CollectorRegistry(auto_describe=False)
+        self.tallies: Final = Tallies()
         self._models = ModelCounts(max_models) if model_label else None
         self._protocols: dict[str, RequestCounts] = {}
         self._statistics: Callable[[], Statistics] | None = None
@@ -75,7 +76,7 @@ class Metrics:
 
     def request_observer(self, protocol: str) -> RequestCounts:
         """Return the counts of a protocol; always the same one for the same name."""
-        return self._protocols.setdefault(protocol, RequestCounts(self._models))
+        return self._protocols.setdefault(protocol, RequestCounts(self.tallies, self._models))
 
     def render(self) -> bytes:
         """Return the page in Prometheus' text format."""

@@ -356,6 +356,7 @@ class Replica:
             Front(self.manager, view, readiness=self.readiness, pages=self._make_pages()),
             clock=self.clock,
             observe=self.metrics.request_observer,
+            statistics=self.metrics.tallies,
             request_timeout_s=self.settings.request_timeout,
             max_queue=self.settings.max_queue,
         )

@@ -83,6 +83,21 @@ class ModelMetadata:
 
 
 @dataclass(frozen=True, slots=True)
+class VersionCounts:
+    """The predictions of one version since the server started, by any door: how many, and their seconds in all.
+
+    ``answered_s`` is from a request's arrival to its answer, the ``waited_s`` of those included that had to wait until
+    the version was in memory. A request that failed before its version was known is in none.
+    """
+
+    answered: int = 0
+    answered_s: float = 0.0
+    waited_s: float = 0.0
+    failed: int = 0
+    failed_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Readiness:
     """Whether requests can be answered; ``reason`` says why not."""
 

@@ -106,7 +106,7 @@ def sample(bench: Modules, subject: str, per_second: int) -> Any:
 def test_the_metrics_page_tells_of_answers_hits_and_loads(bench: Modules) -> None:
     metrics = Metrics()
     for tier in ("memory", "memory", "disk"):
-        metrics.request_observer("hotset").ok(0.001, tier)
+        metrics.request_observer("hotset").ok(0.001, tier, ModelKey("paris", 1))
     metrics.on_event(Loaded(ModelKey("paris", 1), 1, "sklearn", 100, 0.5))
     assert bench.churn.counted(metrics.render().decode()) == (3, 2, 1)
 

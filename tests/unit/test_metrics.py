@@ -76,7 +76,7 @@ def _full() -> Metrics:
     bus.subscribe(metrics.on_event)
     for event in EVENTS:
         bus.publish(event)
-    metrics.request_observer("oip").ok(0.01, "memory", "paris")
+    metrics.request_observer("oip").ok(0.01, "memory", PARIS)
     metrics.request_observer("oip").failed(ErrorKind.MODEL_NOT_FOUND, 0.001)
     metrics.read_from(lambda: Statistics(SERVER, inside=4, loading=2))
     return metrics
@@ -131,8 +131,8 @@ def test_requests_are_counted_by_protocol_outcome_and_tier() -> None:
     oip, own = metrics.request_observer("oip"), metrics.request_observer("hotset")
     assert metrics.request_observer("oip") is oip
     for tier in ("memory", "memory", "disk", "store"):
-        oip.ok(0.002, tier)
-    own.ok(0.5, "memory")
+        oip.ok(0.002, tier, PARIS)
+    own.ok(0.5, "memory", PARIS)
     own.failed(ErrorKind.OVERLOADED, 0.1)
     assert _value(metrics, "hotset_requests_total", protocol="oip", outcome="ok") == 4
     assert _value(metrics, "hotset_requests_total", protocol="hotset", outcome="overloaded") == 1
@@ -148,7 +148,7 @@ def test_a_value_on_a_bound_falls_into_the_bucket_of_that_bound() -> None:
     metrics = Metrics()
     observer = metrics.request_observer("oip")
     for seconds in (0.0, 0.001, 61.0):
-        observer.ok(seconds, "memory")
+        observer.ok(seconds, "memory", PARIS)
     buckets = {
         le: _value(metrics, "hotset_request_seconds_bucket", protocol="oip", tier="memory", le=le)
         for le in ("0.0005", "0.001", "60.0", "+Inf")
@@ -180,13 +180,13 @@ def test_a_tier_that_is_not_bounded_has_no_capacity_on_the_page() -> None:
 
 def test_models_are_counted_only_when_asked_for_and_only_so_many() -> None:
     plain = Metrics()
-    plain.request_observer("oip").ok(0.1, "memory", "paris")
+    plain.request_observer("oip").ok(0.1, "memory", PARIS)
     assert _value(plain, "hotset_model_requests_total", model="paris") is None
 
     metrics = Metrics(model_label=True, max_models=3)
     for number in range(100):
         for protocol in ("oip", "hotset"):
-            metrics.request_observer(protocol).ok(0.1, "memory", f"city-{number}")
+            metrics.request_observer(protocol).ok(0.1, "memory", ModelKey(f"city-{number}", 1))
     counts = {
         labels[0][1]: value
         for (name, labels), value in _samples(metrics).items()
@@ -197,7 +197,7 @@ def test_models_are_counted_only_when_asked_for_and_only_so_many() -> None:
 
 def test_two_servers_in_one_process_count_for_themselves() -> None:
     one, other = Metrics(), Metrics()
-    one.request_observer("oip").ok(0.1, "memory")
+    one.request_observer("oip").ok(0.1, "memory", PARIS)
     assert _value(other, "hotset_tier_hits_total", tier="memory") == 0
 
 

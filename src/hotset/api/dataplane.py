@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from hotset.api.ports import Answer, Headers, HeaderSource, Lease, RequestObserver, Residency
+from hotset.api.ports import Answer, Headers, HeaderSource, Lease, RequestObserver, Residency, Statistics
 from hotset.clock import Clock
 from hotset.errors import ErrorKind, HotsetError, OverloadedError, UnavailableError
 from hotset.keys import ModelKey, ModelRef
@@ -67,11 +67,13 @@ class DataPlane:
         *,
         clock: Clock,
         observe: Callable[[str], RequestObserver],
+        statistics: Statistics,
         request_timeout_s: float,
         max_queue: int,
     ) -> None:
-        """``observe`` gives the observer of a protocol; it is asked once for each."""
+        """``observe`` gives the observer of a protocol; it is asked once for each. ``statistics`` are of all of them."""
         self.residency: Final = residency
+        self.statistics: Final = statistics
         self.max_queue: Final = max_queue
         self._clock = clock
         self._observe = observe
@@ -149,12 +151,12 @@ class DataPlane:
         try:
             answer = await self._admitted(call)
         except HotsetError as error:
-            observer.failed(error.kind, self._clock.monotonic() - started_s)
+            observer.failed(error.kind, self._clock.monotonic() - started_s, _resolved(error))
             raise
         except Exception:
             observer.failed(ErrorKind.INTERNAL, self._clock.monotonic() - started_s)
             raise
-        observer.ok(self._clock.monotonic() - started_s, answer.tier, answer.key.name)
+        observer.ok(self._clock.monotonic() - started_s, answer.tier, answer.key)
         return answer
 
     def start(
@@ -223,11 +225,16 @@ class DataPlane:
 
     async def _attempt(self, call: _Call) -> Answer:
         lease = self.residency.lease_now(call.ref)
+        waited_s = 0.0
         if lease is None:
+            began_s = self._clock.monotonic()
             lease = await self.residency.lease(call.ref, deadline_s=call.deadline_s)
+            waited_s = self.seconds_since(began_s)
         # Nothing may come between the lease and this try: it is what gives the lease back on cancellation.
         try:
             encoded = await call.sent_to(lease)
+            if waited_s:
+                self.statistics.waited(lease.key, waited_s)
             return Answer(encoded, lease.key, lease.tier, lease.fetch_s, lease.load_s)
         except HotsetError as error:
             error.key = lease.key
@@ -342,11 +349,16 @@ class _Started:
     def _tell(self, outcome: Answer | Exception) -> None:
         seconds = self._plane.seconds_since(self._started_s)
         if isinstance(outcome, Answer):
-            self._observer.ok(seconds, outcome.tier, outcome.key.name)
+            self._observer.ok(seconds, outcome.tier, outcome.key)
+        elif isinstance(outcome, HotsetError):
+            self._observer.failed(outcome.kind, seconds, _resolved(outcome))
         else:
-            kind = outcome.kind if isinstance(outcome, HotsetError) else ErrorKind.INTERNAL
-            self._observer.failed(kind, seconds)
+            self._observer.failed(ErrorKind.INTERNAL, seconds)
         self._done(outcome)
+
+
+def _resolved(error: HotsetError) -> ModelKey | None:
+    return None if error.key is None else ModelKey(*error.key)
 
 
 def _cut_off() -> UnavailableError:

@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import NamedTuple, Protocol, TypeAlias
 
 from hotset.errors import ErrorKind
 from hotset.keys import ModelKey, ModelRef
 from hotset.payload import Encoded, Signature
 from hotset.shared.arena import Payload
-from hotset.status import ModelMetadata, ModelPage, ModelStatus, Readiness, ServerStatus
+from hotset.status import ModelMetadata, ModelPage, ModelStatus, Readiness, ServerStatus, VersionCounts
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 HeaderSource: TypeAlias = Callable[[], Headers]
@@ -67,7 +67,7 @@ class Lease(Protocol):
 class Residency(Protocol):
     """Where models are. Every ``deadline_s`` is absolute, on the clock's ``monotonic``. Owned by the event loop.
 
-    All but ``lease_now`` and the three synchronous views may look an unknown name up in the store, and raise
+    All but ``lease_now``, ``known`` and the three synchronous views may look an unknown name up in the store, and raise
     ``NotFoundError`` where there is none. A method that is cancelled holds nothing afterwards.
     """
 
@@ -88,6 +88,10 @@ class Residency(Protocol):
         ...
 
     async def model(self, name: str, *, deadline_s: float) -> ModelStatus: ...
+
+    def known(self, name: str) -> ModelStatus | None:
+        """Return what is known of a model without asking the store; None where that is nothing."""
+        ...
 
     async def metadata(self, ref: ModelRef, *, deadline_s: float) -> ModelMetadata:
         """Return what the version declares; it is loaded if it never was. Its versions: those of the model."""
@@ -130,11 +134,25 @@ class Residency(Protocol):
 class RequestObserver(Protocol):
     """Counts the requests of one protocol. Must not raise."""
 
-    def ok(self, seconds: float, tier: str, model: str | None = None) -> None:
-        """``model`` is a resolved name, so one that the catalog has."""
+    def ok(self, seconds: float, tier: str, key: ModelKey) -> None:
+        """``key`` is what the ref was resolved to, so one that the catalog has."""
         ...
 
-    def failed(self, kind: ErrorKind, seconds: float) -> None: ...
+    def failed(self, kind: ErrorKind, seconds: float, key: ModelKey | None = None) -> None: ...
+
+
+class Statistics(Protocol):
+    """Counts of predictions by version, of which observers add to all but ``waited``. Must not raise."""
+
+    def waited(self, key: ModelKey, seconds: float) -> None:
+        """Of a request that is answered: so long it waited for its version to be in memory."""
+        ...
+
+    def of(self, key: ModelKey) -> VersionCounts: ...
+
+    def __iter__(self) -> Iterator[ModelKey]:
+        """The versions that there are counts of."""
+        ...
 
 
 class Answer(NamedTuple):

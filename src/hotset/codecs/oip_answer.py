@@ -15,7 +15,7 @@ from hotset.codecs.jsontext import write_json
 from hotset.codecs.oip_request import BINARY_HEADER, BINARY_ONLY, BinaryRequest
 from hotset.codecs.rawtensors import BYTES, raw_datatype, write_tensor
 from hotset.errors import InvalidInputError, PredictFailedError
-from hotset.payload import Array, Encoded, InferRequest, InferResponse
+from hotset.payload import Array, Encoded, InferRequest, InferResponse, datatype_of
 from hotset.runtimes.base import CallMeta
 
 
@@ -56,7 +56,13 @@ def write_answer(response: InferResponse, request: InferRequest, meta: CallMeta)
     """
     if isinstance(request, BinaryRequest):
         return _with_binary(response, request, meta)
-    return Encoded(_json([_output(name, array) for name, array in response.outputs.items()], request, meta))
+    outputs: list[_Output | _BinaryOutput] = [
+        _output(name, array) for name, array in response.outputs.items()
+    ]
+    answer = _Response(
+        model_name=meta.model_name, model_version=str(meta.model_version), id=request.id, outputs=outputs
+    )
+    return Encoded(write_json(answer))
 
 
 def _with_binary(response: InferResponse, request: BinaryRequest, meta: CallMeta) -> Encoded:
@@ -70,18 +76,13 @@ def _with_binary(response: InferResponse, request: BinaryRequest, meta: CallMeta
             outputs.append(_BinaryOutput(name, array.shape, datatype, _Size(len(part))))
         else:
             outputs.append(_output(name, array))
-    text = _json(outputs, request, meta)
+    answer = _Response(
+        model_name=meta.model_name, model_version=str(meta.model_version), id=request.id, outputs=outputs
+    )
+    text = write_json(answer)
     if not any(map(len, parts)):
         return Encoded(text)
     return Encoded(b"".join((text, *parts)), BINARY, ((_HEADER, str(len(text))),))
-
-
-def _json(outputs: list[Any], request: InferRequest, meta: CallMeta) -> bytes:
-    return write_json(
-        _Response(
-            model_name=meta.model_name, model_version=str(meta.model_version), id=request.id, outputs=outputs
-        )
-    )
 
 
 def _datatype(name: str, array: Array) -> str:
@@ -92,7 +93,10 @@ def _datatype(name: str, array: Array) -> str:
 
 
 def _output(name: str, array: Array) -> _Output:
-    datatype = _datatype(name, array)
+    try:
+        datatype = datatype_of(array)
+    except TypeError:
+        datatype = _datatype(name, array)
     if datatype in BINARY_ONLY:
         raise InvalidInputError(
             f"output {name!r} is {datatype}, which JSON cannot carry; ask for it with the parameter 'binary_data'"

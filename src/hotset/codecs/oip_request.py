@@ -127,7 +127,9 @@ def read_request(
     Raises:
         InvalidInputError: whatever does not fit; the message names the input.
     """
-    length = _json_length(headers) if headers else None
+    if not headers:
+        return _request(read_json(_REQUEST, body), None)
+    length = _json_length(headers)
     if length is None:
         return _request(read_json(_REQUEST, body), None)
     if length == 0:

@@ -78,7 +78,12 @@ def raw_datatype(array: Array) -> str:
     Raises:
         TypeError: the array's type has no such name.
     """
-    return BF16 if array.dtype.name == "bfloat16" else datatype_of(array)
+    try:
+        return datatype_of(array)
+    except TypeError:
+        if _is_bf16(array):
+            return BF16
+        raise
 
 
 def element_count(shape: Sequence[int], where: str) -> int:
@@ -129,7 +134,7 @@ def _read_bf16(data: bytes | memoryview) -> Array:
 
 def _write_bf16(array: Array) -> bytes | memoryview:
     """Return the upper half of each float32, rounded to the nearest, ties to even; a NaN stays one."""
-    if array.dtype.name == "bfloat16":
+    if _is_bf16(array):
         halves = np.ascontiguousarray(array).reshape(-1).view(np.uint16)
     else:
         wide = np.ascontiguousarray(array, dtype=np.float32).reshape(-1)
@@ -137,6 +142,11 @@ def _write_bf16(array: Array) -> bytes | memoryview:
         rounded = (bits + (((bits >> 16) & 1) + np.uint32(0x7FFF))) >> 16
         halves = np.where(np.isnan(wide), (bits >> 16) | 0x40, rounded).astype(np.uint16)
     return halves.astype("<u2", copy=False).tobytes()
+
+
+def _is_bf16(array: Array) -> bool:
+    """By its name, as the package that has the type need not be installed. To ask NumPy for a name takes long."""
+    return array.dtype.name == "bfloat16"
 
 
 def _read_elements(data: memoryview, count: int, where: str) -> Array:

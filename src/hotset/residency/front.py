@@ -46,6 +46,11 @@ class Front:
         await self._manager.resolve(ModelRef(name), deadline_s=deadline_s)
         return self._status_of(name)
 
+    def known(self, name: str) -> ModelStatus | None:
+        """Return what is known of a model without asking the store; None where that is nothing."""
+        model = self._manager.catalog.model(name)
+        return None if model is None else self._view.model(model)
+
     async def metadata(self, ref: ModelRef, *, deadline_s: float) -> ModelMetadata:
         """Return what the version declares: as it was when last loaded, else it is loaded now."""
         version = await self._manager.resolve(ref, deadline_s=deadline_s)

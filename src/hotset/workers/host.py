@@ -181,9 +181,11 @@ class Host:
 
     def _alone(self, held: Held, call: PredictCall) -> Encoded:
         if call.headers:
-            call = self._unpacked(call)
-        answer = Question(held, call, self._kit.codecs(call.codec)).answer()
-        return self._packed(call, answer) if call.headers else answer
+            return self._with_headers(held, self._unpacked(call))
+        return Question(held, call, self._kit.codecs(call.codec)).answer()
+
+    def _with_headers(self, held: Held, call: PredictCall) -> Encoded:
+        return self._packed(call, Question(held, call, self._kit.codecs(call.codec)).answer())
 
     def _together(self, held: Held, calls: Sequence[PredictCall]) -> list[Outcome]:
         """Compressed bodies are not among them: each may unpack to the largest that there can be."""

@@ -15,6 +15,7 @@ from hotset.api.dataplane import DataPlane
 from hotset.errors import ErrorKind, NotFoundError
 from hotset.keys import LATEST, ModelKey, ModelRef
 from hotset.payload import Encoded, Signature, TensorSpec
+from hotset.request_counts import RequestCounts, Tallies
 from hotset.status import (
     CatalogStatus,
     ModelMetadata,
@@ -154,6 +155,10 @@ class ScriptedResidency:
         model, _ = self.find(ModelRef(name))
         return self._status(name, model)
 
+    def known(self, name: str) -> ModelStatus | None:
+        model = self.scripted.get(name)
+        return None if model is None else self._status(name, model)
+
     def _status(self, name: str, model: ScriptedModel) -> ModelStatus:
         state = VersionState.READY if model.resident else VersionState.UNAVAILABLE
         rows = tuple(
@@ -217,16 +222,19 @@ class ScriptedResidency:
 
 
 class RecordingObserver:
-    def __init__(self, protocol: str) -> None:
+    def __init__(self, protocol: str, counts: RequestCounts) -> None:
         self.protocol = protocol
         self.good: list[tuple[float, str]] = []
         self.bad: list[ErrorKind] = []
+        self._counts = counts
 
-    def ok(self, seconds: float, tier: str, model: str | None = None) -> None:
+    def ok(self, seconds: float, tier: str, key: ModelKey) -> None:
         self.good.append((seconds, tier))
+        self._counts.ok(seconds, tier, key)
 
-    def failed(self, kind: ErrorKind, seconds: float) -> None:
+    def failed(self, kind: ErrorKind, seconds: float, key: ModelKey | None = None) -> None:
         self.bad.append(kind)
+        self._counts.failed(kind, seconds, key)
 
 
 class Bench:
@@ -246,11 +254,13 @@ class Bench:
         )
         self.residency.scripted["acme/rome"] = ScriptedModel([3])
         self.observers: dict[str, RecordingObserver] = {}
+        self.tallies = Tallies()
         self.listener: Any = None  # the server, where there is one
         self.dataplane = DataPlane(
             self.residency,
             clock=clock or LiveClock(),
             observe=self._observe,
+            statistics=self.tallies,
             request_timeout_s=request_timeout_s,
             max_queue=max_queue,
         )
@@ -264,7 +274,7 @@ class Bench:
 
     def _observe(self, protocol: str) -> RecordingObserver:
         assert protocol not in self.observers, "asked once for each protocol"
-        return self.observers.setdefault(protocol, RecordingObserver(protocol))
+        return self.observers.setdefault(protocol, RecordingObserver(protocol, RequestCounts(self.tallies)))
 
     def model(self, name: str) -> ScriptedModel:
         return self.residency.scripted[name]
