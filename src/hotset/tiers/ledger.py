@@ -65,22 +65,20 @@ class Ledger(Generic[K, V]):
         self._copies: dict[Entry[K, V], None] = {}  # in the order in which they came
         self._draining: dict[Entry[K, V], None] = {}  # in the order in which they were evicted
         self._reservations: dict[Reservation[K], None] = {}
-        self._resident = NOTHING
-        self._spare = NOTHING  # what copies take, of ``_resident``
-        self._leaving = NOTHING
-        self._promised = NOTHING
-        self._granted = NOTHING
+        self._usage = NOTHING
+        self._commitment = NOTHING
+        self._spare = NOTHING  # what copies take, of both
         self._is_advancing = False
 
     # What is there
 
     @property
     def usage(self) -> Weight:
-        return self._resident.plus(self._leaving).plus(self._granted)
+        return self._usage
 
     @property
     def commitment(self) -> Weight:
-        return self._resident.plus(self._promised)
+        return self._commitment
 
     def draining(self) -> tuple[Entry[K, V], ...]:
         return tuple(self._draining)
@@ -108,16 +106,16 @@ class Ledger(Generic[K, V]):
 
     def has_room(self, weight: Weight) -> bool:
         """Whether ``weight`` would fit without evicting anything but copies."""
-        return self.capacity.holds(self.commitment.minus(self._spare).plus(weight)) and self.capacity.holds(
-            self.usage.minus(self._spare).plus(weight)
+        return self.capacity.holds(self._commitment.minus(self._spare).plus(weight)) and self.capacity.holds(
+            self._usage.minus(self._spare).plus(weight)
         )
 
     def has_free_room(self, weight: Weight) -> bool:
         """Whether ``weight`` would fit without evicting anything at all, and nobody waits for room."""
         return (
             not self.is_short
-            and self.capacity.holds(self.commitment.plus(weight))
-            and self.capacity.holds(self.usage.plus(weight))
+            and self.capacity.holds(self._commitment.plus(weight))
+            and self.capacity.holds(self._usage.plus(weight))
         )
 
     # Room
@@ -203,7 +201,8 @@ class Ledger(Generic[K, V]):
         first.copies = (*first.copies, copy)
         self._copies[copy] = None
         self._spare = self._spare.plus(copy.weight)
-        self._resident = self._resident.plus(copy.weight)
+        self._usage = self._usage.plus(copy.weight)
+        self._commitment = self._commitment.plus(copy.weight)
         if self._reservations:
             self._wake()  # it came too late: whoever waits may have its room
         return copy
@@ -214,7 +213,8 @@ class Ledger(Generic[K, V]):
             raise RuntimeError(f"there is an entry already: {key!s}")
         entry: Entry[K, V] = Entry(key, value, weight)
         self.entries[key] = entry
-        self._resident = self._resident.plus(weight)
+        self._usage = self._usage.plus(weight)
+        self._commitment = self._commitment.plus(weight)
         return entry
 
     def advance(self) -> list[Entry[K, V]]:
@@ -282,8 +282,7 @@ class Ledger(Generic[K, V]):
     def _drain(self, entry: Entry[K, V], cause: Cause) -> None:
         entry.cause = cause
         self._draining[entry] = None
-        self._resident = self._resident.minus(entry.weight)
-        self._leaving = self._leaving.plus(entry.weight)
+        self._commitment = self._commitment.minus(entry.weight)
         if not self._is_advancing:  # else it is handed out in this very call
             self._wake()
 
@@ -292,7 +291,7 @@ class Ledger(Generic[K, V]):
         if not entry.handed_out or entry not in self._draining:
             raise RuntimeError(f"freed twice, or before it was handed out: {entry.key!s}")
         del self._draining[entry]
-        self._leaving = self._leaving.minus(entry.weight)
+        self._usage = self._usage.minus(entry.weight)
         self._wake()
 
     def release(self, entry: Entry[K, V]) -> None:
@@ -328,17 +327,14 @@ class Ledger(Generic[K, V]):
             assert copy.is_copy
             assert not copy.copies
         assert spare == self._spare, (spare, self._spare)
-        assert total.plus(spare) == self._resident, (total, spare, self._resident)
-        total = NOTHING
+        usage = commitment = total.plus(spare)
         for entry in self._draining:
-            total = total.plus(entry.weight)
+            usage = usage.plus(entry.weight)
             assert entry.cause is not None
-        assert total == self._leaving, (total, self._leaving)
-        granted, promised = NOTHING, NOTHING
         for reservation in self._reservations:
-            granted = granted.plus(reservation.granted)
-            promised = promised.plus(reservation.promised)
-        assert (granted, promised) == (self._granted, self._promised)
+            usage = usage.plus(reservation.granted)
+            commitment = commitment.plus(reservation.promised)
+        assert (usage, commitment) == (self._usage, self._commitment)
 
     # Inside
 
@@ -353,9 +349,9 @@ class Ledger(Generic[K, V]):
 
     def _shrink_to_capacity(self) -> None:
         """What was adopted beyond the capacity leaves, as far as it is free to."""
-        if self.capacity.holds(self.commitment):
+        if self.capacity.holds(self._commitment):
             return
-        victims, _ = self._choose(self.commitment, None)
+        victims, _ = self._choose(self._commitment, None)
         self._evict_all(victims)
 
     def _promise_in_turn(self) -> None:
@@ -377,7 +373,7 @@ class Ledger(Generic[K, V]):
                 is_blocked = is_blocked or reservation.overtaken >= MOST_OVERTAKEN
 
     def _promise(self, reservation: Reservation[K]) -> bool:
-        target = self.commitment.plus(reservation.weight).minus(reservation.promised)
+        target = self._commitment.plus(reservation.weight).minus(reservation.promised)
         if not self.capacity.holds(target):
             victims, left = self._choose(target, reservation.key)
             if not self.capacity.holds(left):
@@ -418,21 +414,22 @@ class Ledger(Generic[K, V]):
         weight = reservation.weight
         if reservation.granted == weight or reservation.promised != weight:
             return False
-        if not self.capacity.holds(self.usage.plus(weight).minus(reservation.granted)):
+        usage = self._usage.plus(weight).minus(reservation.granted)
+        if not self.capacity.holds(usage):
             return False
-        self._set_granted(reservation, reservation.weight)
+        self._usage, reservation.granted = usage, weight
         return True
 
     def _set_granted(self, reservation: Reservation[K], weight: Weight) -> None:
-        self._granted = self._granted.minus(reservation.granted).plus(weight)
+        self._usage = self._usage.minus(reservation.granted).plus(weight)
         reservation.granted = weight
 
     def _set_promised(self, reservation: Reservation[K], weight: Weight) -> None:
-        self._promised = self._promised.minus(reservation.promised).plus(weight)
+        self._commitment = self._commitment.minus(reservation.promised).plus(weight)
         reservation.promised = weight
 
     def _close(self, reservation: Reservation[K]) -> None:
         del self._reservations[reservation]
-        self._granted = self._granted.minus(reservation.granted)
-        self._promised = self._promised.minus(reservation.promised)
+        self._usage = self._usage.minus(reservation.granted)
+        self._commitment = self._commitment.minus(reservation.promised)
         reservation.granted = reservation.promised = NOTHING

@@ -21,6 +21,8 @@ def choose(
     """
     if capacity.holds(target):
         return [], target
+    if not copies:
+        return _take(capacity, target, entries)
     idle, left = _take(capacity, target, (copy for copy in copies if not copy.holds))
     if capacity.holds(left):
         return idle, left
