@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
-from hotset.config_sources import Given, from_environment, from_file, from_flags
+from hotset.config_sources import Given, from_environment, from_file, from_flags, from_platform
 from hotset.config_values import (
     CACHE_SIZE,
     LOCATION,
@@ -59,6 +59,12 @@ class Settings(BaseModel):
     models: Annotated[dict[str, str] | None, MODELS] = Field(
         None,
         description="A static list instead of `model_dir`: fixed at start, one version of each, no sync.",
+        json_schema_extra=_MODELS,
+    )
+    sagemaker: Annotated[bool, SWITCH] = Field(
+        False,
+        description="Be a container of a SageMaker multi-model endpoint: the platform alone loads and unloads models. On where"
+        " `SAGEMAKER_MULTI_MODEL` is `true`, with `host` `0.0.0.0` and as `port` that of `SAGEMAKER_BIND_TO_PORT`, or 8080.",
         json_schema_extra=_MODELS,
     )
     name_depth: Annotated[int, number(1, 16)] = Field(
@@ -267,7 +273,11 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _fits_together(self) -> Settings:
         conflicts = [
-            *_source_conflicts(has_dir=self.model_dir is not None, has_models=self.models is not None),
+            *_source_conflicts(
+                has_dir=self.model_dir is not None,
+                has_models=self.models is not None,
+                sagemaker=self.sagemaker,
+            ),
             *_discovery_conflicts(self),
             *_size_conflicts(self.model_cache_size, self.disk_model_cache_size),
             *_backoff_conflicts(self.load_failure_backoff, self.load_failure_backoff_max),
@@ -277,7 +287,12 @@ class Settings(BaseModel):
         return self
 
 
-def _source_conflicts(*, has_dir: bool, has_models: bool) -> Iterable[str]:
+def _source_conflicts(*, has_dir: bool, has_models: bool, sagemaker: bool) -> Iterable[str]:
+    if sagemaker and (has_dir or has_models):
+        given = "model_dir" if has_dir else "models"
+        yield f"sagemaker: found on together with {given}, expected one of them; the platform brings the models itself"
+    if sagemaker:
+        return
     if has_dir and has_models:
         yield "model_dir, models: found both, expected one of them"
     if not has_dir and not has_models:
@@ -288,7 +303,7 @@ def _discovery_conflicts(settings: Settings) -> Iterable[str]:
     """Yield what needs to know all models, which ``on_demand`` never does."""
     if settings.discovery != "on_demand":
         return
-    if settings.models is not None:
+    if settings.models is not None or settings.sagemaker:
         yield "discovery: found on_demand with a static list in models, expected model_dir; a list is known anyway"
     if settings.on_missing != "lookup":
         yield "on_missing: found error with discovery on_demand, expected lookup; else no model is ever found"
@@ -323,7 +338,7 @@ def kind_of(name: str) -> Kind:
 
 
 def load_settings(file: Path | None, env: Mapping[str, str], flags: Mapping[str, Any]) -> Settings:
-    """Return the settings: flags before environment before file before defaults.
+    """Return the settings: flags before environment before what a platform says before file before defaults.
 
     ``flags`` are by the settings' names, None where not given. An empty variable and an empty key in the file count
     as not given. ``model_dir`` and ``models`` are one choice: giving one of them replaces the other from below.
@@ -333,7 +348,12 @@ def load_settings(file: Path | None, env: Mapping[str, str], flags: Mapping[str,
     """
     problems: list[str] = []
     given: dict[str, Given] = {}
-    layers = (from_file(file, TABLE, problems), from_environment(env, TABLE, problems), from_flags(flags))
+    layers = (
+        from_file(file, TABLE, problems),
+        from_platform(env),
+        from_environment(env, TABLE, problems),
+        from_flags(flags),
+    )
     for layer in layers:
         for one, other in (("model_dir", "models"), ("models", "model_dir")):
             if one in layer and other not in layer:
@@ -359,5 +379,9 @@ def _validated(given: Mapping[str, Given], problems: list[str]) -> Settings | No
             problems.extend(str(cause or item["msg"]).splitlines())
     if any(item["loc"] for item in found):
         # pydantic did not come to compare the settings with each other; what needs no values is said all the same.
-        problems.extend(_source_conflicts(has_dir="model_dir" in given, has_models="models" in given))
+        problems.extend(
+            _source_conflicts(
+                has_dir="model_dir" in given, has_models="models" in given, sagemaker="sagemaker" in given
+            )
+        )
     return None

@@ -42,6 +42,21 @@ def from_flags(flags: Mapping[str, Any]) -> dict[str, Given]:
     return {name: Given(value, flag_of(name)) for name, value in flags.items() if value is not None}
 
 
+_YES: Final = frozenset({"true", "yes", "on", "1"})
+SAGEMAKER_PORT: Final = "8080"
+
+
+def from_platform(env: Mapping[str, str]) -> dict[str, Given]:
+    """Return what a platform says in variables of its own: SageMaker, to a container for many models."""
+    if env.get("SAGEMAKER_MULTI_MODEL", "").lower() not in _YES:
+        return {}
+    return {
+        "sagemaker": Given("true", "SAGEMAKER_MULTI_MODEL"),
+        "host": Given("0.0.0.0", "SAGEMAKER_MULTI_MODEL"),  # noqa: S104 - the platform asks from outside
+        "port": Given(env.get("SAGEMAKER_BIND_TO_PORT") or SAGEMAKER_PORT, "SAGEMAKER_BIND_TO_PORT"),
+    }
+
+
 _KUBERNETES_NAME: Final = re.compile(
     r".*_(SERVICE_(HOST|PORT)(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_.+)?)\Z", re.ASCII
 )

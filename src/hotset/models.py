@@ -17,21 +17,21 @@ __all__ = ["Inspection", "explain_misfit", "layout_of", "look", "open_models"]
 
 
 def open_models(settings: Settings) -> ObjectStore:
-    """Return the store of ``model_dir``, or those of a static list as one.
+    """Return the store of ``model_dir``, or those of a static list as one, which a platform may fill.
 
     Raises:
         ConfigError: a location is malformed, or a directory is not there.
     """
-    if settings.models is not None:
-        return MountedStore({name: open_store(url) for name, url in settings.models.items()})
+    if settings.models is not None or settings.sagemaker:
+        return MountedStore({name: open_store(url) for name, url in (settings.models or {}).items()})
     assert settings.model_dir is not None
     return open_store(settings.model_dir)
 
 
 def layout_of(settings: Settings) -> Layout:
     """Return how the store's paths become names."""
-    if settings.models is not None:
-        return Layout(static=True, names=frozenset(settings.models))
+    if settings.models is not None or settings.sagemaker:
+        return Layout(static=True, names=frozenset(settings.models or ()))
     return Layout(name_depth=settings.name_depth)
 
 
@@ -63,7 +63,7 @@ async def look(settings: Settings) -> Inspection:
         for name in scattered:
             await _feed(reader, store, f"{name}/")
     listing = reader.finish()
-    index = "" if settings.models is not None else await _compare_index(store, layout, listing)
+    index = "" if layout.static else await _compare_index(store, layout, listing)
     return Inspection(listing, is_whole=True, index=index)
 
 

@@ -30,6 +30,7 @@ from hotset.residency.fetch import Fetcher
 from hotset.residency.finder import Finder
 from hotset.residency.frameworks import Frameworks
 from hotset.residency.front import Front
+from hotset.residency.given import GivenModels
 from hotset.residency.index_source import IndexSource
 from hotset.residency.lookup import Lookup
 from hotset.residency.manager import Manager
@@ -47,7 +48,7 @@ from hotset.runtimes.ahead import imports_for_predictor
 from hotset.shared.extents import whole_grains
 from hotset.shared.room import Room
 from hotset.status import Readiness, SyncStatus
-from hotset.store import ObjectStore
+from hotset.store import LinkedStore, MountedStore, ObjectStore
 from hotset.tiers.disk import DiskTier
 from hotset.tiers.ledger import Capacity
 from hotset.tiers.memory import MemoryTier
@@ -141,6 +142,7 @@ class Replica:
             max_body_bytes=settings.max_body_size,
             body_timeout_s=BODY_TIMEOUT_S,
             room=self._room,
+            given=self.discovery if isinstance(self.discovery, GivenModels) else None,
         )
         self._warmup: Warmup | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -158,7 +160,7 @@ class Replica:
         """
         try:
             report = await self.disk.recover()
-            if self.settings.disk_model_cache_size is None:
+            if self.settings.disk_model_cache_size is None and not self.settings.sagemaker:
                 limit_bytes = default_disk_bytes(Path(self.settings.disk_path), self.disk.usage.bytes)
                 self.disk.limit(Capacity(bytes=limit_bytes))
             self.events.publish(Recovered(report.adopted, report.removed, report.bytes))
@@ -274,7 +276,12 @@ class Replica:
                 event.unsettled,
                 self.settings.settle_time,
             )
-        elif not event.models and not self._told_of_misfit and (event.rejects or not self._is_on_demand):
+        elif (
+            not event.models
+            and not self._told_of_misfit
+            and not self.settings.sagemaker
+            and (event.rejects or not self._is_on_demand)
+        ):
             self._told_of_misfit = True
             trees = explain_misfit(self.layout, self.manager.snapshot.rejects)
             logger.warning("no models in %s yet\n%s", self.store.url, trees)
@@ -299,19 +306,29 @@ class Replica:
             clock=self.clock,
             events=self.events,
             interval_s=self._sync_interval_s,
-            state=SnapshotFile(state_path, origin=f"{self.store.url} with {self.layout.expected}"),
+            state=None
+            if self.settings.sagemaker
+            else SnapshotFile(state_path, origin=f"{self.store.url} with {self.layout.expected}"),
         )
 
     @property
     def _sync_interval_s(self) -> float:
-        return 0.0 if self.settings.models is not None else self.settings.sync_interval
+        return 0.0 if self.layout.static else self.settings.sync_interval
 
     @property
     def _is_on_demand(self) -> bool:
         return self.settings.discovery == "on_demand"
 
-    def _make_discovery(self) -> WholeStore | OnDemand:
+    def _make_discovery(self) -> WholeStore | OnDemand | GivenModels:
         settings = self.settings
+        if settings.sagemaker and isinstance(self.store, MountedStore):
+            return GivenModels(
+                self.manager,
+                store=self.store,
+                open_store=LinkedStore,
+                clock=self.clock,
+                limit_s=settings.load_timeout,
+            )
         if self._is_on_demand:
             return OnDemand(
                 store=self.store,
@@ -356,7 +373,6 @@ class Replica:
             Front(self.manager, view, readiness=self.readiness, pages=self._make_pages()),
             clock=self.clock,
             observe=self.metrics.request_observer,
-            statistics=self.metrics.tallies,
             request_timeout_s=self.settings.request_timeout,
             max_queue=self.settings.max_queue,
         )
@@ -387,6 +403,7 @@ class Replica:
             events=self.events,
             parallel_loads=settings.parallel_loads,
             room_timeout_s=settings.request_timeout,
+            waits_for_room=not settings.sagemaker,
         )
         lookup = Lookup(
             self._find,
@@ -401,13 +418,13 @@ class Replica:
             memory=self.memory,
             arrival=arrival,
             pool=self.pool,
-            lookup=lookup if settings.on_missing == "lookup" and settings.models is None else None,
+            lookup=lookup if settings.on_missing == "lookup" and not self.layout.static else None,
             failures=Failures(
                 first_s=settings.load_failure_backoff, most_s=settings.load_failure_backoff_max
             ),
             clock=self.clock,
             events=self.events,
-            is_static=settings.models is not None,
+            is_static=self.layout.static,
             threads=settings.threads_per_process,
             most_copies=settings.processes_per_replica - 1 if settings.spread_hot_models else 0,
         )
@@ -416,6 +433,7 @@ class Replica:
         """Look for one model in the store."""
         if isinstance(self.discovery, OnDemand):
             return await self.discovery.find(name)
+        assert isinstance(self.discovery, WholeStore)  # where models are given, nothing is looked up
         known = self.manager.catalog.model(name)
         entry, _ = await self._finder.find(name, known=known, memory=self.discovery.settling)
         return entry
@@ -427,7 +445,7 @@ class Replica:
         """A version was not in the store as the catalog has it: whatever said so is not believed any more."""
         if isinstance(self.discovery, OnDemand):
             self.discovery.distrust(version.key.name)
-        elif self.discovery.distrust_index():
+        elif isinstance(self.discovery, WholeStore) and self.discovery.distrust_index():
             self.sync.trigger()
 
     def _disk_evicted(self, record: DiskRecord, cause: Cause, seconds: float) -> None:
@@ -437,7 +455,7 @@ class Replica:
         status = self.sync.status()
         interval_s = self.settings.sync_interval
         return SyncStatus(
-            enabled=interval_s > 0 and self.settings.models is None,
+            enabled=interval_s > 0 and not self.layout.static,
             interval_s=interval_s,
             last_ok_s=status.last_success_age_s,
             failures=status.consecutive_failures,

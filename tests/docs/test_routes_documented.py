@@ -4,26 +4,56 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
 import pytest
 
+from hotset.api.app import App
 from hotset.api.errors import HTTP_STATUS, STATUS
 from hotset.api.headers import TIMEOUT_HEADER
+from hotset.api.sagemaker_routes import TARGET_HEADER
 from hotset.config import Settings
 from unit.api.scripted import Bench
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
 
 
-def document() -> dict[str, Any]:
-    return Bench().app.document()
+class GivenModels:
+    """Where the models are those that SageMaker brings, there are other routes."""
+
+    loaded: Mapping[str, str] = MappingProxyType({})
+
+    async def load(self, name: str, url: str) -> bool:
+        raise NotImplementedError
+
+    async def unload(self, name: str) -> None:
+        raise NotImplementedError
+
+
+def documents() -> list[dict[str, Any]]:
+    bench = Bench()
+    platform = App(
+        bench.dataplane,
+        metrics=lambda: (b"", ""),
+        version="1",
+        max_body_bytes=1,
+        body_timeout_s=1.0,
+        given=GivenModels(),
+    )
+    return [bench.app.document(), platform.document()]
 
 
 def operations() -> set[str]:
-    return {f"{method.upper()} {path}" for path, item in document()["paths"].items() for method in item}
+    return {
+        f"{method.upper()} {path}"
+        for document in documents()
+        for path, item in document["paths"].items()
+        for method in item
+    }
 
 
 def examples() -> list[str]:
@@ -33,16 +63,16 @@ def examples() -> list[str]:
 
 
 async def test_every_route_is_documented_and_no_other() -> None:
-    rows = set(re.findall(r"^\| `((?:GET|POST) /[^`]*)` \|", PAGE, re.MULTILINE))
+    rows = set(re.findall(r"^\| `((?:GET|POST|DELETE) /[^`]*)` \|", PAGE, re.MULTILINE))
     assert rows == operations()
 
 
 async def test_every_query_parameter_is_documented() -> None:
-    for path, item in document()["paths"].items():
-        for operation in item.values():
-            for parameter in operation["parameters"]:
-                if parameter["in"] == "query":
-                    assert re.search(rf"`{parameter['name']}[`=]", PAGE), (path, parameter["name"])
+    for document in documents():
+        for path, item in document["paths"].items():
+            names = [it["name"] for each in item.values() for it in each["parameters"] if it["in"] == "query"]
+            for name in names:
+                assert re.search(rf"`{name}[`=]", PAGE), (path, name)
 
 
 def test_every_kind_is_in_the_table_with_its_status() -> None:
@@ -52,7 +82,8 @@ def test_every_kind_is_in_the_table_with_its_status() -> None:
 
 
 @pytest.mark.parametrize(
-    "header", [TIMEOUT_HEADER, "X-Model-Name", "X-Model-Version", "Server-Timing", "Retry-After"]
+    "header",
+    [TIMEOUT_HEADER, TARGET_HEADER, "X-Model-Name", "X-Model-Version", "Server-Timing", "Retry-After"],
 )
 def test_every_header_is_documented(header: str) -> None:
     assert f"`{header}`" in PAGE

@@ -67,7 +67,7 @@ def _values_of(name: str) -> st.SearchStrategy[tuple[Any, Any]]:
 
 @st.composite
 def _given_settings(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
-    names = draw(st.sets(st.sampled_from(sorted(set(TABLE) - {"models", "model_dir"}))))
+    names = draw(st.sets(st.sampled_from(sorted(set(TABLE) - {"models", "model_dir", "sagemaker"}))))
     names.add(draw(st.sampled_from(["models", "model_dir"])))
     names -= {"disk_model_cache_size", "load_failure_backoff_max", "load_failure_backoff"}
     pairs = {name: draw(_values_of(name)) for name in sorted(names)}
@@ -320,3 +320,45 @@ def _problems(
     with pytest.raises(ConfigError) as caught:
         load_settings(file, env or {}, flags or {})
     return str(caught.value).splitlines()
+
+
+SAGEMAKER = {"SAGEMAKER_MULTI_MODEL": "true"}
+
+
+def test_a_platform_says_where_to_listen_and_that_it_brings_the_models() -> None:
+    settings_ = load_settings(None, SAGEMAKER, {})
+    assert (settings_.sagemaker, settings_.host, settings_.port) == (True, "0.0.0.0", 8080)
+    assert load_settings(None, {**SAGEMAKER, "SAGEMAKER_BIND_TO_PORT": "9001"}, {}).port == 9001
+    assert load_settings(None, {**SAGEMAKER, "HOTSET_PORT": "9002"}, {"port": None}).port == 9002
+    assert load_settings(None, {**SAGEMAKER, "HOTSET_PORT": "9002"}, {"port": 9003}).port == 9003
+
+
+def test_a_platform_goes_before_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("port: 8500\nhost: 127.0.0.1\nmax_queue: 7\n")
+    settings_ = load_settings(file, SAGEMAKER, {})
+    assert (settings_.host, settings_.port, settings_.max_queue) == ("0.0.0.0", 8080, 7)
+
+
+@pytest.mark.parametrize("env", [{"SAGEMAKER_MULTI_MODEL": "false"}, {"SAGEMAKER_BIND_TO_PORT": "9001"}])
+def test_without_its_word_a_platform_changes_nothing(env: dict[str, str]) -> None:
+    settings_ = load_settings(None, env, {"model_dir": "./models"})
+    assert (settings_.sagemaker, settings_.port) == (False, 8500)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"model_dir": "s3://b/models"}, "sagemaker: found on together with model_dir"),
+        ({"models": "{paris: ./paris/}"}, "sagemaker: found on together with models"),
+        ({"discovery": "on_demand"}, "discovery: found on_demand"),
+    ],
+)
+def test_a_platform_brings_the_models_alone(flags: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load_settings(None, SAGEMAKER, flags)
+
+
+def test_what_a_platform_says_is_checked_and_named() -> None:
+    with pytest.raises(ConfigError, match="SAGEMAKER_BIND_TO_PORT: found 'http'"):
+        load_settings(None, {**SAGEMAKER, "SAGEMAKER_BIND_TO_PORT": "http"}, {})

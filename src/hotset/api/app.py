@@ -6,6 +6,7 @@ every layer would be paid for by every prediction.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from starlette.applications import Starlette
@@ -13,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
-from hotset.api import native_routes, oip_routes, openapi, tfserving_routes
+from hotset.api import native_routes, oip_routes, openapi, sagemaker_routes, tfserving_routes
 from hotset.api.address import raw_path
 from hotset.api.body import BodyReader
 from hotset.api.dataplane import DataPlane
@@ -22,9 +23,11 @@ from hotset.api.guard import Guard, local_only
 from hotset.api.native_routes import MetricsPage, NativeRoutes
 from hotset.api.oip_routes import OipRoutes
 from hotset.api.predictions import Predictions
-from hotset.api.reply import Receive, Scope, Send
+from hotset.api.reply import Receive, Scope, Send, send_reply
 from hotset.api.routes import MODEL, Endpoint, RouteTable, Surroundings, no_such_route
+from hotset.api.sagemaker_routes import INVOCATIONS, Given, SageMakerRoutes
 from hotset.api.tfserving_routes import TfServingRoutes
+from hotset.errors import InvalidInputError
 from hotset.shared.room import Room
 
 DOORS: Final = (native_routes.DOOR, oip_routes.DOOR, *tfserving_routes.DOORS)
@@ -43,12 +46,18 @@ class App:
         body_timeout_s: float,
         guard: Guard = local_only,
         room: Room | None = None,
+        given: Given | None = None,
     ) -> None:
+        """``given``: the models are those that SageMaker brings, and its routes take the place of our own for them."""
         bodies = BodyReader(limit_bytes=max_body_bytes, limit_s=body_timeout_s, room=room)
         self.bodies: Final = bodies
-        self.predictions: Final = Predictions(dataplane, bodies=bodies, doors=DOORS)
+        self.predictions: Final = Predictions(
+            dataplane, bodies=bodies, doors=DOORS if given is None else (*DOORS, sagemaker_routes.DOOR)
+        )
+        self._platform = None if given is None else SageMakerRoutes(dataplane, given)
+        native = NativeRoutes(dataplane, metrics=metrics, document=self.document).table()
         self.tables: Final[tuple[RouteTable, ...]] = (
-            NativeRoutes(dataplane, metrics=metrics, document=self.document).table(),
+            *((native,) if self._platform is None else (self._platform.table(), _for_predictions(native))),
             OipRoutes(dataplane, version=version).table(),
             *TfServingRoutes(dataplane).tables(),
         )
@@ -68,9 +77,31 @@ class App:
         if door is not None:
             await self.predictions.serve(door, path, scope, receive, send)
             return
+        if self._platform is not None and path == INVOCATIONS and scope["method"] == "POST":
+            await self._invoke(self._platform, scope, receive, send)
+            return
         # Starlette matches on the path as it was sent, so that an escaped slash stays part of a name.
         raw = {"path": path.decode("latin-1"), "raw_path": path, "root_path": ""}
         await self._others({**scope, **raw}, receive, send)
+
+    async def _invoke(self, platform: SageMakerRoutes, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a prediction whose model stands in a header and not in the path."""
+        try:
+            path = platform.invocation(scope["headers"])
+        except InvalidInputError as error:
+            await send_reply(error_reply(error), send)
+            return
+        await self.predictions.serve(sagemaker_routes.DOOR, path, scope, receive, send)
+
+
+def _for_predictions(native: RouteTable) -> RouteTable:
+    """Return our own routes without those that list, load and unload models."""
+    routes = tuple(
+        route
+        for route in native.routes
+        if not route.path.startswith("/models") or all(it.handler is None for it in route.operations)
+    )
+    return replace(native, routes=routes)
 
 
 def _starlette(tables: tuple[RouteTable, ...], around: Surroundings) -> Starlette:

@@ -47,6 +47,7 @@ class HttpKind(StrEnum):
 
     ROUTE_NOT_FOUND = "route_not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    ALREADY_LOADED = "already_loaded"
     BODY_TIMEOUT = "body_timeout"
     BODY_TOO_LARGE = "body_too_large"
 
@@ -54,6 +55,7 @@ class HttpKind(StrEnum):
 HTTP_STATUS: Final[Mapping[HttpKind, int]] = {
     HttpKind.ROUTE_NOT_FOUND: 404,
     HttpKind.METHOD_NOT_ALLOWED: 405,
+    HttpKind.ALREADY_LOADED: 409,
     HttpKind.BODY_TIMEOUT: 408,
     HttpKind.BODY_TOO_LARGE: 413,
 }

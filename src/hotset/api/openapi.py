@@ -25,6 +25,7 @@ _WORDS: Final[Mapping[int, str]] = {
     403: "Only from the server's own machine.",
     404: "No such model or version.",
     408: "The body did not arrive in time.",
+    409: "A model of that name is loaded already.",
     413: "The body is too large.",
     429: "The queue or the memory is full: try again after the seconds in Retry-After.",
     500: "The model failed, or the server did.",
@@ -87,7 +88,9 @@ def _parameters(operation: Operation, path: str) -> list[Json]:
 
 def _responses(operation: Operation) -> Json:
     content: Json = (
-        {"application/json": {"schema": _ref(operation.answer)}} if operation.answer else {operation.media: {}}
+        {"application/json": {"schema": _ref(operation.answer)}}
+        if operation.answer
+        else {operation.media: {}}
     )
     responses: Json = {str(operation.status): {"description": _WORDS[operation.status], "content": content}}
     error: Json = {"application/json": {"schema": _ref("Error")}}
@@ -104,7 +107,7 @@ def _schemas() -> Json:
     _, records = msgspec.json.schema_components(
         [ModelPage, ModelStatus, ServerStatus], ref_template=_REF + "{name}"
     )
-    return {**records, **_own_schemas(), **_oip_schemas(), **_tf_schemas()}
+    return {**records, **_own_schemas(), **_oip_schemas(), **_tf_schemas(), **_sagemaker_schemas()}
 
 
 def _own_schemas() -> Json:
@@ -165,6 +168,16 @@ def _tf_schemas() -> Json:
         "TfMetadata": _record(
             model_spec=_record(name=_STRING, signature_name=_STRING, version=_STRING), metadata=_OBJECT
         ),
+    }
+
+
+def _sagemaker_schemas() -> Json:
+    model = _record(modelName=_STRING, modelUrl=_STRING)
+    properties: Json = {"models": _list(_ref("SageMakerModel")), "nextPageToken": _STRING}
+    return {
+        "SageMakerLoad": _record(model_name=_STRING, url=_STRING),
+        "SageMakerModel": model,
+        "SageMakerModels": {"type": "object", "properties": properties, "required": ["models"]},
     }
 
 

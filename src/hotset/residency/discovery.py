@@ -1,7 +1,7 @@
 """How a replica finds out what the store offers: what the sync loop asks for at each pass, and what it gets.
 
-Two kinds stand behind it: ``whole`` (all of the store, from a listing or its index) and ``on_demand`` (what was asked
-for). A pass of either looks, decides what has settled, and puts the new snapshot in force.
+Three kinds stand behind it: ``whole`` (all of the store, from a listing or its index), ``on_demand`` (what was asked
+for) and ``given`` (what a platform brings). A pass of any looks, decides what has settled, and puts the new snapshot in force.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ class Source(StrEnum):
     LISTING = "listing"
     INDEX = "index"
     LOOKUPS = "lookups"
+    GIVEN = "given"
 
 
 @dataclass(frozen=True, slots=True)

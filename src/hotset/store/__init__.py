@@ -15,12 +15,14 @@ from hotset.store.base import (
     Revision,
     WritableStore,
 )
+from hotset.store.linked import LinkedStore
 from hotset.store.location import StoreLimits, open_store
 from hotset.store.mounted import MountedStore
 
 __all__ = [
     "ConflictError",
     "Content",
+    "LinkedStore",
     "MountedStore",
     "ObjectChangedError",
     "ObjectMeta",

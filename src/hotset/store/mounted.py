@@ -1,4 +1,7 @@
-"""Several stores as one: each name is a folder at the top, so that a static list of models needs no code of its own."""
+"""Several stores as one: each name is a folder at the top, so that a static list of models needs no code of its own.
+
+The list may change, where a platform says which models there are.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,24 @@ class MountedStore:
     """The stores of ``mounts``, each seen below its name (which may hold ``/``). Safe for many tasks at once."""
 
     def __init__(self, mounts: Mapping[str, ObjectStore]) -> None:
-        self._mounts = {f"{name}/": store for name, store in sorted(mounts.items())}
-        for outer, inner in pairwise(sorted(self._mounts)):
-            if inner.startswith(outer):
-                raise ConfigError(
-                    f"the model {inner[:-1]!r} lies inside the model {outer[:-1]!r}; rename one of them"
-                )
+        self._mounts = _as_folders(mounts)
+
+    def mount(self, name: str, store: ObjectStore) -> None:
+        """Show a store below a name from now on.
+
+        Raises:
+            ConfigError: one name lies inside another.
+        """
+        self._mounts = _as_folders({**{it[:-1]: found for it, found in self._mounts.items()}, name: store})
+
+    def unmount(self, name: str) -> None:
+        """Show no store below a name any more; one that is not there is no error."""
+        self._mounts = {folder: store for folder, store in self._mounts.items() if folder != f"{name}/"}
 
     @property
     def url(self) -> str:
-        return ", ".join(f"{folder[:-1]}: {store.url}" for folder, store in self._mounts.items())
+        mounts = (f"{folder[:-1]}: {store.url}" for folder, store in self._mounts.items())
+        return ", ".join(mounts) or "a list without models"
 
     async def list(self, prefix: str = "") -> AsyncIterator[Sequence[ObjectMeta]]:
         for folder, store in self._mounts.items():
@@ -71,3 +82,13 @@ class MountedStore:
             if character == "/" and (store := self._mounts.get(path[: end + 1])) is not None:
                 return store, path[end + 1 :]
         return None
+
+
+def _as_folders(mounts: Mapping[str, ObjectStore]) -> dict[str, ObjectStore]:
+    folders = {f"{name}/": store for name, store in sorted(mounts.items())}
+    for outer, inner in pairwise(sorted(folders)):
+        if inner.startswith(outer):
+            raise ConfigError(
+                f"the model {inner[:-1]!r} lies inside the model {outer[:-1]!r}; rename one of them"
+            )
+    return folders
