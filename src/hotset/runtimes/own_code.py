@@ -94,13 +94,17 @@ class OwnModules:
             known = self._own_tops[top] = self._looks_own(top)
         return known
 
+    def is_installed(self, top: str) -> bool:
+        """Whether something else than the version's own modules has this name."""
+        return top in sys.modules or PathFinder.find_spec(top) is not None
+
     def _looks_own(self, top: str) -> bool:
         if top in sys.builtin_module_names or top.startswith(PACKAGE):
             return False
         spec = _own_spec(self, f"{self.package}.{top}", str(self.directory))
         if spec is None:
             return False
-        return spec.loader is not None or (top not in sys.modules and PathFinder.find_spec(top) is None)
+        return spec.loader is not None or not self.is_installed(top)
 
     def _import(
         self,
@@ -119,8 +123,11 @@ class OwnModules:
                 # Another version's, lent to its own load at this moment.
                 raise ModuleNotFoundError(f"No module named {name!r}", name=name)
             return found
-        # With a list, ``from a.b import c``: the module a.b, with c imported where that is a module too. Without, the first.
+        # ``from a.b import c`` gets the module a.b, with c imported where that is a module too; ``import a.b`` gets a.
         module = self._original(f"{self.package}.{name}", None, None, fromlist or ("__name__",), 0)
+        if isinstance(fromlist, list):
+            # Not a statement, which gives a tuple: an extension, such as the unpickler, that looks in ``sys.modules`` next.
+            _plain_names.lend(self, name, module)
         return module if fromlist else sys.modules[f"{self.package}.{top}"]
 
 
@@ -211,6 +218,27 @@ class _PlainNames:
         self._modules = None
         while self._lent:
             sys.modules.pop(self._lent.pop(), None)
+
+    def lend(self, modules: OwnModules, name: str, module: ModuleType) -> None:
+        """Have ``sys.modules`` say the plain name of a module, until the load ends.
+
+        Raises:
+            ImportError: it is not being loaded, in this thread; or the name is taken.
+        """
+        if sys.modules.get(name) is module:
+            return
+        if self._modules is not modules or threading.get_ident() != self._thread:
+            raise ImportError(
+                f"{name!r} is found by that name only while the model is loaded: unpickle in load_model",
+                name=name,
+            )
+        if modules.is_installed(name.partition(".")[0]) and name.partition(".")[0] not in self._lent:
+            raise ImportError(
+                f"{name!r} is the name of another module here too: the model's own is not found by it",
+                name=name,
+            )
+        sys.modules[name] = module
+        self._lent.append(name)
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
