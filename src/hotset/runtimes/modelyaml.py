@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -23,6 +23,9 @@ from hotset.runtimes.strict import read_strictly, shown
 
 MOST_BYTES: Final = 1 << 20
 """A larger ``model.yaml`` is refused; large samples belong into files of their own."""
+
+MOST_DEEP: Final = 64
+"""Levels of lists and mappings."""
 
 _DEVICE: Final = re.compile(r"cpu|cuda(?::(?P<index>\d{1,3}))?")
 
@@ -119,38 +122,47 @@ def _text(path: Path, name: str, *, most: int | None = None) -> bytes:
 def _yaml(text: bytes) -> object:
     yaml: Any = importlib.import_module("yaml")  # here, as most models have no such file
     try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
-        node = loader.get_single_node()
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        _refuse_deep(yaml, yaml.parse(text, loader))
+        reading = loader(text)
+        node = reading.get_single_node()
         if node is None:
             return None
-        _refuse_ambiguous(node, set())
-        return loader.construct_document(node)
+        _refuse_doubles(node)
+        return reading.construct_document(node)
     except yaml.YAMLError as error:
         raise load_failure(f"{MODEL_YAML} is no YAML:", error) from error
     except (ValueError, RecursionError) as error:  # what YAML takes for a date may be none
         raise load_failure(f"{MODEL_YAML} cannot be read:", error) from error
 
 
-def _refuse_ambiguous(node: Any, seen: set[int]) -> None:
-    """A key given twice means one of two things, and aliases can make gigabytes of a few lines."""
-    line = node.start_mark.line + 1
-    if id(node) in seen:
-        raise LoadFailedError(
-            f"{MODEL_YAML}:{line}: found an alias of what begins here, expected the value itself"
-        )
-    seen.add(id(node))
+def _refuse_deep(yaml: Any, events: Iterable[Any]) -> None:
+    """What reads YAML in C ends the process when it is nested very deep, and aliases can make gigabytes of a few lines."""
+    depth = 0
+    for event in events:
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent):
+            raise LoadFailedError(
+                f"{MODEL_YAML}:{line}: found the alias *{event.anchor}, expected the value itself"
+            )
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_DEEP:
+            raise LoadFailedError(f"{MODEL_YAML}:{line}: found more than {MOST_DEEP} levels, expected fewer")
+
+
+def _refuse_doubles(node: Any) -> None:
+    """A key that is given twice means one of two things."""
     keys: set[str] = set()
     for item in node.value if isinstance(node.value, list) else ():
         key, value = item if isinstance(item, tuple) else (None, item)
         if key is not None:
+            line = key.start_mark.line + 1
             if not isinstance(key.value, str):
                 raise LoadFailedError(f"{MODEL_YAML}:{line}: found a key that is no text")
             if key.value in keys:
-                raise LoadFailedError(
-                    f"{MODEL_YAML}:{key.start_mark.line + 1}: {key.value}: found twice, expected it once"
-                )
+                raise LoadFailedError(f"{MODEL_YAML}:{line}: {key.value}: found twice, expected it once")
             keys.add(key.value)
-        _refuse_ambiguous(value, seen)
+        _refuse_doubles(value)
 
 
 def _device(text: str) -> Device:
