@@ -13,7 +13,7 @@ from hotset.codecs.grpc_contents import FIELDS, read_contents, write_contents
 from hotset.codecs.rawtensors import raw_datatype, read_tensor, write_tensor
 from hotset.codecs.results import as_response
 from hotset.errors import InvalidInputError, PredictFailedError
-from hotset.messages.fields import MalformedError, Span, framed, spans, tag_of
+from hotset.messages.fields import MalformedError, framed, spans, tag_of
 from hotset.messages.pool import decoded, message_class
 from hotset.payload import Array, Encoded, InferRequest, InferResponse, Signature
 from hotset.runtimes.base import CallMeta
@@ -21,7 +21,8 @@ from hotset.runtimes.base import CallMeta
 CONTENT_TYPE: Final = "application/grpc"
 
 _ID: Final = tag_of(3)
-_PARAMETER: Final = tag_of(4)
+_PARAMETERS: Final = 4
+_PARAMETER: Final = tag_of(_PARAMETERS)
 _INPUT: Final = tag_of(5)
 _OUTPUT: Final = tag_of(6)
 _RAW: Final = tag_of(7)
@@ -63,44 +64,51 @@ class OipGrpcCodec:
 
 
 def _read(body: bytes | memoryview) -> InferRequest:
-    try:
-        found = spans(body)
-    except MalformedError as error:
-        raise InvalidInputError(f"not a ModelInferRequest: {error}") from error
+    raw: list[memoryview] = []
+    tensors: list[Any] = []
+    outputs: list[str] = []
+    parameters: list[memoryview] = []
+    own_id: memoryview | None = None
     view = memoryview(body)
-    raw = [view[span.start : span.end] for span in found if span.tag == _RAW]
-    tensors = [_part(_Input, view, span) for span in found if span.tag == _INPUT]
+    try:
+        for tag, start, end in spans(body):
+            if tag == _INPUT:
+                tensors.append(decoded(_Input, bytes(view[start:end])))
+            elif tag == _RAW:
+                raw.append(view[start:end])
+            elif tag == _OUTPUT:
+                outputs.append(_output_name(decoded(_Output, bytes(view[start:end]))))
+            elif tag == _ID:
+                own_id = view[start:end]
+            elif tag == _PARAMETER:
+                parameters.append(view[start:end])
+        request_id = str(own_id, "utf-8") if own_id else None
+        given = _parameters(parameters) if parameters else {}
+    except (MalformedError, UnicodeDecodeError) as error:
+        raise InvalidInputError(f"not a ModelInferRequest: {error}") from error
     explicit = not raw and bool(tensors)
     inputs = _explicit_inputs(tensors) if explicit else _raw_inputs(tensors, raw)
     if len(inputs) < len(tensors):
         names = [tensor.name for tensor in tensors]
         twice = next(name for name in names if names.count(name) > 1)
         raise InvalidInputError(f"input {twice!r} is given twice")
-    outputs = tuple(_output_name(_part(_Output, view, span)) for span in found if span.tag == _OUTPUT)
-    return GrpcRequest(inputs, outputs, _id(view, found), _parameters(view, found), explicit)
-
-
-def _part(kind: Any, view: memoryview, span: Span) -> Any:
-    try:
-        return decoded(kind, bytes(view[span.start : span.end]))
-    except MalformedError as error:
-        raise InvalidInputError(f"not a ModelInferRequest: {error}") from error
+    return GrpcRequest(inputs, tuple(outputs), request_id, given, explicit)
 
 
 def _raw_inputs(tensors: list[Any], raw: list[memoryview]) -> dict[str, Array]:
-    mixed = next((tensor.name for tensor in tensors if tensor.HasField("contents")), None)
-    if mixed is not None:
-        raise InvalidInputError(
-            f"input {mixed!r}: found contents beside raw_input_contents; expected all inputs in one of them"
-        )
     if len(raw) != len(tensors):
         raise InvalidInputError(
             f"raw_input_contents: expected one for each of the {len(tensors)} inputs, found: {len(raw)}"
         )
-    return {
-        tensor.name: read_tensor(data, tensor.datatype, tuple(tensor.shape), _where(tensor))
-        for tensor, data in zip(tensors, raw, strict=True)
-    }
+    inputs: dict[str, Array] = {}
+    for tensor, data in zip(tensors, raw, strict=True):
+        where = _where(tensor)
+        if tensor.HasField("contents"):
+            raise InvalidInputError(
+                f"{where}: found contents beside raw_input_contents; expected all inputs in one of them"
+            )
+        inputs[tensor.name] = read_tensor(data, tensor.datatype, tuple(tensor.shape), where)
+    return inputs
 
 
 def _explicit_inputs(tensors: list[Any]) -> dict[str, Array]:
@@ -133,29 +141,12 @@ def _no_shared_memory(where: str) -> InvalidInputError:
     )
 
 
-def _id(view: memoryview, found: list[Span]) -> str | None:
-    spot = next((span for span in reversed(found) if span.tag == _ID), None)
-    if spot is None:
-        return None
-    try:
-        return str(view[spot.start : spot.end], "utf-8") or None
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(f"id: not UTF-8: {error}") from error
-
-
-def _parameters(view: memoryview, found: list[Span]) -> dict[str, Any]:
+def _parameters(parts: list[memoryview]) -> dict[str, Any]:
     """Return the request's parameters as plain values."""
-    parts = [
-        framed(4, span.end - span.start) + view[span.start : span.end]
-        for span in found
-        if span.tag == _PARAMETER
-    ]
-    if not parts:
-        return {}
-    joined = b"".join(parts)
-    request = _part(_Request, memoryview(joined), Span(0, 0, len(joined)))
-    chosen = {name: value.WhichOneof("parameter_choice") for name, value in request.parameters.items()}
-    return {name: getattr(request.parameters[name], choice) for name, choice in chosen.items() if choice}
+    joined = b"".join(piece for part in parts for piece in (framed(_PARAMETERS, len(part)), part))
+    values = decoded(_Request, joined).parameters
+    chosen = {name: value.WhichOneof("parameter_choice") for name, value in values.items()}
+    return {name: getattr(values[name], choice) for name, choice in chosen.items() if choice}
 
 
 def _written(response: InferResponse, request: InferRequest, meta: CallMeta) -> Encoded:

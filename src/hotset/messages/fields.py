@@ -6,7 +6,7 @@ views of the bytes that came. A decoded message would be a copy of all of it.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 MOST_FIELDS: Final = 1 << 16
 """A message may be all fields of two bytes each; looking at all of them would hold the event loop up for seconds."""
@@ -17,12 +17,8 @@ _FIXED: Final = {1: 8, 5: 4}
 _MOST_VARINT: Final = 10
 
 
-class Span(NamedTuple):
-    """One field: its tag (number and wire type), and where the value is."""
-
-    tag: int
-    start: int
-    end: int
+Span: TypeAlias = tuple[int, int, int]
+"""One field: its tag (number and wire type), where the value starts, and where it ends."""
 
 
 class MalformedError(ValueError):
@@ -52,13 +48,13 @@ def spans(data: bytes | memoryview) -> list[Span]:
             position = start + data[position]
         else:
             start, position = _extent(data, tag & 7, position)
-        if position > end:
-            raise MalformedError(f"field {tag >> 3} goes {position - end} bytes past the end of {end}")
+        found.append((tag, start, position))
         if tag < 8:
             raise MalformedError("a field has the number 0")
-        found.append(Span(tag, start, position))
         if len(found) > MOST_FIELDS:
             raise MalformedError(f"expected at most {MOST_FIELDS} fields, found more")
+    if position > end:
+        raise MalformedError(f"the last field goes {position - end} bytes past the end of {end}")
     return found
 
 
