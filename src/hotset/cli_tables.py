@@ -21,6 +21,7 @@ _SOURCES: Final = {
     "listing": "a listing",
     "index": "the store's index",
     "lookups": "lookups of what is in use",
+    "given": "what the platform brings",
 }
 
 

@@ -139,7 +139,8 @@ class WorkerStatus:
 class SyncStatus:
     """The sync loop. ``last_ok_s`` is the age of the snapshot in force, None before the first good pass.
 
-    ``source`` is where that comes from: ``listing``, ``index`` or ``lookups``; ``note`` says what is wrong with another.
+    ``source`` is where that comes from: ``listing``, ``index``, ``lookups`` or ``given``; ``note`` says what is wrong
+    with another.
     """
 
     enabled: bool
