@@ -58,9 +58,14 @@ class Inputs:
         """``schema`` is MLflow's ``Schema`` of the inputs, or None where the model was saved without a signature."""
         self._columns: tuple[_Column, ...] = ()
         self._tensors: tuple[TensorSpec, ...] = ()
+        self._kinds: dict[str, Any] = {}
         self._has_names = schema is not None and schema.has_input_names()
         if schema is not None and schema.is_tensor_spec():
             self._tensors = tuple(_tensor(item, INPUT_NAME) for item in schema.inputs)
+            self._kinds = {
+                spec.name: np.dtype(item.type)
+                for spec, item in zip(self._tensors, schema.inputs, strict=True)
+            }
         elif schema is not None:
             self._columns = tuple(_column(index, item) for index, item in enumerate(schema.inputs))
         unnamed = self._columns and not self._has_names
@@ -77,14 +82,15 @@ class Inputs:
             InvalidInputError: an input is missing, unknown, of a wrong kind or shape; the message names it.
         """
         if self._tensors and self._has_names:
-            return {name: _plain(array) for name, array in fitting(self._tensors, inputs).items()}
+            given = fitting(self._tensors, inputs)
+            return {name: _of_kind(array, self._kinds[name]) for name, array in given.items()}
         if self._tensors:
             # It has no name in the model, so the client may call it anything.
             alone = len(inputs) == 1
             given = fitting(
                 self._tensors, dict.fromkeys([INPUT_NAME], next(iter(inputs.values()))) if alone else inputs
             )
-            return _plain(given[INPUT_NAME])
+            return _of_kind(given[INPUT_NAME], self._kinds[INPUT_NAME])
         if self._columns:
             return self._frame(inputs)
         if not inputs:
@@ -225,6 +231,12 @@ def _plain(array: Array) -> Array:
     text = np.empty(array.size, dtype=object)
     text[:] = [item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in array.flat]
     return text.reshape(array.shape)
+
+
+def _of_kind(array: Array, kind: np.dtype[Any]) -> Array:
+    """Return text as the kind of text that a schema of tensors has, and all else as it is."""
+    plain = array if kind.kind == "S" else _plain(array)
+    return plain.astype(kind.kind) if kind.kind in "SU" else plain
 
 
 def _as_frame(columns: Mapping[Any, Any]) -> Any:
