@@ -141,6 +141,7 @@ class Replica:
             version=__version__,
             max_body_bytes=settings.max_body_size,
             body_timeout_s=BODY_TIMEOUT_S,
+            max_batch=settings.max_batch_size,
             room=self._room,
             given=self.discovery if isinstance(self.discovery, GivenModels) else None,
         )
@@ -373,6 +374,7 @@ class Replica:
             Front(self.manager, view, readiness=self.readiness, pages=self._make_pages()),
             clock=self.clock,
             observe=self.metrics.request_observer,
+            statistics=self.metrics.tallies,
             request_timeout_s=self.settings.request_timeout,
             max_queue=self.settings.max_queue,
         )

@@ -24,7 +24,7 @@ from hotset.api.native_routes import MetricsPage, NativeRoutes
 from hotset.api.oip_routes import OipRoutes
 from hotset.api.predictions import Predictions
 from hotset.api.reply import Receive, Scope, Send, send_reply
-from hotset.api.routes import MODEL, Endpoint, RouteTable, Surroundings, no_such_route
+from hotset.api.routes import ACTION, MODEL, Endpoint, RouteTable, Surroundings, no_such_route
 from hotset.api.sagemaker_routes import INVOCATIONS, Given, SageMakerRoutes
 from hotset.api.tfserving_routes import TfServingRoutes
 from hotset.errors import InvalidInputError
@@ -45,6 +45,7 @@ class App:
         max_body_bytes: int,
         body_timeout_s: float,
         guard: Guard = local_only,
+        max_batch: int = 64,
         room: Room | None = None,
         given: Given | None = None,
     ) -> None:
@@ -58,7 +59,7 @@ class App:
         native = NativeRoutes(dataplane, metrics=metrics, document=self.document).table()
         self.tables: Final[tuple[RouteTable, ...]] = (
             *((native,) if self._platform is None else (self._platform.table(), _for_predictions(native))),
-            OipRoutes(dataplane, version=version).table(),
+            OipRoutes(dataplane, version=version, max_batch=max_batch).table(),
             *TfServingRoutes(dataplane).tables(),
         )
         self._version = version
@@ -107,7 +108,7 @@ def _for_predictions(native: RouteTable) -> RouteTable:
 def _starlette(tables: tuple[RouteTable, ...], around: Surroundings) -> Starlette:
     routes = [
         StarletteRoute(
-            route.path.replace(MODEL, "{model:path}"),
+            route.path.replace(MODEL, "{model:path}").replace(ACTION, "{action:path}"),
             Endpoint(route, table, around=around),
         )
         for table in tables

@@ -109,6 +109,10 @@ class DataPlane:
         limit_s = self._request_timeout_s
         return limit_s if timeout_s is None or timeout_s > limit_s else timeout_s
 
+    def time_of_day_s(self) -> float:
+        """Return the time of day, for display."""
+        return self._clock.wall()
+
     def seconds_since(self, started_s: float) -> float:
         return self._clock.monotonic() - started_s
 

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol (KServe, Triton) over REST: metadata, readiness, the model repository.
+"""The Open Inference Protocol (KServe, Triton) over REST: metadata, readiness, statistics, the model repository.
 
 A thin edge in the protocol's words. Clients match on parts of its error texts and on exact body shapes, so what
 looks like a choice of wording here is the contract; the tests hold the texts.
@@ -7,13 +7,14 @@ looks like a choice of wording here is the contract; the tests hold the texts.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Final
 from urllib.parse import urlencode
 
 import msgspec
 
 from hotset.api.dataplane import DataPlane
+from hotset.api.oip_documents import configuration, statistics
 from hotset.api.predictions import Door
 from hotset.api.reply import JSON, Reply, json_reply, to_json
 from hotset.api.routes import (
@@ -27,16 +28,22 @@ from hotset.api.routes import (
     RouteTable,
     ready_reply,
 )
-from hotset.errors import ErrorKind, HotsetError, InvalidInputError, UnsupportedError
-from hotset.keys import ModelRef
-from hotset.payload import TensorSpec
-from hotset.status import ModelPage, ModelStatus, VersionState
+from hotset.errors import ErrorKind, HotsetError, InvalidInputError, NotFoundError, UnsupportedError
+from hotset.keys import LATEST, ModelKey, ModelRef
+from hotset.payload import ANY_NUMBER, TensorSpec
+from hotset.status import ModelPage, ModelStatus, VersionState, VersionStatus
 
-EXTENSIONS: Final = ("model_repository",)
+EXTENSIONS: Final = (
+    "binary_tensor_data",
+    "model_configuration",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "statistics",
+)
 
 _OVERRIDES: Final = ("config", "file:")
-_ANY_TYPE: Final = "FP64"
-"""Shown for an input that takes any number, because clients build their tensors from what is shown."""
+_STEP: Final = 50
+"""So many models are looked at in one turn of the loop."""
 
 _RESIDENT: Final = Parameter(
     "resident", "boolean", "Ask whether it is in memory, not whether it can be served."
@@ -60,14 +67,16 @@ DOOR: Final = Door(protocol="oip", codec="oip", prefix=b"/v2/models/", suffix=b"
 class OipRoutes:
     """Holds nothing of its own. Owned by the event loop."""
 
-    def __init__(self, dataplane: DataPlane, *, version: str) -> None:
+    def __init__(self, dataplane: DataPlane, *, version: str, max_batch: int) -> None:
+        """``max_batch`` is how many rows are predicted at once at most, where a model says nothing else."""
         self._dataplane = dataplane
         self._residency = dataplane.residency
         self._version = version
+        self._max_batch = max_batch
 
     def table(self) -> RouteTable:
         """Return the routes. Verbs come before the model that they would otherwise be a part of."""
-        return RouteTable("oip", (*self._server(), *self._repository(), *self._models()), explain)
+        return RouteTable("oip", (*self._server(), *_absent(), *self._repository(), *self._models()), explain)
 
     def _server(self) -> tuple[Route, ...]:
         return (
@@ -103,17 +112,28 @@ class OipRoutes:
             answer="OipInferResponse",
             fails=(403, 404, 413, 501, 503, 504, 507),
         )
-        stats = _absent("model statistics")
         return (
-            Route("/v2/models/stats", (_not_yet("Statistics of all models.", stats),)),
+            _get(
+                "/v2/models/stats", "Statistics of all models that were asked.", self._all_stats, "OipStats"
+            ),
             Route("/v2/models/{model}/infer", (infer,), versioned=True),
             Route("/v2/models/{model}/ready", (self._ready_operation(),), versioned=True),
-            Route(
+            _get(
                 "/v2/models/{model}/config",
-                (_not_yet("Configuration of a model.", _absent("model configuration")),),
+                "Configuration of a model, as far as its signature tells it.",
+                self._config,
+                "OipConfig",
+                (404, 503, 504, 507),
                 versioned=True,
             ),
-            Route("/v2/models/{model}/stats", (_not_yet("Statistics of a model.", stats),), versioned=True),
+            _get(
+                "/v2/models/{model}/stats",
+                "Statistics of a model's versions, or of one.",
+                self._stats,
+                "OipStats",
+                (404, 503),
+                versioned=True,
+            ),
             _get(
                 "/v2/models/{model}",
                 "Versions, inputs and outputs of a model.",
@@ -155,6 +175,47 @@ class OipRoutes:
                 "outputs": [_tensor(spec) for spec in signature.outputs],
             }
         )
+
+    async def _config(self, exchange: Exchange) -> Reply:
+        metadata = await self._residency.metadata(exchange.ref, deadline_s=exchange.deadline_s)
+        return json_reply(configuration(metadata.name, metadata.signature, max_batch=self._max_batch))
+
+    async def _stats(self, exchange: Exchange) -> Reply:
+        ref = exchange.ref
+        model = await self._residency.model(ref.name, deadline_s=exchange.deadline_s)
+        versions = model.versions
+        if ref.version != LATEST:
+            versions = tuple(version for version in versions if version.version == ref.version)
+            if not versions:
+                raise NotFoundError(
+                    f"no version {ref.version} of model {ref.name!r}", kind=ErrorKind.VERSION_NOT_FOUND
+                )
+        return json_reply({"model_stats": self._statistics(versions)})
+
+    async def _all_stats(self, _exchange: Exchange) -> Reply:
+        """Of versions that were asked since the start: there may be a hundred thousand that never were."""
+        rows: list[dict[str, Any]] = []
+        names = sorted({key.name for key in self._dataplane.statistics})
+        for start in range(0, len(names), _STEP):
+            for name in names[start : start + _STEP]:
+                model = self._residency.known(name)
+                rows += self._statistics(model.versions if model is not None else (), only_asked=True)
+            await asyncio.sleep(0)
+        return json_reply({"model_stats": rows})
+
+    def _statistics(
+        self, versions: Iterable[VersionStatus], *, only_asked: bool = False
+    ) -> list[dict[str, Any]]:
+        now_s = self._dataplane.time_of_day_s()
+        counted = (
+            (version, self._dataplane.statistics.of(ModelKey(version.name, version.version)))
+            for version in versions
+        )
+        return [
+            statistics(version, counts, now_s=now_s)
+            for version, counts in counted
+            if not only_asked or counts.answered or counts.failed
+        ]
 
     async def _model_ready(self, exchange: Exchange) -> Reply:
         ref = exchange.ref
@@ -208,17 +269,25 @@ def _get(
     return Route(path, (Operation("GET", summary, handler, answer, fails=fails),), versioned=versioned)
 
 
-def _not_yet(summary: str, handler: Handler) -> Operation:
-    return Operation("GET", f"{summary} Not implemented: answers 501.", handler, "Error", status=501)
+def _absent() -> Iterator[Route]:
+    """What Triton has and this server has not: told so, and not that there is no such route."""
+    for path, what in (
+        ("/v2/logging", "logging"),
+        ("/v2/trace/setting", "tracing"),
+        ("/v2/models/{model}/trace/setting", "tracing"),
+        ("/v2/systemsharedmemory/{action}", "system shared memory"),
+        ("/v2/cudasharedmemory/{action}", "CUDA shared memory"),
+    ):
+        yield Route(path, tuple(_refused(method, what) for method in ("GET", "POST")))
 
 
-def _absent(what: str) -> Handler:
+def _refused(method: str, what: str) -> Operation:
     async def handle(_exchange: Exchange) -> Reply:
         raise UnsupportedError(
             f"this server does not have the extension for {what}; GET /v2 lists those it has"
         )
 
-    return handle
+    return Operation(method, f"Triton's extension for {what}: answers 501.", handle, "Error", status=501)
 
 
 def _verb(name: str, call: Callable[..., Awaitable[ModelStatus]], summary: str) -> Route:
@@ -236,7 +305,7 @@ def _verb(name: str, call: Callable[..., Awaitable[ModelStatus]], summary: str) 
         fails=(403, 404, 501, 503, 507),
         admin=True,
     )
-    return Route(f"/v2/repository/models/{{model}}/{name}", (operation,))
+    return Route(f"/v2/repository/models/{{model}}/{name}", (operation,), versioned=True)
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -277,8 +346,15 @@ def _rows(page: ModelPage, *, only_ready: bool) -> Iterator[dict[str, str]]:
                 "name": version.name,
                 "version": str(version.version),
                 "state": version.state.value,
-                "reason": version.reason,
+                "reason": _reason(version),
             }
+
+
+def _reason(version: VersionStatus) -> str:
+    """Return why a version is in its state; one that is only not in memory is ``unloaded``, as Triton has it."""
+    if version.state is VersionState.UNAVAILABLE and version.failure is None:
+        return version.reason.replace("not in memory", "unloaded", 1)
+    return version.reason
 
 
 def _next_link(page: ModelPage, prefix: str, limit: int) -> list[tuple[bytes, bytes]]:
@@ -289,4 +365,4 @@ def _next_link(page: ModelPage, prefix: str, limit: int) -> list[tuple[bytes, by
 
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:
-    return {"name": spec.name, "datatype": spec.datatype or _ANY_TYPE, "shape": list(spec.shape)}
+    return {"name": spec.name, "datatype": spec.datatype or ANY_NUMBER, "shape": list(spec.shape)}

@@ -75,7 +75,7 @@ def _operation(operation: Operation, path: str, *, tag: str) -> Json:
 def _parameters(operation: Operation, path: str) -> list[Json]:
     found = [
         {"name": name, "in": "path", "required": True, "schema": _STRING}
-        for name in ("model", "version", "label")
+        for name in ("model", "version", "label", "action")
         if f"{{{name}}}" in path
     ]
     found += [
@@ -126,6 +126,7 @@ def _own_schemas() -> Json:
 
 def _oip_schemas() -> Json:
     tensor = _record(name=_STRING, shape=_list({"type": "integer"}), datatype=_STRING)
+    configured = _record(name=_STRING, data_type=_STRING, dims=_list({"type": "integer"}))
     filled = _record(name=_STRING, shape=_list({"type": "integer"}), datatype=_STRING, data={"type": "array"})
     return {
         "OipServer": _record(name=_STRING, version=_STRING, extensions=_list(_STRING)),
@@ -136,6 +137,17 @@ def _oip_schemas() -> Json:
             inputs=_list(tensor),
             outputs=_list(tensor),
         ),
+        "OipConfig": _record(
+            name=_STRING,
+            platform=_STRING,
+            backend=_STRING,
+            version_policy=_OBJECT,
+            max_batch_size={"type": "integer"},
+            input=_list(configured),
+            output=_list(configured),
+            model_transaction_policy=_record(decoupled=_FLAG),
+        ),
+        "OipStats": _record(model_stats=_list(_oip_statistics())),
         "OipModelReady": _record(name=_STRING, ready=_FLAG),
         "OipIndexRequest": {"type": "object", "properties": {"ready": _FLAG}},
         "OipIndex": _list(_record(name=_STRING, version=_STRING, state=_STRING, reason=_STRING)),
@@ -152,6 +164,31 @@ def _oip_schemas() -> Json:
         },
         "OipInferResponse": _record(model_name=_STRING, model_version=_STRING, outputs=_list(filled)),
     }
+
+
+def _oip_statistics() -> Json:
+    number: Json = {"type": "integer"}
+    duration = _record(count=number, ns=number)
+    names = (
+        "success",
+        "fail",
+        "queue",
+        "compute_input",
+        "compute_infer",
+        "compute_output",
+        "cache_hit",
+        "cache_miss",
+    )
+    return _record(
+        name=_STRING,
+        version=_STRING,
+        last_inference=number,
+        inference_count=number,
+        execution_count=number,
+        inference_stats=_record(**dict.fromkeys(names, duration)),
+        batch_stats=_list(_OBJECT),
+        memory_usage=_list(_record(type=_STRING, id=number, byte_size=number)),
+    )
 
 
 def _tf_schemas() -> Json:

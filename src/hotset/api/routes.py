@@ -26,6 +26,9 @@ from hotset.keys import ModelRef
 from hotset.status import Readiness
 
 MODEL: Final = "{model}"
+ACTION: Final = "{action}"
+"""The rest of a path below which there is nothing."""
+
 MAX_PAGE: Final = 1000
 
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from typing import Any
 
 import httpx
 import pytest
 
-from hotset.errors import LoadFailedError
+from hotset.errors import LoadFailedError, PredictFailedError
 from hotset.keys import ModelRef
 from unit.api.scripted import Bench, ScriptedModel
 
@@ -14,7 +15,17 @@ from unit.api.scripted import Bench, ScriptedModel
 @pytest.mark.parametrize("path", ["/v2", "/v2/"])
 async def test_the_server_lists_only_what_it_has(client: httpx.AsyncClient, path: str) -> None:
     answer = await client.get(path)
-    assert answer.json() == {"name": "hotset", "version": "1.2.3", "extensions": ["model_repository"]}
+    assert answer.json() == {
+        "name": "hotset",
+        "version": "1.2.3",
+        "extensions": [
+            "binary_tensor_data",
+            "model_configuration",
+            "model_repository",
+            "model_repository(unload_dependents)",
+            "statistics",
+        ],
+    }
 
 
 async def test_health_has_status_and_body(bench: Bench, client: httpx.AsyncClient) -> None:
@@ -73,7 +84,9 @@ async def test_a_failed_load_is_said_in_the_words_that_clients_match(
 async def test_the_repository_verbs(bench: Bench, client: httpx.AsyncClient, verb: str, body: bytes) -> None:
     answer = await client.post(f"/v2/repository/models/acme/rome/{verb}", content=body)
     assert (answer.status_code, answer.json()) == (200, {"name": "acme/rome", verb: True})
-    assert bench.residency.verbs == [(verb, ModelRef("acme/rome"))]
+    versioned = await client.post(f"/v2/repository/models/acme/rome/versions/3/{verb}", content=body)
+    assert versioned.status_code == 200
+    assert bench.residency.verbs == [(verb, ModelRef("acme/rome")), (verb, ModelRef("acme/rome", 3))]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +123,7 @@ async def test_the_index_has_a_row_for_each_version(client: httpx.AsyncClient) -
         ("paris", "2"),
         ("paris", "7"),
     ]
-    assert rows[1] == {"name": "oslo", "version": "1", "state": "UNAVAILABLE", "reason": "not in memory"}
+    assert rows[1] == {"name": "oslo", "version": "1", "state": "UNAVAILABLE", "reason": "unloaded"}
 
 
 async def test_the_index_can_be_narrowed_to_what_is_in_memory(client: httpx.AsyncClient) -> None:
@@ -149,16 +162,77 @@ async def test_a_long_index_is_whole(bench: Bench, client: httpx.AsyncClient) ->
     assert (await client.post("/v2/repository/index")).json() == []
 
 
-@pytest.mark.parametrize(
-    "path", ["/v2/models/stats", "/v2/models/paris/stats", "/v2/models/paris/versions/1/config"]
-)
-async def test_what_is_not_implemented_says_so(client: httpx.AsyncClient, path: str) -> None:
-    answer = await client.get(path)
-    assert (answer.status_code, answer.json()["kind"]) == (501, "unsupported")
-    assert "GET /v2" in answer.json()["error"]
-
-
 async def test_an_escaped_slash_is_never_a_verb(bench: Bench, client: httpx.AsyncClient) -> None:
     bench.residency.scripted["acme/ready"] = ScriptedModel([4])
     assert (await client.get("/v2/models/acme%2Fready")).json()["versions"] == ["4"]
     assert (await client.get("/v2/models/acme%2Fready/ready")).json()["ready"] is True
+
+
+@pytest.mark.parametrize("path", ["/v2/models/paris/config", "/v2/models/paris/versions/2/config"])
+async def test_the_configuration_of_a_model(client: httpx.AsyncClient, path: str) -> None:
+    found = (await client.get(path)).json()
+    assert (found["name"], found["platform"], found["max_batch_size"]) == ("paris", "sklearn", 64)
+    assert found["input"] == [{"name": "input-0", "data_type": "TYPE_FP64", "dims": [3]}]
+
+
+def counts_of(answer: httpx.Response) -> dict[tuple[str, str], tuple[int, int]]:
+    """Return answered and failed of each version in an answer."""
+    assert answer.status_code == 200
+    return {
+        (it["name"], it["version"]): (it["inference_count"], it["inference_stats"]["fail"]["count"])
+        for it in answer.json()["model_stats"]
+    }
+
+
+async def test_statistics_of_a_model_of_a_version_and_of_all(bench: Bench, client: httpx.AsyncClient) -> None:
+    bench.model("paris").steps = deque([PredictFailedError("no")])
+    for path in ("paris", "paris", "paris/versions/2", "oslo"):
+        await client.post(f"/v2/models/{path}/infer")
+
+    paris = {("paris", "1"): (0, 0), ("paris", "2"): (1, 0), ("paris", "7"): (1, 1)}
+    assert counts_of(await client.get("/v2/models/paris/stats")) == paris
+    assert counts_of(await client.get("/v2/models/paris/versions/2/stats")) == {("paris", "2"): (1, 0)}
+    used = {key: counts for key, counts in paris.items() if any(counts)}
+    assert counts_of(await client.get("/v2/models/stats")) == {**used, ("oslo", "1"): (1, 0)}
+
+
+async def test_the_wait_for_a_model_is_its_queue(bench: Bench, client: httpx.AsyncClient) -> None:
+    bench.model("oslo").lease_steps = deque([lambda: asyncio.sleep(0.01)])
+    for name in ("oslo", "paris"):
+        await client.post(f"/v2/models/{name}/infer")
+        stats = (await client.get(f"/v2/models/{name}/stats")).json()["model_stats"][-1]["inference_stats"]
+        assert stats["queue"]["count"] == 1
+        assert (stats["queue"]["ns"] >= 5_000_000) == (name == "oslo")
+        whole = stats["queue"]["ns"] + stats["compute_infer"]["ns"]
+        assert whole == pytest.approx(stats["success"]["ns"], abs=2)
+
+
+async def test_statistics_of_what_there_is_not(bench: Bench, client: httpx.AsyncClient) -> None:
+    missing = await client.get("/v2/models/atlantis/stats")
+    assert (missing.status_code, missing.json()["kind"]) == (404, "model_not_found")
+    version = await client.get("/v2/models/paris/versions/9/stats")
+    assert (version.status_code, version.json()["kind"]) == (404, "version_not_found")
+    assert (await client.get("/v2/models/stats")).json() == {"model_stats": []}
+    await client.post("/v2/models/oslo/infer")
+    del bench.residency.scripted["oslo"]
+    assert (await client.get("/v2/models/stats")).json() == {"model_stats": []}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "logging",
+        "trace/setting",
+        "models/paris/trace/setting",
+        "systemsharedmemory/status",
+        "systemsharedmemory/region/_x/register",
+        "cudasharedmemory/region/a/b/unregister",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_extensions_that_there_are_not_say_so(
+    client: httpx.AsyncClient, method: str, path: str
+) -> None:
+    answer = await client.request(method, f"/v2/{path}")
+    assert (answer.status_code, answer.json()["kind"]) == (501, "unsupported")
+    assert "does not have the extension" in answer.json()["error"]

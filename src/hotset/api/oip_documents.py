@@ -1,0 +1,85 @@
+"""What the Open Inference Protocol says of models, as plain data in the shapes of Triton's JSON: configuration, statistics.
+
+Pure; called by the doors of the protocol, which differ only in how they write it. There is no figure here that was not
+counted: a key that clients expect, and of which nothing is known, is 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from hotset.payload import ANY_NUMBER, Signature, TensorSpec
+from hotset.status import VersionCounts, VersionStatus
+
+_NS: Final = 1e9
+_NOTHING: Final = {"count": 0, "ns": 0}
+
+
+def configuration(name: str, signature: Signature, *, max_batch: int) -> dict[str, Any]:
+    """Return a model's configuration.
+
+    Where every input and output has a first size that may vary, that is the batch: it is left out of ``dims``, and
+    ``max_batch`` is how many rows are predicted at once at most. Else ``max_batch_size`` is 0, and ``dims`` are whole.
+    """
+    specs = (*signature.inputs, *signature.outputs)
+    is_batched = bool(specs) and all(spec.shape and spec.shape[0] == -1 for spec in specs)
+    return {
+        "name": name,
+        "platform": signature.platform,
+        "backend": signature.platform,
+        "version_policy": {"all": {}},
+        "max_batch_size": max_batch if is_batched else 0,
+        "input": [_tensor(spec, is_batched=is_batched) for spec in signature.inputs],
+        "output": [_tensor(spec, is_batched=is_batched) for spec in signature.outputs],
+        "model_transaction_policy": {"decoupled": False},
+    }
+
+
+def _tensor(spec: TensorSpec, *, is_batched: bool) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "data_type": config_type(spec.datatype),
+        "dims": list(spec.shape[1:] if is_batched else spec.shape),
+    }
+
+
+def config_type(datatype: str | None) -> str:
+    """Return the name that a datatype has in configurations."""
+    datatype = datatype or ANY_NUMBER
+    return "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}"
+
+
+def statistics(version: VersionStatus, counts: VersionCounts, *, now_s: float) -> dict[str, Any]:
+    """Return the statistics of one version; ``now_s`` is the time of day.
+
+    ``queue`` is the wait until the version was in memory, and ``compute_infer`` all that came after: the worker's queue,
+    decoding, predicting and encoding, which are not timed one by one.
+    """
+    answered = counts.answered
+    computed_s = max(0.0, counts.answered_s - counts.waited_s)
+    is_used = version.last_used_s is not None and answered + counts.failed > 0
+    return {
+        "name": version.name,
+        "version": str(version.version),
+        "last_inference": round((now_s - (version.last_used_s or 0.0)) * 1e3) if is_used else 0,
+        "inference_count": answered,
+        "execution_count": answered,
+        "inference_stats": {
+            "success": _duration(answered, counts.answered_s),
+            "fail": _duration(counts.failed, counts.failed_s),
+            "queue": _duration(answered, counts.waited_s),
+            "compute_input": _NOTHING,
+            "compute_infer": _duration(answered, computed_s),
+            "compute_output": _NOTHING,
+            "cache_hit": _NOTHING,
+            "cache_miss": _NOTHING,
+        },
+        "batch_stats": [],
+        "memory_usage": [{"type": "CPU", "id": 0, "byte_size": version.memory_bytes}]
+        if version.memory_bytes
+        else [],
+    }
+
+
+def _duration(count: int, seconds: float) -> dict[str, int]:
+    return {"count": count, "ns": round(seconds * _NS)}
