@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: ``*.onnx``, with the names, types and shapes that the model declares.
+"""ONNX Runtime, on the CPU unless told otherwise: ``*.onnx``, with the names, types and shapes that the model declares.
 
 Inputs are checked here against the declaration, so that a client reads which one is wrong, and never cast: an FP64
 tensor for an FP32 input is refused. Only tensor outputs are offered; maps and sequences (what skl2onnx's ZipMap
@@ -12,18 +12,28 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
+import msgspec
 import numpy as np
 
 from hotset.errors import InvalidInputError, LoadFailedError, PredictFailedError
 from hotset.payload import DTYPES, Array, InferRequest, InferResponse, Signature, TensorSpec
 from hotset.runtimes.modelfile import candidates, choose
-from hotset.runtimes.options import NO_OPTIONS, NoneOfItsOwn, RuntimeOptions
+from hotset.runtimes.options import NO_OPTIONS, RuntimeOptions
 from hotset.runtimes.reason import load_failure, not_installed, reason_of
 
 SUFFIXES: Final = (".onnx",)
 _FATAL_ONLY: Final = 4
+_CPU: Final = "CPUExecutionProvider"
+_CUDA: Final = "CUDAExecutionProvider"
+_MODES: Final = {"sequential": "ORT_SEQUENTIAL", "parallel": "ORT_PARALLEL"}
+_LEVELS: Final = {
+    "none": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +54,20 @@ _DATATYPES: Final[Mapping[str, str]] = {
 }
 
 
+class OnnxOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The options of this runtime, named as ONNX Runtime's own. One thread: children are how hotset uses several cores.
+
+    An arena keeps what its model once needed; with thousands of models that memory should go back.
+    """
+
+    intra_op_num_threads: Annotated[int, msgspec.Meta(ge=0)] = 1
+    inter_op_num_threads: Annotated[int, msgspec.Meta(ge=0)] = 1
+    execution_mode: Literal["sequential", "parallel"] = "sequential"
+    graph_optimization_level: Literal["none", "basic", "extended", "all"] = "all"
+    enable_cpu_mem_arena: bool = False
+    session_config: dict[str, str] = {}
+
+
 class OnnxRuntime:
     """The adapter. Stateless and thread-safe; imports the framework in ``load``."""
 
@@ -51,7 +75,7 @@ class OnnxRuntime:
     extra = "onnx"
     patterns = tuple(f"*{suffix}" for suffix in SUFFIXES)
     size_factor = 2.0
-    devices = ("cpu",)
+    devices = ("cpu", "cuda")
 
     def detect(self, files: Sequence[str]) -> bool:
         return bool(candidates(files, SUFFIXES))
@@ -61,18 +85,21 @@ class OnnxRuntime:
         return False
 
     def load(self, path: Path, files: Sequence[str], options: RuntimeOptions = NO_OPTIONS) -> OnnxServable:
-        options.read(NoneOfItsOwn)
+        wanted = options.read(OnnxOptions)
         file = choose(files, SUFFIXES)
         try:
             onnxruntime = framework()
         except ImportError as error:
             raise not_installed("ONNX Runtime", self.extra) from error
+        providers = _providers(onnxruntime, options)
         try:
             session = onnxruntime.InferenceSession(
-                str(path / file), _options(onnxruntime), providers=["CPUExecutionProvider"]
+                str(path / file), _session_options(onnxruntime, wanted), providers=providers
             )
         except Exception as error:
             raise load_failure(f"cannot load {file}:", error) from error
+        if options.device.kind == "cuda" and _CUDA not in session.get_providers():
+            raise options.no_device("ONNX Runtime could not use it and would have fallen back to the CPU")
         refusal = onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument
         return OnnxServable(session, _declared(session, file), refusal)
 
@@ -89,13 +116,26 @@ def framework() -> Any:
     return onnxruntime
 
 
-def _options(onnxruntime: Any) -> Any:
+def _providers(onnxruntime: Any, options: RuntimeOptions) -> list[Any]:
+    if options.device.kind == "cpu":
+        return [_CPU]
+    if _CUDA not in onnxruntime.get_available_providers():
+        raise options.no_device(
+            "this ONNX Runtime is built without CUDA (the package onnxruntime-gpu has it)"
+        )
+    return [(_CUDA, {"device_id": str(options.device.index)}), _CPU]
+
+
+def _session_options(onnxruntime: Any, wanted: OnnxOptions) -> Any:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    # An arena keeps what its model once needed; with thousands of models that memory should go back.
-    options.enable_cpu_mem_arena = False
+    options.intra_op_num_threads = wanted.intra_op_num_threads
+    options.inter_op_num_threads = wanted.inter_op_num_threads
+    options.execution_mode = getattr(onnxruntime.ExecutionMode, _MODES[wanted.execution_mode])
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = getattr(levels, _LEVELS[wanted.graph_optimization_level])
+    options.enable_cpu_mem_arena = wanted.enable_cpu_mem_arena
+    for name, value in wanted.session_config.items():
+        options.add_session_config_entry(name, value)
     # What it would print is raised too, and reaches the client and our own log.
     options.log_severity_level = _FATAL_ONLY
     return options

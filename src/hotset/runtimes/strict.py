@@ -20,6 +20,7 @@ _PLACE: Final = re.compile(r" - at `(?:key` in `)?\$(?P<path>[^`]*)`$")
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(?P<name>.*)`", re.DOTALL)
 _MISSING: Final = re.compile(r"Object missing required field `(?P<name>.*)`")
 _EXPECTED: Final = re.compile(r"Expected (?P<what>.*?)(?:, got .*)?$", re.DOTALL)
+_ENUM: Final = re.compile(r"Invalid enum value ")
 _STEP: Final = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 _MOST_SHOWN: Final = 60
 
@@ -53,6 +54,10 @@ def _told(message: str, value: object, kind: type[Any], where: str, below: str) 
     missing = _MISSING.fullmatch(text)
     if missing:
         return f"{where}: {_joined(below, path, missing['name'])}: found nothing, expected a value"
+    choice = _ENUM.match(text)
+    if choice:
+        known = ", ".join(_choices_at(kind, path))
+        return f"{where}: {_joined(below, path)}: found {shown(_value_at(value, path))}, expected one of: {known}"
     expected_text = _EXPECTED.match(text)
     expected = _in_words(expected_text["what"]) if expected_text else text
     at = _joined(below, path)
@@ -93,19 +98,27 @@ def _value_at(value: object, path: str) -> object:
 
 def _fields_at(kind: Any, path: str) -> Sequence[str]:
     """Return the keys that are known at a path; none where that is not told by the types."""
+    return [field.encode_name for field in getattr(_type_at(kind, path), "fields", ())]
+
+
+def _choices_at(kind: Any, path: str) -> Sequence[str]:
+    return [str(value) for value in getattr(_type_at(kind, path), "values", ())]
+
+
+def _type_at(kind: Any, path: str) -> Any:
     node: Any = msgspec.inspect.type_info(kind)
     for name, index in _STEP.findall(path):
-        node = _struct_or_array(node)
+        node = _with_something_below(node)
         if index:
             node = getattr(node, "item_type", None)
         else:
             fields = getattr(node, "fields", ())
             node = next((field.type for field in fields if field.encode_name == name), None)
-    return [field.encode_name for field in getattr(_struct_or_array(node), "fields", ())]
+    return _with_something_below(node)
 
 
-def _struct_or_array(node: Any) -> Any:
-    """Of several types that a value may have, the one with something below it."""
+def _with_something_below(node: Any) -> Any:
+    """Of several types that a value may have, the one that tells more."""
     if not isinstance(node, msgspec.inspect.UnionType):
         return node
     deeper = [kind for kind in node.types if hasattr(kind, "fields") or hasattr(kind, "item_type")]

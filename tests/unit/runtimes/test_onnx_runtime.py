@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
 from hotset.errors import InvalidInputError, LoadFailedError, PredictFailedError
 from hotset.payload import InferRequest
 from hotset.runtimes.onnx_runtime import OnnxRuntime, OnnxServable
+from hotset.runtimes.options import Device, RuntimeOptions
 
 FLOAT, DOUBLE, TEXT = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.STRING
 
@@ -148,3 +150,57 @@ def test_corrupt(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.onnx").write_bytes(content)
     with pytest.raises(LoadFailedError, match=r"cannot load model\.onnx: \w+"):
         OnnxRuntime().load(tmp_path, ["model.onnx"])
+
+
+def write_doubling(tmp_path: Path) -> None:
+    value = helper.make_tensor_value_info
+    node = helper.make_node("Add", ["x", "x"], ["y"])
+    write(tmp_path / "model.onnx", [node], [value("x", FLOAT, ["n", 2])], [value("y", FLOAT, ["n", 2])])
+
+
+def test_options_are_the_sessions(tmp_path: Path) -> None:
+    write_doubling(tmp_path)
+    options = RuntimeOptions(
+        values={
+            "intra_op_num_threads": 2,
+            "inter_op_num_threads": 3,
+            "execution_mode": "parallel",
+            "graph_optimization_level": "basic",
+            "enable_cpu_mem_arena": True,
+            "session_config": {"session.use_env_allocators": "1"},
+        }
+    )
+    servable = OnnxRuntime().load(tmp_path, ["model.onnx"], options)
+    found: Any = servable._session.get_session_options()
+    assert (found.intra_op_num_threads, found.inter_op_num_threads) == (2, 3)
+    assert found.execution_mode.name == "ORT_PARALLEL"
+    assert found.graph_optimization_level.name == "ORT_ENABLE_BASIC"
+    assert found.enable_cpu_mem_arena
+    assert found.get_session_config_entry("session.use_env_allocators") == "1"
+    assert servable.infer(InferRequest({"x": ONES})).outputs["y"][0].tolist() == [2.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"threads": 2}, "model.yaml: options.threads: found an unknown key, expected one of: intra_op_num_threads,"),
+        ({"intra_op_num_threads": -1}, "model.yaml: options.intra_op_num_threads: found -1, expected int >= 0"),
+        ({"execution_mode": "fast"}, "options.execution_mode: found 'fast', expected one of: parallel, sequential"),
+        ({"session_config": {"a": 1}}, "options.session_config"),
+    ],
+)  # fmt: skip
+def test_options_that_do_not_fit(tmp_path: Path, values: dict[str, Any], message: str) -> None:
+    write_doubling(tmp_path)
+    with pytest.raises(LoadFailedError) as caught:
+        OnnxRuntime().load(tmp_path, ["model.onnx"], RuntimeOptions(values=values))
+    assert message in str(caught.value)
+
+
+def test_a_device_that_is_not_there(tmp_path: Path) -> None:
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("there is one")
+    write_doubling(tmp_path)
+    with pytest.raises(
+        LoadFailedError, match=r"device: found cuda:1, expected one that is there; this ONNX Runtime is"
+    ):
+        OnnxRuntime().load(tmp_path, ["model.onnx"], RuntimeOptions(Device("cuda", 1)))
