@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import compress
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +27,7 @@ from hotset.workers.heap import HeapMeter, heap_in_use
 from hotset.workers.held import Held, Proofs
 from hotset.workers.intact import intact_files
 from hotset.workers.kit import Choice, Kit
-from hotset.workers.question import Outcome, Question, answer_together, guarded
+from hotset.workers.question import Outcome, Question, answer_alone, answer_together, guarded
 from hotset.workers.reclaim import Reclaimer, set_aside
 from hotset.workers.samples import warm_up
 
@@ -175,17 +174,17 @@ class Host:
         try:
             if len(calls) > 1 and held.batches and held.most_rows > 1:
                 return self._together(held, calls)
-            return [guarded(held, partial(self._alone, held, call)) for call in calls]
+            return [guarded(held, self._alone, held, call) for call in calls]
         finally:
             self._leave(held)
 
     def _alone(self, held: Held, call: PredictCall) -> Encoded:
         if call.headers:
             return self._with_headers(held, self._unpacked(call))
-        return Question(held, call, self._kit.codecs(call.codec)).answer()
+        return answer_alone(held, call, self._kit.codecs(call.codec))
 
     def _with_headers(self, held: Held, call: PredictCall) -> Encoded:
-        return self._packed(call, Question(held, call, self._kit.codecs(call.codec)).answer())
+        return self._packed(call, answer_alone(held, call, self._kit.codecs(call.codec)))
 
     def _together(self, held: Held, calls: Sequence[PredictCall]) -> list[Outcome]:
         """Compressed bodies are not among them: each may unpack to the largest that there can be."""
@@ -195,7 +194,7 @@ class Host:
         return [
             self._packed_outcome(call, next(outcomes))
             if is_plain
-            else guarded(held, partial(self._alone, held, call))
+            else guarded(held, self._alone, held, call)
             for call, is_plain in zip(calls, plain, strict=True)
         ]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, ParamSpec, TypeAlias, cast
 
 from hotset.codecs.base import Codec
 from hotset.errors import ErrorKind, HotsetError, PredictFailedError, UnavailableError
@@ -21,8 +21,27 @@ from hotset.workers.held import Held
 _logger: Final = logging.getLogger(__name__)
 
 Outcome: TypeAlias = Encoded | HotsetError
+P = ParamSpec("P")
 
 _NOTHING: Final = Encoded(b"")
+
+
+def answer_alone(held: Held, call: PredictCall, codec: Codec) -> Encoded:
+    """Decode, predict and encode one call: what ``Question`` does in steps, without what it has to remember between them."""
+    body: Any = call.body  # a segment only in the gateway
+    meta = CallMeta(held.name, held.version, call.content_type, call.query_string, call.headers)
+    tensors, payloads = held.tensors, held.payload
+    if tensors is not None:
+        request = codec.decode_tensors(body, meta, tensors.signature)
+        return codec.encode_tensors(tensors.infer(request), request, meta)
+    if payloads is not None:
+        payload, asked = codec.decode_payload(body, meta)
+        return codec.encode_result(payloads.predict(payload, meta), asked, meta)
+    raise _unloaded(held)
+
+
+def _unloaded(held: Held) -> UnavailableError:
+    return UnavailableError(f"{held} was unloaded before this call")
 
 
 class Question:
@@ -58,7 +77,7 @@ class Question:
         elif held.payload is not None:
             self._source = self._codec.decode_payload(body, self._meta)
         else:
-            raise UnavailableError(f"{held} was unloaded before this call")
+            raise _unloaded(held)
         self.is_decoded = True
 
     def take_result(self, result: Any) -> None:
@@ -135,10 +154,10 @@ def _failure(held: Held, step: Callable[[], None]) -> HotsetError | None:
     return outcome if isinstance(outcome, HotsetError) else None
 
 
-def guarded(held: Held, work: Callable[[], Encoded]) -> Outcome:
+def guarded(held: Held, work: Callable[P, Encoded], *args: P.args, **kwargs: P.kwargs) -> Outcome:
     """Return what ``work`` returns, or its failure as one of ours."""
     try:
-        return work()
+        return work(*args, **kwargs)
     except HotsetError as error:
         return error
     except MemoryError:

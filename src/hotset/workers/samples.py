@@ -15,7 +15,7 @@ from hotset.runtimes.modelyaml import Sample
 from hotset.runtimes.options import MODEL_YAML
 from hotset.workers.base import LoadSpec, PredictCall
 from hotset.workers.held import Held
-from hotset.workers.question import Question, guarded
+from hotset.workers.question import answer_alone, guarded
 
 _JSON = "application/json"
 
@@ -31,7 +31,7 @@ def warm_up(
     held = Held(spec, servable)
     for sample in samples:
         call = PredictCall(spec.handle, sample.codec, sample.body, content_type=_JSON)
-        outcome = guarded(held, Question(held, call, codecs(sample.codec)).answer)
+        outcome = guarded(held, answer_alone, held, call, codecs(sample.codec))
         if isinstance(outcome, HotsetError):
             kind = ErrorKind.OUT_OF_MEMORY if outcome.kind is ErrorKind.OUT_OF_MEMORY else None
             raise LoadFailedError(f"{MODEL_YAML}: {sample.where} failed: {outcome}", kind=kind) from outcome
