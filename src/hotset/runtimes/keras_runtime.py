@@ -129,7 +129,8 @@ def _spec(name: str, tensor: Any) -> TensorSpec:
 
 def _structure(model: Any) -> Any:
     """Return the inputs, nested as the model takes them; a ``Sequential`` has one, and no such attribute once loaded."""
-    return getattr(model, "input", None) or model.inputs[0]
+    structure = getattr(model, "input", None)
+    return model.inputs[0] if structure is None else structure
 
 
 def _output_names(keras: Any, model: Any) -> list[str]:

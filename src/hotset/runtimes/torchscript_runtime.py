@@ -23,6 +23,10 @@ from hotset.runtimes.torch_tensors import device_of, framework, named, to_array,
 SUFFIXES: Final = (".pt",)
 _OF_TORCHSCRIPT: Final = "constants.pkl"
 """A file that every TorchScript archive has and no other file of PyTorch's."""
+_PICKLED: Final = (
+    "a state_dict or a module that torch.save pickled, which only the model's own code can load; "
+    "write it with torch.export.save (*.pt2) or torch.jit.save, or load it in a predictor of your own"
+)
 
 
 class TorchScriptRuntime:
@@ -73,18 +77,14 @@ def _last_line(error: Exception) -> str:
 
 
 def _check_is_torchscript(path: Path, file: str) -> None:
-    """Raise LoadFailedError for what ``torch.save`` wrote, now a zip archive and once a plain pickle, and for anything else."""
+    """Raise LoadFailedError for what ``torch.save`` wrote, which is unpickled, and for anything else."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = {PurePosixPath(name).name for name in archive.namelist()}
     except (OSError, zipfile.BadZipFile) as error:
-        raise LoadFailedError(f"{file} is not TorchScript, which is a zip archive: {error}") from error
+        raise LoadFailedError(f"{file} is not TorchScript, but damaged or {_PICKLED}: {error}") from error
     if _OF_TORCHSCRIPT not in names:
-        raise LoadFailedError(
-            f"{file} is not TorchScript: it was written by torch.save, as a state_dict or a pickled module, and "
-            "needs its class to be loaded; write the model with torch.export.save (*.pt2) or torch.jit.save, "
-            "or load it in a predictor of your own"
-        )
+        raise LoadFailedError(f"{file} is not TorchScript, but {_PICKLED}")
 
 
 class _Call:

@@ -24,6 +24,10 @@ ONNX = "hotset.runtimes.onnx_ahead"
         (["a/Model.json", "a/city.xgb.json"], Imports(shared=("xgboost",))),
         (["a/1/model.txt"], Imports(shared=("lightgbm",))),
         (["a/1/model.cbm", "config.json", "readme.txt"], Imports(shared=("catboost",))),
+        (["a/1/saved_model.pb", "a/1/assets/words"], Imports(own=("hotset.runtimes.tensorflow_ahead",))),
+        (["a/1/model.keras"], Imports(own=("hotset.runtimes.keras_ahead",))),
+        (["a/1/model.tflite"], Imports(shared=("ai_edge_litert.interpreter",))),
+        (["a/1/model.pt2", "b/1/model.pt"], Imports(shared=("hotset.runtimes.torch_ahead",))),
         (["a/model.onnx", "b/model.pkl", "c/model.pickle"], Imports(shared=(SKLEARN,), own=(ONNX,))),
     ],
 )

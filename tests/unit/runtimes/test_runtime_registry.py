@@ -57,11 +57,19 @@ def test_by_name() -> None:
         registry.by_name("torch")
 
 
-def test_imports_no_framework() -> None:
-    code = (
-        "import sys, hotset.runtimes.registry, hotset.runtimes.predictor, hotset.codecs.registry\n"
-        "print([name for name in ('sklearn', 'joblib', 'onnxruntime', 'pandas', 'scipy') if name in sys.modules])"
+@pytest.mark.parametrize(
+    "modules",
+    [
+        "hotset.runtimes.registry, hotset.runtimes.predictor, hotset.codecs.registry",
+        "hotset.cli, hotset.server",
+    ],
+)
+def test_imports_no_framework(modules: str) -> None:
+    frameworks = (
+        "sklearn joblib onnxruntime pandas scipy xgboost lightgbm catboost mlflow skops "
+        "tensorflow keras ai_edge_litert torch"
     )
+    code = f"import sys, {modules}\nprint([name for name in {frameworks.split()} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
