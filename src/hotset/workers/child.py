@@ -24,6 +24,7 @@ from hotset.workers import isolation, wire
 from hotset.workers.base import LoadReply, LoadSpec
 from hotset.workers.datachannel import DataChannel, Shared
 from hotset.workers.failure import pack
+from hotset.workers.heap import keep_freed_heap
 from hotset.workers.host import Host
 from hotset.workers.imports import imports
 from hotset.workers.kit import Kit, kit_builder
@@ -182,6 +183,7 @@ def main(arguments: list[str]) -> None:
     isolation.die_with_parent()
     isolation.leave_signals_to_parent()
     isolation.call_process("hotset-child")
+    keep_freed_heap()
     control, data = (socket.socket(fileno=int(number)) for number in arguments)
     for channel in (control, data):
         channel.set_inheritable(False)

@@ -26,8 +26,9 @@ MUCH_FREE_BYTES: Final = 256 << 20
 """So much free heap is kept for the next load, until it is quiet."""
 LITTLE_BYTES: Final = 1 << 20
 MANY_MODELS: Final = 512
-QUIET_S: Final = 0.5
-"""So long after the last unload, what is owed is paid whatever it is."""
+QUIET_S: Final = 2.0
+"""So long after the last unload, what is owed is paid whatever it is. Longer than most loads take: the next one that makes
+room for itself still finds the memory of the last."""
 
 LONG_S: Final = 0.02
 """When a collection of the models alone takes longer, they are set aside too."""

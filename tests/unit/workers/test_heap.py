@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import joblib
 import numpy as np
+import pytest
 
 from hotset.runtimes.unpickling import unpickle
 from hotset.workers.heap import HeapMeter, heap_in_use, trim_heap
@@ -70,3 +75,60 @@ def test_what_a_runtime_maps_of_a_file_counts_until_it_is_let_go(tmp_path: Path)
     assert model["large"][0] == 0
     del model
     assert 7 << 20 < in_use - heap_in_use() < 9 << 20
+
+
+FAULTS_OF_A_SECOND_LOAD = """
+import ctypes, resource, threading
+from hotset.workers.heap import keep_freed_heap
+
+MB = 1 << 20
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc.argtypes = [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+
+
+def load():
+    began = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+    blocks = [libc.malloc(MB) for _ in range(40)]
+    for block in blocks:
+        ctypes.memset(block, 1, MB)
+    for block in blocks:
+        libc.free(block)
+    faults.append(resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - began)
+
+
+faults = []
+kept = keep_freed_heap()
+for _ in range(2):
+    thread = threading.Thread(target=load)
+    thread.start()
+    thread.join()
+print(kept, *faults)
+"""
+
+
+def faults_of_two_loads(**environment: str) -> tuple[str, int, int]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS_OF_A_SECOND_LOAD],
+        env=clean | environment,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    kept, first, second = done.stdout.split()
+    return kept, int(first), int(second)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's heap can be told")
+def test_what_one_load_frees_the_next_one_in_another_thread_finds() -> None:
+    kept, first, second = faults_of_two_loads()
+    assert kept == "True"
+    assert first > 40 * 16  # at least one for each 64 KiB, however large the pages are
+    assert second < first / 10
+
+
+def test_whoever_has_set_up_malloc_is_left_alone() -> None:
+    kept, _, _ = faults_of_two_loads(MALLOC_ARENA_MAX="2")
+    assert kept == "False"
