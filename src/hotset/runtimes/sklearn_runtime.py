@@ -1,8 +1,9 @@
 """scikit-learn, and whatever else is pickled and has its methods: ``*.joblib``, ``*.pkl``, ``*.pickle``.
 
 Outputs are the estimator's methods, under the names that MLServer gives them: ``predict`` (the default),
-``predict_proba`` and ``transform``. The input is one tensor, whatever its name; or one tensor for each column, for
-a model that was fitted with named columns. It never changes the model, its ``n_jobs`` included.
+``predict_proba`` and ``transform``; and ``classes``, the labels of the probabilities, a row for each row. The input is
+one tensor, whatever its name; or one tensor for each column, for a model that was fitted with named columns. It never
+changes the model, its ``n_jobs`` included.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from hotset.runtimes.unpickling import unpickle
 
 SUFFIXES: Final = (".joblib", ".pkl", ".pickle")
 OUTPUTS: Final = ("predict", "predict_proba", "transform")
+CLASSES: Final = "classes"
 INPUT_NAME: Final = "input-0"
 
 
@@ -72,7 +74,16 @@ def servable_for(model: Any, file: str) -> SklearnServable:
     short = short_predict(model)
     if short is not None:
         methods["predict"] = short
+    classes = _classes(model)
+    if classes is not None and "predict_proba" in methods:
+        methods[CLASSES] = lambda data: np.broadcast_to(classes, (len(data), len(classes)))
     return SklearnServable(model, methods)
+
+
+def _classes(model: Any) -> Array | None:
+    """Return the labels of a classifier's probabilities, in order; None if there is not one such list."""
+    classes = _attribute(model, "classes_", None)
+    return classes if isinstance(classes, np.ndarray) and classes.ndim == 1 else None
 
 
 def _loaded(path: Path, file: str) -> Any:
@@ -207,9 +218,9 @@ def _feature_count(model: Any) -> int | None:
 
 
 def _signature(model: Any, features: int | None, names: tuple[str, ...]) -> Signature:
-    classes = _attribute(model, "classes_", None)
-    width = len(classes) if isinstance(classes, np.ndarray) and classes.ndim == 1 else -1
-    shapes = {"predict": (-1,), "predict_proba": (-1, width), "transform": (-1, -1)}
+    classes = _classes(model)
+    width = -1 if classes is None else len(classes)
+    shapes = {"predict": (-1,), "predict_proba": (-1, width), "transform": (-1, -1), CLASSES: (-1, width)}
     return Signature(
         platform="sklearn",
         inputs=(TensorSpec(INPUT_NAME, None, (-1, -1 if features is None else features)),),

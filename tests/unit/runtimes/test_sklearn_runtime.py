@@ -38,13 +38,14 @@ def ask(servable: SklearnServable, array: Any, *outputs: str, name: str = "x") -
 def test_a_classifier_has_predict_and_probabilities(tmp_path: Path) -> None:
     model = LogisticRegression().fit(ROWS, LABELS)
     servable = load(tmp_path, model)
-    assert [spec.name for spec in servable.signature.outputs] == ["predict", "predict_proba"]
+    assert [spec.name for spec in servable.signature.outputs] == ["predict", "predict_proba", "classes"]
     assert servable.signature.inputs[0].shape == (-1, 4)
     assert servable.signature.outputs[1].shape == (-1, 2)
     assert list(ask(servable, ROWS)) == ["predict"]
     both = ask(servable, ROWS, "predict_proba", "predict")
     assert list(both) == ["predict_proba", "predict"]
     np.testing.assert_array_equal(both["predict_proba"], model.predict_proba(ROWS))
+    np.testing.assert_array_equal(ask(servable, ROWS, "classes")["classes"], [[0, 1]] * len(ROWS))
 
 
 def test_a_transformer_answers_transform(tmp_path: Path) -> None:
