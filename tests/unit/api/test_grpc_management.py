@@ -196,7 +196,7 @@ async def test_reflection(package: str) -> None:
         request(list_services="").SerializeToString(),
         request(file_by_filename="hotset/open_inference.proto").SerializeToString(),
         request(file_containing_symbol="inference.GRPCInferenceService.ModelInfer").SerializeToString(),
-        request(file_containing_symbol="inference.Nothing").SerializeToString(),
+        request(file_containing_symbol="nothing.Nothing").SerializeToString(),
         request(all_extension_numbers_of_type="inference.ModelInferRequest").SerializeToString(),
         request().SerializeToString(),
         b"\x0a",

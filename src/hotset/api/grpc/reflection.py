@@ -61,9 +61,15 @@ def _file_for(question: str | None, request: Any) -> bytes | None:
     if question == "file_by_filename":
         return FILES.get(request.file_by_filename)
     if question == "file_containing_symbol":
-        try:
-            name: str = POOL.FindFileContainingSymbol(request.file_containing_symbol).name
-        except KeyError:
-            return None
-        return FILES[name]
+        symbol: str = request.file_containing_symbol
+        # The pool does not find methods and fields, which are in the file of what they belong to.
+        return _file_of(symbol) or _file_of(symbol.rpartition(".")[0])
     return None
+
+
+def _file_of(symbol: str) -> bytes | None:
+    try:
+        name: str = POOL.FindFileContainingSymbol(symbol).name
+    except KeyError:
+        return None
+    return FILES[name]
