@@ -10,6 +10,7 @@ from typing import Any
 
 import leaks
 from hotset.config import load_settings
+from hotset.errors import HotsetError
 from hotset.events import Event, EventBus
 from hotset.keys import ModelRef, parse_ref
 from hotset.replica import Replica
@@ -29,6 +30,8 @@ class Bench:
         self.script = WorkerScript()
         self.workers: list[FakeWorker] = []
         self.seen: list[Event] = []
+        self.soon = False
+        """Whether requests wait for loads as started predictions do."""
         events = EventBus()
         events.subscribe(self.seen.append)
         given = {
@@ -71,7 +74,24 @@ class Bench:
         ready = self.manager.lease_now(ref)
         if ready is not None:
             return ready
+        if self.soon:
+            waiting = self.manager.lease_soon(ref, deadline_s=self.clock.now_s + timeout_s)
+            if waiting is not None:
+                return await self._leased(ref, waiting, timeout_s)
         return await self.manager.lease(ref, deadline_s=self.clock.now_s + timeout_s)
+
+    async def _leased(
+        self, ref: ModelRef, waiting: asyncio.Future[ModelLease], timeout_s: float
+    ) -> ModelLease:
+        """What a started prediction does, for a caller that may be cancelled."""
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            if waiting.done() and not waiting.cancelled() and waiting.exception() is None:
+                waiting.result().release()
+            raise
+        except HotsetError as error:
+            return await self.manager.lease_instead(ref, error, deadline_s=self.clock.now_s + timeout_s)
 
     async def ask(self, name: str, version: str | None = None, timeout_s: float = 5.0) -> str:
         self.clock.advance(0.001)

@@ -15,7 +15,7 @@ from hotset.errors import (
     UnavailableError,
 )
 from hotset.events import Cause, Evicted, Loaded, TierName
-from hotset.keys import ModelKey, ModelRef
+from hotset.keys import LATEST, ModelKey, ModelRef
 from hotset.residency.lease import ModelLease
 from hotset.testing import FakeStore, versions
 from residency_bench import Bench, bench
@@ -645,3 +645,84 @@ async def test_relief_of_what_has_left_or_is_alone_does_nothing(tmp_path):
         for name in ("a", "gone"):
             await it.manager.relieve(ModelKey(name, 1), deadline_s=it.clock.now_s + 5)
         assert it.in_memory() == {"a@1"}
+
+
+class TestLeaseSoon:
+    """Waiting for a load in no task: ``lease_soon`` in the place of ``lease``."""
+
+    async def test_it_waits_with_others_and_is_leased_in_the_step_in_which_the_flight_ends(self, tmp_path):
+        async with bench(tmp_path, stored(paris=[1])) as it:
+            gate = it.script.gate("paris")
+            gate.close()
+            waiting = it.manager.lease_soon(ModelRef("paris"), deadline_s=it.clock.now_s + 5)
+            assert waiting is not None
+            other = asyncio.create_task(it.ask("paris"))
+            await gate.arrived()
+            gate.open()
+            lease = await waiting
+            assert it.manager.memory.serving_latest("paris") == lease.key
+            lease.release()
+            assert await other == "paris@1|paris-1"
+            assert it.script.loads == {"paris@1": 1}
+
+    async def test_what_is_in_memory_or_unknown_is_for_others_to_answer(self, tmp_path):
+        async with bench(tmp_path, stored(paris=[1, 2])) as it:
+            deadline_s = it.clock.now_s + 5
+            assert it.manager.lease_soon(ModelRef("oslo"), deadline_s=deadline_s) is None
+            await it.ask("paris", "1")
+            for version in (LATEST, 1, 2):
+                assert it.manager.lease_soon(ModelRef("paris", version), deadline_s=deadline_s) is None
+
+    async def test_what_failed_lately_is_refused_by_lease(self, tmp_path):
+        async with bench(tmp_path, stored(paris=[1])) as it:
+            it.script.load_faults["paris"] = LoadFailedError("corrupt")
+            waiting = it.manager.lease_soon(ModelRef("paris"), deadline_s=it.clock.now_s + 5)
+            assert waiting is not None
+            with pytest.raises(LoadFailedError) as error:
+                await waiting
+            assert error.value.key == ("paris", 1)
+            assert it.manager.lease_soon(ModelRef("paris"), deadline_s=it.clock.now_s + 5) is None
+            assert it.words() == set()
+
+    async def test_an_older_version_answers_instead(self, tmp_path):
+        async with bench(tmp_path, stored(paris=[1, 2])) as it:
+            gate = it.script.gate("paris")
+            gate.close()
+            it.script.load_faults["paris"] = LoadFailedError("corrupt")
+            deadline_s = it.clock.now_s + 5
+            waiting = it.manager.lease_soon(ModelRef("paris"), deadline_s=deadline_s)
+            assert waiting is not None
+            await gate.arrived()
+            gate.open()
+            with pytest.raises(LoadFailedError) as error:
+                await waiting
+            del it.script.load_faults["paris"]
+            lease = await it.manager.lease_instead(ModelRef("paris"), error.value, deadline_s=deadline_s)
+            assert lease.key == ("paris", 1)
+            lease.release()
+
+    async def test_past_its_deadline_it_fails_and_the_load_goes_on(self, tmp_path):
+        async with bench(tmp_path, stored(paris=[1])) as it:
+            gate = it.script.gate("paris")
+            gate.close()
+            waiting = it.manager.lease_soon(ModelRef("paris"), deadline_s=it.clock.now_s + 0.05)
+            assert waiting is not None
+            await gate.arrived()
+            with pytest.raises(LoadingError) as error:
+                await waiting
+            assert error.value.key == ("paris", 1)
+            gate.open()
+            await it.settled()
+            assert it.in_memory() == {"paris@1"}
+
+    async def test_who_cancels_it_leaves_no_lease(self, tmp_path):
+        async with bench(tmp_path, stored(paris=[1])) as it:
+            gate = it.script.gate("paris")
+            gate.close()
+            waiting = it.manager.lease_soon(ModelRef("paris"), deadline_s=it.clock.now_s + 5)
+            assert waiting is not None
+            await gate.arrived()
+            waiting.cancel()
+            gate.open()
+            await it.settled()
+            assert it.memory.statistics().leases == 0

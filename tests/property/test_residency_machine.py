@@ -201,6 +201,7 @@ class ResidencyMachine(RuleBasedStateMachine):
 
     def prepare(self, shape: Shape, seed: int, stock: set[ModelKey]) -> None:
         self.shape = shape
+        self.soon = seed % 2 == 1
         self.loop = VirtualLoop(self.clock, seed=seed)
         for key in sorted(stock):
             self.store.publish(key)
@@ -240,6 +241,7 @@ class ResidencyMachine(RuleBasedStateMachine):
             processes_per_replica=self.shape.workers,
             load_failure_backoff="5s",
         )
+        self.bench.soon = self.soon
         manager = self.bench.manager
         self.view = View(
             manager,

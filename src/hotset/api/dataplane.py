@@ -84,6 +84,8 @@ class DataPlane:
         self._empty = asyncio.Event()
         self._empty.set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self.waiting: Final[set[asyncio.Future[Lease]]] = set()
+        """What started predictions wait for without a task; each sees to it itself that it is in here as long."""
 
     @property
     def inside(self) -> int:
@@ -194,14 +196,16 @@ class DataPlane:
         finally:
             self.leave()
 
-    async def attempts(self, call: _Call) -> Answer:
+    async def attempts(self, call: _Call, failed: HotsetError | None = None) -> Answer:
         """Answer a call that is inside, with a second attempt where that is worth it.
+
+        ``failed``: its first one has ended with this before it had a lease.
 
         Raises:
             HotsetError: as ``infer``.
         """
         try:
-            return await self._attempt(call)
+            return await self._attempt(call, failed)
         except UnavailableError as error:
             if error.kind not in RETRIED:
                 raise
@@ -227,12 +231,15 @@ class DataPlane:
             await self.residency.relieve(ModelKey(*error.key), deadline_s=call.deadline_s)
         return await self._attempt(call)
 
-    async def _attempt(self, call: _Call) -> Answer:
-        lease = self.residency.lease_now(call.ref)
+    async def _attempt(self, call: _Call, failed: HotsetError | None = None) -> Answer:
+        lease = self.residency.lease_now(call.ref) if failed is None else None
         waited_s = 0.0
         if lease is None:
             began_s = self._clock.monotonic()
-            lease = await self.residency.lease(call.ref, deadline_s=call.deadline_s)
+            if failed is None:
+                lease = await self.residency.lease(call.ref, deadline_s=call.deadline_s)
+            else:
+                lease = await self.residency.lease_instead(call.ref, failed, deadline_s=call.deadline_s)
             waited_s = self.seconds_since(began_s)
         # Nothing may come between the lease and this try: it is what gives the lease back on cancellation.
         try:
@@ -267,8 +274,9 @@ class DataPlane:
 
     def cut_off(self) -> None:
         """Wait no longer for what is inside: nobody is there any more who would take its answer."""
-        for task in self._tasks:
-            task.cancel()
+        futures: list[asyncio.Future[Any]] = [*self._tasks, *self.waiting]
+        for future in futures:
+            future.cancel()
         self._empty.set()
 
     async def drained(self) -> None:
@@ -282,7 +290,15 @@ class _Started:
     Owned by one request. Legal order: ``begin``, once.
     """
 
-    __slots__ = ("_call", "_done", "_lease", "_observer", "_plane", "_started_s")
+    __slots__ = (
+        "_call",
+        "_done",
+        "_lease",
+        "_observer",
+        "_plane",
+        "_started_s",
+        "_waited_s",
+    )
 
     def __init__(
         self, plane: DataPlane, call: _Call, observer: RequestObserver, started_s: float, done: Done
@@ -292,6 +308,7 @@ class _Started:
         self._observer = observer
         self._started_s = started_s
         self._done = done
+        self._waited_s = 0.0
         self._lease: Lease
 
     def begin(self) -> None:
@@ -301,14 +318,38 @@ class _Started:
         except HotsetError as error:
             self._tell(error)
             return
+        call, waiting = self._call, None
         try:
-            lease = plane.residency.lease_now(self._call.ref)
+            lease = plane.residency.lease_now(call.ref)
+            if lease is None:
+                waiting = plane.residency.lease_soon(call.ref, deadline_s=call.deadline_s)
         except Exception as error:  # noqa: BLE001 - handed on; it is inside, and has to leave
             self._leave(error)
             return
-        if lease is None:
-            plane.spawn(self._wait(plane.attempts(self._call)))
+        if lease is not None:
+            self._send(lease)
+        elif waiting is not None:
+            plane.waiting.add(waiting)
+            waiting.add_done_callback(self._leased)
+        else:
+            plane.spawn(self._wait(plane.attempts(call)))
+
+    def _leased(self, waiting: asyncio.Future[Lease]) -> None:
+        plane = self._plane
+        plane.waiting.discard(waiting)
+        if waiting.cancelled():
+            self._leave(_cut_off())
             return
+        error = waiting.exception()
+        if error is None:
+            self._waited_s = plane.seconds_since(self._started_s)
+            self._send(waiting.result())
+        elif isinstance(error, HotsetError):
+            plane.spawn(self._wait(plane.attempts(self._call, error)))
+        else:
+            self._leave(error if isinstance(error, Exception) else _cut_off())
+
+    def _send(self, lease: Lease) -> None:
         self._lease = lease
         try:
             sent = self._call.sent_to(lease)
@@ -327,6 +368,8 @@ class _Started:
             return
         error = answer.exception()
         if error is None:
+            if self._waited_s:
+                self._plane.statistics.waited(lease.key, self._waited_s)
             self._leave(Answer(answer.result(), lease.key, lease.tier, lease.fetch_s, lease.load_s))
             return
         if isinstance(error, HotsetError):

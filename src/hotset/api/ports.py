@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import Awaitable, Callable, Iterator
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from hotset.errors import ErrorKind
+from hotset.errors import ErrorKind, HotsetError
 from hotset.keys import ModelKey, ModelRef
 from hotset.payload import Encoded, Signature
 from hotset.shared.arena import Payload
@@ -67,12 +68,24 @@ class Lease(Protocol):
 class Residency(Protocol):
     """Where models are. Every ``deadline_s`` is absolute, on the clock's ``monotonic``. Owned by the event loop.
 
-    All but ``lease_now``, ``known`` and the three synchronous views may look an unknown name up in the store, and raise
+    All but ``lease_now``, ``lease_soon``, ``known`` and the three synchronous views may look an unknown name up in the store, and raise
     ``NotFoundError`` where there is none. A method that is cancelled holds nothing afterwards.
     """
 
     def lease_now(self, ref: ModelRef) -> Lease | None:
         """Take a lease if that needs no waiting, touching recency; else None."""
+        ...
+
+    def lease_soon(self, ref: ModelRef, *, deadline_s: float) -> Future[Any] | None:
+        """Begin to load what is missing, and return the future of a ``Lease`` on it; None if only ``lease`` can tell.
+
+        Cancelled, it gives none; else the lease is to be released. It fails as ``lease`` does, but before anything is
+        tried instead: ``lease_instead`` tries that.
+        """
+        ...
+
+    async def lease_instead(self, ref: ModelRef, failed: HotsetError, *, deadline_s: float) -> Lease:
+        """Take a lease on what answers where ``lease_soon`` has failed; raise that failure if nothing does."""
         ...
 
     async def lease(self, ref: ModelRef, *, deadline_s: float) -> Lease:

@@ -35,9 +35,13 @@ class Front:
         self._view = view
         self.readiness = readiness
         self.lease_now = manager.lease_now  # bound here: the hot path has no call to spare
+        self.lease_soon = manager.lease_soon
 
     async def lease(self, ref: ModelRef, *, deadline_s: float) -> ModelLease:
         return await self._manager.lease(ref, deadline_s=deadline_s)
+
+    async def lease_instead(self, ref: ModelRef, failed: HotsetError, *, deadline_s: float) -> ModelLease:
+        return await self._manager.lease_instead(ref, failed, deadline_s=deadline_s)
 
     async def relieve(self, key: ModelKey, *, deadline_s: float) -> None:
         await self._manager.relieve(key, deadline_s=deadline_s)

@@ -140,27 +140,53 @@ class Manager:
         """
         version = await self.resolve(ref, deadline_s=deadline_s)
         try:
-            try:
-                return await self._lease_version(ref, version, deadline_s)
-            except (LoadFailedError, CapacityError, StoreError) as error:
-                older = self._older(ref, version, error)
-                if older is None:
-                    raise
-                version = older
-                return await self._lease_version(ref, version, deadline_s)
+            return await self._lease_version(ref, version, deadline_s)
         except HotsetError as error:
             error.key = version.key
+            return await self.lease_instead(ref, error, deadline_s=deadline_s)
+
+    def lease_soon(self, ref: ModelRef, *, deadline_s: float) -> asyncio.Future[ModelLease] | None:
+        """Join the flight of a version that is plainly missing, in no task; None if only ``lease`` can tell.
+
+        Who cancels the future gets no lease; else the lease is to be released. It fails as ``lease`` would, except that
+        nothing was tried in the place of what could not be loaded: that is ``lease_instead``.
+        """
+        if self.is_static and ref.version != LATEST:
+            return None
+        if self.memory.has_any_of(ref.name) or (self._lookup is not None and self._lookup.is_stale(ref.name)):
+            return None
+        version = self.rollover.offered(ref)
+        if version is None or self.failures.get(version.key, version.fingerprint) is not None:
+            return None
+        return self._join(ref, version, deadline_s)
+
+    async def lease_instead(self, ref: ModelRef, failed: HotsetError, *, deadline_s: float) -> ModelLease:
+        """Lease what answers for ``ref`` in the place of the version that has just failed.
+
+        Raises:
+            HotsetError: ``failed`` itself, if nothing does.
+        """
+        older = self._older(ref, failed)
+        if older is None:
+            raise failed
+        try:
+            return await self._lease_version(ref, older, deadline_s)
+        except HotsetError as error:
+            error.key = older.key
             raise
 
-    def _older(self, ref: ModelRef, failed: VersionEntry, error: HotsetError) -> VersionEntry | None:
+    def _older(self, ref: ModelRef, error: HotsetError) -> VersionEntry | None:
         """What answers for ``latest`` instead: the newest that loads, or while the store is away, that is on disk."""
+        if error.key is None or not isinstance(error, (LoadFailedError, CapacityError, StoreError)):
+            return None
+        failed = ModelKey(*error.key)
         if not isinstance(error, StoreError):
             return self.rollover.fallback(ref, failed)
         model = self.catalog.model(ref.name) if ref.version == LATEST else None
         usable = (
             version
             for version in reversed(model.versions if model is not None else ())
-            if version.key < failed.key
+            if version.key < failed
             and self.disk.lookup(version.fingerprint) is not None
             and self.rollover.not_older_than_served(version.key)
         )
@@ -173,19 +199,14 @@ class Manager:
         if ready is not None:
             return ready
         self.failures.refuse(version.key, version.fingerprint, self._clock.monotonic())
-        self.memory.touch(ref, self._clock.monotonic())
-        lease = await self._join(version, deadline_s)
-        self.rollover.answered(ref, lease.key)
-        self.memory.touch(ref, self._clock.monotonic())
-        # It may have been deleted in the step between the flight's end and this one.
-        self.memory.forget_unused(ref)
-        return lease
+        return await self.flights.share_of(version.key, self._join(ref, version, deadline_s))
 
     async def ensure_loaded(self, version: VersionEntry, *, deadline_s: float) -> None:
         """Return when these very files are in memory, also where older ones would answer meanwhile."""
         if not self.rollover.holds(version):
             self.failures.refuse(version.key, version.fingerprint, self._clock.monotonic())
-            (await self._join(version, deadline_s)).release()
+            waiter = self._join(None, version, deadline_s)
+            (await self.flights.share_of(version.key, waiter)).release()
 
     def check_may_load(self, version: VersionEntry) -> None:
         """Return if a load may be tried now.
@@ -199,13 +220,32 @@ class Manager:
         """Return what the version weighed in memory last time, or an estimate."""
         return self._arrival.expected_bytes(version)
 
-    async def _join(self, version: VersionEntry, deadline_s: float) -> ModelLease:
+    def _join(
+        self, ref: ModelRef | None, version: VersionEntry, deadline_s: float
+    ) -> asyncio.Future[ModelLease]:
+        """Wait with others for a version; what ``ref`` was used is noted now, and when the lease is there."""
         now_s = self._clock.monotonic()
-        try:
-            async with asyncio.timeout(max(0.0, deadline_s - now_s)):
-                return await self.flights.join(version.key, partial(self._bring, version), now_s=now_s)
-        except TimeoutError as error:
-            raise self._too_late(version) from error
+        if ref is not None:
+            self.memory.touch(ref, now_s)
+        waiter = self.flights.wait(
+            version.key,
+            partial(self._bring, version),
+            now_s=now_s,
+            limit_s=deadline_s - now_s,
+            late=partial(self._too_late, version),
+        )
+        if ref is not None:
+            waiter.add_done_callback(partial(self._answered, ref))
+        return waiter
+
+    def _answered(self, ref: ModelRef, waiter: asyncio.Future[ModelLease]) -> None:
+        """Runs before whoever waits."""
+        if waiter.cancelled() or waiter.exception() is not None:
+            return
+        self.rollover.answered(ref, waiter.result().key)
+        self.memory.touch(ref, self._clock.monotonic())
+        # It may have been deleted in the step between the flight's end and this one.
+        self.memory.forget_unused(ref)
 
     async def resolve(self, ref: ModelRef, *, deadline_s: float) -> VersionEntry:
         """Return the version that a word means in the store now, which is looked for there if need be.
@@ -261,11 +301,15 @@ class Manager:
     def _too_late(self, version: VersionEntry) -> UnavailableError:
         flight = self.flights.get(version.key)
         phase = flight.phase if flight is not None else Phase.LOADING
+        error: UnavailableError
         if phase == Phase.WAITING_FOR_ROOM:
-            return OverloadedError(
+            error = OverloadedError(
                 f"no room for {version.key}: all that is in memory is in use", kind=ErrorKind.NO_ROOM
             )
-        return LoadingError(f"{version.key} is still {phase or Phase.LOADING}; it goes on, try again")
+        else:
+            error = LoadingError(f"{version.key} is still {phase or Phase.LOADING}; it goes on, try again")
+        error.key = version.key
+        return error
 
     async def _bring(self, version: VersionEntry, flight: Flight[MemoryEntry, ModelLease]) -> MemoryEntry:
         """The work of a flight: bring the version into memory, remember how that ended, let latest move."""
@@ -275,6 +319,7 @@ class Manager:
         except BaseException as error:
             self.memory.forget_words(version.key)
             if isinstance(error, HotsetError):
+                error.key = version.key
                 self._note_failure(version, error, began_s)
             raise
         self.failures.forget(version.key)

@@ -63,10 +63,10 @@ class Rollover:
             return None
         return self._newest(model) if ref.version == LATEST else model.version(ref.version)
 
-    def fallback(self, ref: ModelRef, failed: VersionEntry) -> VersionEntry | None:
+    def fallback(self, ref: ModelRef, failed: ModelKey) -> VersionEntry | None:
         """Return the older version that answers for ``latest`` where ``failed`` could not be loaded, or None."""
         older = self.offered(ref) if ref.version == LATEST else None
-        return older if older is not None and older.key < failed.key else None
+        return older if older is not None and older.key < failed else None
 
     def not_older_than_served(self, key: ModelKey) -> bool:
         """Whether answering ``latest`` by this version would not go back behind what this process has answered."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from hotset.api.app import App
 from hotset.api.dataplane import DataPlane
-from hotset.errors import ErrorKind, NotFoundError
+from hotset.errors import ErrorKind, HotsetError, NotFoundError
 from hotset.keys import LATEST, ModelKey, ModelRef
 from hotset.payload import Encoded, Signature, TensorSpec
 from hotset.request_counts import RequestCounts, Tallies
@@ -65,6 +65,10 @@ class ScriptedModel:
     encoded: Encoded | None = None
     steps: deque[Any] = field(default_factory=deque)
     lease_steps: deque[Any] = field(default_factory=deque)
+    soon: asyncio.Future[Any] | None = None
+    """What ``lease_soon`` gives."""
+    instead: bool = False
+    """Whether something answers where that has failed."""
 
 
 class ScriptedLease:
@@ -133,6 +137,19 @@ class ScriptedResidency:
         ):
             return None
         return ScriptedLease(self, *self.find(ref), "memory")
+
+    def lease_soon(self, ref: ModelRef, *, deadline_s: float) -> asyncio.Future[ScriptedLease] | None:
+        model = self.scripted.get(ref.name)
+        if model is None or model.soon is None:
+            return None
+        self.deadlines.append(deadline_s)
+        return model.soon
+
+    async def lease_instead(self, ref: ModelRef, failed: HotsetError, *, deadline_s: float) -> ScriptedLease:
+        model, key = self.find(ref)
+        if not model.instead:
+            raise failed
+        return ScriptedLease(self, model, key, model.tier)
 
     async def lease(self, ref: ModelRef, *, deadline_s: float) -> ScriptedLease:
         self.deadlines.append(deadline_s)

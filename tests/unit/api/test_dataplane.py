@@ -288,3 +288,78 @@ async def test_what_is_started_is_answered_as_infer_answers() -> None:
             seen.append((told, len(observer.good), list(observer.bad), bench.dataplane.inside))
             assert bench.residency.leased == 0
         assert seen[0] == seen[1], name
+
+
+class TestLeaseSoon:
+    """A started prediction that waits for a load without a task of its own."""
+
+    def start(self, bench: Bench, *, name: str = "oslo") -> list[Any]:
+        outcomes: list[Any] = []
+        bench.dataplane.start(ModelRef(name), protocol="test", codec="", body=b"", done=outcomes.append)
+        return outcomes
+
+    def waits(self, bench: Bench, name: str = "oslo") -> asyncio.Future[Any]:
+        bench.model(name).soon = waiting = asyncio.get_running_loop().create_future()
+        return waiting
+
+    async def test_it_is_answered_when_the_lease_is_there(self) -> None:
+        bench = Bench()
+        waiting = self.waits(bench)
+        outcomes = self.start(bench)
+        tasks = len(asyncio.all_tasks())
+        assert bench.dataplane.inside == 1
+        waiting.set_result(await bench.residency.lease(ModelRef("oslo"), deadline_s=1.0))
+        await until(lambda: len(outcomes) == 1)
+        assert outcomes[0].key == ModelKey("oslo", 1)
+        assert tasks == 1, "nothing but this test"
+        assert (bench.residency.leased, bench.dataplane.inside) == (0, 0)
+        assert not bench.dataplane.waiting
+
+    async def test_what_answers_instead_is_asked_where_it_fails(self) -> None:
+        bench = Bench()
+        waiting = self.waits(bench)
+        bench.model("oslo").instead = True
+        outcomes = self.start(bench)
+        waiting.set_exception(LoadFailedError("corrupt"))
+        await until(lambda: len(outcomes) == 1)
+        assert outcomes[0].key == ModelKey("oslo", 1)
+        assert bench.residency.leased == 0
+
+    async def test_a_failure_with_nothing_instead_is_told(self) -> None:
+        bench = Bench()
+        waiting = self.waits(bench)
+        outcomes = self.start(bench)
+        waiting.set_exception(LoadFailedError("corrupt"))
+        await until(lambda: len(outcomes) == 1)
+        assert isinstance(outcomes[0], LoadFailedError)
+        assert bench.observers["test"].bad == [ErrorKind.LOAD_FAILED]
+        assert bench.dataplane.inside == 0
+
+    async def test_a_worker_that_died_meanwhile_is_worth_a_second_attempt(self) -> None:
+        bench = Bench()
+        waiting = self.waits(bench)
+        outcomes = self.start(bench)
+        waiting.set_exception(WorkerDiedError("just after it had loaded"))
+        await until(lambda: len(outcomes) == 1)
+        assert outcomes[0].key == ModelKey("oslo", 1)
+
+    async def test_a_fault_of_ours_leaves_nobody_inside(self) -> None:
+        bench = Bench()
+        waiting = self.waits(bench)
+        outcomes = self.start(bench)
+        waiting.set_exception(RuntimeError("a fault of ours"))
+        await until(lambda: len(outcomes) == 1)
+        assert isinstance(outcomes[0], RuntimeError)
+        assert bench.dataplane.inside == 0
+
+    async def test_what_is_cut_off_waits_no_longer(self) -> None:
+        bench = Bench()
+        waiting = self.waits(bench)
+        outcomes = self.start(bench)
+        bench.dataplane.drain()
+        bench.dataplane.cut_off()
+        await bench.dataplane.drained()
+        await until(lambda: len(outcomes) == 1)
+        assert waiting.cancelled()
+        assert isinstance(outcomes[0], UnavailableError)
+        assert not bench.dataplane.waiting

@@ -191,7 +191,7 @@ def test_a_deleted_model_is_not_outdated(bench: Bench) -> None:
 def test_latest_falls_back_to_an_older_version_and_a_number_does_not(bench: Bench) -> None:
     bench.offer(version(1), version(2))
     bench.fail(version(2))
-    assert bench.rollover.fallback(PARIS, version(2)) == version(1)
-    assert bench.rollover.fallback(ModelRef("paris", 2), version(2)) is None
+    assert bench.rollover.fallback(PARIS, version(2).key) == version(1)
+    assert bench.rollover.fallback(ModelRef("paris", 2), version(2).key) is None
     bench.fail(version(1))
-    assert bench.rollover.fallback(PARIS, version(1)) is None
+    assert bench.rollover.fallback(PARIS, version(1).key) is None
