@@ -80,7 +80,7 @@ def run(options: Options) -> Section:
         about=(
             "One request at a time, over a connection that is kept. By hand: a warm interpreter copies the file, loads it "
             "with joblib.load or as a session, and predicts once. hotset does the same, and verifies what it has "
-            "copied, writes it through to the medium, measures what it weighs, and keeps it. The store is a local "
+            "copied, measures what it weighs, and keeps it. The store is a local "
             "directory: no network is in it, on which both would wait alike."
         ),
         grids=(_grid(samples), _start_grid(starts)),

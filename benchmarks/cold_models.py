@@ -1,9 +1,14 @@
-"""The models of the cold requests: one of each kind of file, many times, as hard links. Called by ``cold.py``."""
+"""The models of the cold requests: one of each kind of file, many times. Called by ``cold.py``.
+
+Each is a file of its own: what hotset has on disk it does not fetch again under another name, and links to one file would
+all be the same to it.
+"""
 
 from __future__ import annotations
 
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,8 +70,9 @@ def write(store: Path, count: int, scratch: Path, *, quick: bool) -> list[Format
         for number in range(count):
             target = store / name_of(name, number) / file
             target.parent.mkdir(parents=True)
-            os.link(first, target)
+            shutil.copyfile(first, target)
         first.unlink()
+    os.sync()  # so that nobody who writes later waits for it
     return formats
 
 
