@@ -15,7 +15,9 @@ from doc_pages import PAGES, ROOT, Block, anchors, blocks, commands, links, name
 from hotset.cli import app
 from hotset.config import load_settings
 from hotset.instruments import DOCUMENTED
+from hotset.runtimes.modelyaml import read_model_yaml
 from hotset.runtimes.predictor_source import check_predictor
+from hotset.runtimes.registry import names
 
 SHELL = blocks("sh", "bash", "console")
 EXTRAS = tomllib.loads(text_of("pyproject.toml"))["project"]["optional-dependencies"]
@@ -51,7 +53,18 @@ def test_blocks_are_in_known_languages() -> None:
         assert text_of(name_of(page)).count("```") % 2 == 0
 
 
-@pytest.mark.parametrize("block", blocks("yaml"), ids=str)
+@pytest.mark.parametrize(
+    "block", [it for it in blocks("yaml") if it.text.startswith("# model.yaml")], ids=str
+)
+def test_what_is_said_of_a_model_is_accepted(block: Block, tmp_path: Path) -> None:
+    (tmp_path / "model.yaml").write_text(block.text)
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "large.json").write_text("{}")
+    options = read_model_yaml(tmp_path, ["samples/large.json"])
+    assert options.runtime is None or options.runtime in names()
+
+
+@pytest.mark.parametrize("block", [it for it in blocks("yaml") if it.text[0] != "#"], ids=str)
 def test_settings_are_accepted(block: Block, tmp_path: Path) -> None:
     file = tmp_path / "settings.yaml"
     file.write_text(block.text)
