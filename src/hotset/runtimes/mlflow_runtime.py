@@ -106,6 +106,7 @@ def _loaded(directory: Path, pyfunc: Mapping[str, Any], own: OwnModules | None) 
     ):
         loader = importlib.import_module(pyfunc["loader_module"])
         impl = loader._load_pyfunc(str(data), *arguments)  # noqa: SLF001 - so documented
+    _let_go()
     return framework().PyFuncModel(
         model_meta=meta, model_impl=impl, predict_fn=pyfunc.get("predict_fn", "predict")
     )
@@ -123,6 +124,14 @@ def _code_forgotten() -> Iterator[None]:
                 models.__mlflow_model__ = None
             for name in [name for name in list(sys.modules) if name.startswith(_CODE_MODULE)]:
                 sys.modules.pop(name)
+
+
+def _let_go() -> None:
+    """Have MLflow forget the classes of models that it has looked at: they may hold all of a model."""
+    looked_at = sys.modules.get("mlflow.pyfunc.utils.data_validation")
+    function: Any = getattr(looked_at, "_get_func_info_if_type_hint_supported", None)
+    if hasattr(function, "cache_clear"):
+        function.cache_clear()
 
 
 class MlflowServable:

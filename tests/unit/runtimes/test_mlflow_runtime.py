@@ -281,6 +281,24 @@ def test_two_models_do_not_see_each_others_modules(tmp_path: Path, body: str) ->
     assert {name for name in set(sys.modules) - modules if not name.startswith(("mlflow", "pandas"))} == set()
 
 
+def test_what_is_pickled_finds_the_models_own_classes(tmp_path: Path) -> None:
+    servables = []
+    for name in ("paris", "rome"):
+        (tmp_path / name / "code").mkdir(parents=True)
+        (tmp_path / name / "code" / "helper.py").write_text(
+            "import mlflow\n\nclass City(mlflow.pyfunc.PythonModel):\n"
+            f"    def predict(self, context, model_input):\n        return [{name!r}]\n"
+        )
+        (tmp_path / name / "python_model.pkl").write_bytes(b"chelper\nCity\n(tR.")
+        flavor = {"loader_module": "mlflow.pyfunc.model", "python_model": "python_model.pkl", "code": "code"}
+        (tmp_path / name / "MLmodel").write_text(yaml.safe_dump({"flavors": {"python_function": flavor}}))
+        with warnings.catch_warnings(record=True):
+            servables.append(
+                MlflowRuntime().load(tmp_path / name, ["MLmodel", "code/helper.py", "python_model.pkl"])
+            )
+    assert [ask(it, {"x": AREA})["output-1"].tolist() for it in servables] == [["paris"], ["rome"]]
+
+
 def test_a_model_of_another_version_of_its_code_is_asked_as_before(tmp_path: Path) -> None:
     """One that imports late what is not among its own modules says so, each time."""
     servable = load(tmp_path, "import no_such_module\nreturn data", own={"helper": ""})
@@ -309,6 +327,19 @@ def test_close_lets_everything_go(tmp_path: Path) -> None:
     gc.collect()
     assert [it() for it in held] == [None, None]
     assert not [it for it in {*sys.modules} - before if it.startswith(("code_model_", "hotset_model_"))]
+
+
+def test_what_the_code_itself_refers_to_goes_too(tmp_path: Path) -> None:
+    """MLflow keeps the classes that it has looked at, and a class refers to its module's names."""
+    files = write(tmp_path, "return data")
+    path = tmp_path / "city.py"
+    path.write_text(path.read_text() + "\nclass Weights: pass\nWEIGHTS = Weights()\n")
+    with warnings.catch_warnings(record=True):
+        servable = MlflowRuntime().load(tmp_path, files)
+    held = weakref.ref(type(servable._model.unwrap_python_model()).predict.__wrapped__.__globals__["WEIGHTS"])
+    servable.close()
+    gc.collect()
+    assert held() is None
 
 
 def test_a_model_below_the_versions_directory(tmp_path: Path) -> None:
