@@ -56,7 +56,7 @@ test-faults: setup  ## The tests that cause every fault of the failure table
 test-kserve: setup  ## KServe's own client, in an environment of its own
 	test -x $(VENV)-kserve/bin/python || $(PYTHON) -m venv $(VENV)-kserve
 	$(VENV)-kserve/bin/python -m pip install --quiet --disable-pip-version-check 'kserve==0.21.0'
-	KSERVE_PYTHON=$(VENV)-kserve/bin/python $(BIN)/python -m pytest tests/integration/test_grpc_clients.py -k kserve
+	KSERVE_PYTHON=$(VENV)-kserve/bin/python $(BIN)/python -m pytest tests/integration/test_grpc_clients.py tests/integration/test_rest_clients.py -k kserve
 
 soak: setup  ## Random traffic with rollovers, deletions and restarts for MINUTES=n, checking every promise
 	$(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),10)
