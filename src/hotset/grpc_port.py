@@ -64,7 +64,12 @@ class GrpcPort:
         if not settings.grpc_port:
             return
         listener = importlib.import_module(_LISTENER).Listener
-        self._listener = listener(replica.dataplane, bodies=replica.app.bodies, version=__version__)
+        self._listener = listener(
+            replica.dataplane,
+            bodies=replica.app.bodies,
+            version=__version__,
+            max_batch=settings.max_batch_size,
+        )
         self._port = self._listener.bind(settings.host, settings.grpc_port)
 
     async def start(self) -> None:

@@ -34,6 +34,23 @@ def check_metadata(address: str, _directory: Path) -> None:
         assert (model["name"], model["versions"], model["platform"]) == ("echo", ["1", "2"], "python")
 
 
+def check_configuration_and_statistics(address: str, _directory: Path) -> None:
+    with triton.InferenceServerClient(address) as client:
+        config = client.get_model_config("echo", as_json=True)["config"]
+        assert (config["name"], config["backend"]) == ("echo", "python")
+        before = successes(client)
+        client.infer("echo", [given("x", np.ones(1), "FP64")])
+        assert successes(client) == before + 1
+        asked = client.get_inference_statistics(as_json=True)["model_stats"]
+        assert {row["name"] for row in asked} <= {"echo", "broken", "waiting", "spare"}
+
+
+def successes(client: triton.InferenceServerClient) -> int:
+    latest = client.get_inference_statistics("echo").model_stats[-1]
+    assert latest.version == "2"
+    return latest.inference_stats.success.count
+
+
 def check_repository(address: str, _directory: Path) -> None:
     with triton.InferenceServerClient(address) as client:
         client.load_model("spare")

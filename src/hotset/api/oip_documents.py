@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol says of models, as plain data in the shapes of Triton's JSON: configuration, statistics.
+"""What the Open Inference Protocol says of models, as plain data in the shapes of Triton's JSON: configuration, statistics, the index.
 
 Pure; called by the doors of the protocol, which differ only in how they write it. There is no figure here that was not
 counted: a key that clients expect, and of which nothing is known, is 0.
@@ -6,10 +6,11 @@ counted: a key that clients expect, and of which nothing is known, is 0.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from hotset.payload import ANY_NUMBER, Signature, TensorSpec
-from hotset.status import VersionCounts, VersionStatus
+from hotset.status import ModelPage, VersionCounts, VersionState, VersionStatus
 
 _NS: Final = 1e9
 _NOTHING: Final = {"count": 0, "ns": 0}
@@ -83,3 +84,24 @@ def statistics(version: VersionStatus, counts: VersionCounts, *, now_s: float) -
 
 def _duration(count: int, seconds: float) -> dict[str, int]:
     return {"count": count, "ns": round(seconds * _NS)}
+
+
+def index_rows(page: ModelPage, *, only_ready: bool) -> Iterator[dict[str, str]]:
+    """Yield what the index of the model repository says of each version."""
+    for model in page.models:
+        for version in model.versions:
+            if only_ready and version.state is not VersionState.READY:
+                continue
+            yield {
+                "name": version.name,
+                "version": str(version.version),
+                "state": version.state.value,
+                "reason": _reason(version),
+            }
+
+
+def _reason(version: VersionStatus) -> str:
+    """Return why a version is in its state; one that is only not in memory is ``unloaded``, as Triton has it."""
+    if version.state is VersionState.UNAVAILABLE and version.failure is None:
+        return version.reason.replace("not in memory", "unloaded", 1)
+    return version.reason

@@ -14,7 +14,8 @@ from urllib.parse import urlencode
 import msgspec
 
 from hotset.api.dataplane import DataPlane
-from hotset.api.oip_documents import configuration, statistics
+from hotset.api.oip_documents import configuration, index_rows
+from hotset.api.oip_statistics import OipStatistics
 from hotset.api.predictions import Door
 from hotset.api.reply import JSON, Reply, json_reply, to_json
 from hotset.api.routes import (
@@ -28,10 +29,10 @@ from hotset.api.routes import (
     RouteTable,
     ready_reply,
 )
-from hotset.errors import ErrorKind, HotsetError, InvalidInputError, NotFoundError, UnsupportedError
-from hotset.keys import LATEST, ModelKey, ModelRef
+from hotset.errors import ErrorKind, HotsetError, InvalidInputError, UnsupportedError
+from hotset.keys import ModelRef
 from hotset.payload import ANY_NUMBER, TensorSpec
-from hotset.status import ModelPage, ModelStatus, VersionState, VersionStatus
+from hotset.status import ModelPage, ModelStatus
 
 EXTENSIONS: Final = (
     "binary_tensor_data",
@@ -42,8 +43,6 @@ EXTENSIONS: Final = (
 )
 
 _OVERRIDES: Final = ("config", "file:")
-_STEP: Final = 50
-"""So many models are looked at in one turn of the loop."""
 
 _RESIDENT: Final = Parameter(
     "resident", "boolean", "Ask whether it is in memory, not whether it can be served."
@@ -73,6 +72,7 @@ class OipRoutes:
         self._residency = dataplane.residency
         self._version = version
         self._max_batch = max_batch
+        self._statistics = OipStatistics(dataplane)
 
     def table(self) -> RouteTable:
         """Return the routes. Verbs come before the model that they would otherwise be a part of."""
@@ -181,41 +181,11 @@ class OipRoutes:
         return json_reply(configuration(metadata.name, metadata.signature, max_batch=self._max_batch))
 
     async def _stats(self, exchange: Exchange) -> Reply:
-        ref = exchange.ref
-        model = await self._residency.model(ref.name, deadline_s=exchange.deadline_s)
-        versions = model.versions
-        if ref.version != LATEST:
-            versions = tuple(version for version in versions if version.version == ref.version)
-            if not versions:
-                raise NotFoundError(
-                    f"no version {ref.version} of model {ref.name!r}", kind=ErrorKind.VERSION_NOT_FOUND
-                )
-        return json_reply({"model_stats": self._statistics(versions)})
-
-    async def _all_stats(self, _exchange: Exchange) -> Reply:
-        """Of versions that were asked since the start: there may be a hundred thousand that never were."""
-        rows: list[dict[str, Any]] = []
-        names = sorted({key.name for key in self._dataplane.statistics})
-        for start in range(0, len(names), _STEP):
-            for name in names[start : start + _STEP]:
-                model = self._residency.known(name)
-                rows += self._statistics(model.versions if model is not None else (), only_asked=True)
-            await asyncio.sleep(0)
+        rows = await self._statistics.of(exchange.ref, deadline_s=exchange.deadline_s)
         return json_reply({"model_stats": rows})
 
-    def _statistics(
-        self, versions: Iterable[VersionStatus], *, only_asked: bool = False
-    ) -> list[dict[str, Any]]:
-        now_s = self._dataplane.time_of_day_s()
-        counted = (
-            (version, self._dataplane.statistics.of(ModelKey(version.name, version.version)))
-            for version in versions
-        )
-        return [
-            statistics(version, counts, now_s=now_s)
-            for version, counts in counted
-            if not only_asked or counts.answered or counts.failed
-        ]
+    async def _all_stats(self, _exchange: Exchange) -> Reply:
+        return json_reply({"model_stats": await self._statistics.of_all()})
 
     async def _model_ready(self, exchange: Exchange) -> Reply:
         ref = exchange.ref
@@ -236,7 +206,7 @@ class OipRoutes:
                 prefix=prefix, limit=limit, after=after, deadline_s=deadline_s
             )
             return json_reply(
-                list(_rows(page, only_ready=only_ready)), headers=_next_link(page, prefix, limit)
+                list(index_rows(page, only_ready=only_ready)), headers=_next_link(page, prefix, limit)
             )
         whole = await self._whole_index(prefix, after, deadline_s, only_ready=only_ready)
         return Reply(200, whole, JSON)
@@ -249,7 +219,7 @@ class OipRoutes:
             page = await self._residency.models(
                 prefix=prefix, limit=MAX_PAGE, after=following, deadline_s=deadline_s
             )
-            rows = list(_rows(page, only_ready=only_ready))
+            rows = list(index_rows(page, only_ready=only_ready))
             if rows:
                 pages.append(to_json(rows)[1:-1])
             following = page.next
@@ -326,35 +296,24 @@ def _wants_ready(body: bytes) -> bool:
 
 
 def _refuse_overrides(body: bytes) -> None:
-    """Refuse a load that brings its own configuration or files; parameters that only hint are ignored."""
+    """Look at a load's parameters; those that only hint are ignored."""
     parameters = _object(body).get("parameters") or {}
     if not isinstance(parameters, dict):
         raise InvalidInputError(f"expected an object for 'parameters', found: {str(parameters)[:40]!r}")
+    refuse_overrides(parameters)
+
+
+def refuse_overrides(parameters: Iterable[str]) -> None:
+    """Refuse a load whose parameters have these names, if one of them is a configuration or a file.
+
+    Raises:
+        UnsupportedError: one is.
+    """
     for name in parameters:
         if name.startswith(_OVERRIDES):
             raise UnsupportedError(
                 f"expected the model's files in the store, found them in the request: parameter {name[:40]!r}"
             )
-
-
-def _rows(page: ModelPage, *, only_ready: bool) -> Iterator[dict[str, str]]:
-    for model in page.models:
-        for version in model.versions:
-            if only_ready and version.state is not VersionState.READY:
-                continue
-            yield {
-                "name": version.name,
-                "version": str(version.version),
-                "state": version.state.value,
-                "reason": _reason(version),
-            }
-
-
-def _reason(version: VersionStatus) -> str:
-    """Return why a version is in its state; one that is only not in memory is ``unloaded``, as Triton has it."""
-    if version.state is VersionState.UNAVAILABLE and version.failure is None:
-        return version.reason.replace("not in memory", "unloaded", 1)
-    return version.reason
 
 
 def _next_link(page: ModelPage, prefix: str, limit: int) -> list[tuple[bytes, bytes]]:

@@ -98,7 +98,9 @@ DESCRIPTION: Final = Description(
             "5 input ModelInput*",
             "6 output ModelOutput*",
             "17 backend string",
+            "19 model_transaction_policy ModelTransactionPolicy",
         ),
+        "ModelTransactionPolicy": ("1 decoupled bool",),
         "ModelVersionPolicy": (
             "1 latest ModelVersionPolicy.Latest|policy_choice",
             "2 all ModelVersionPolicy.All|policy_choice",

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from hotset.api.grpc.health import Health
+from hotset.api.grpc.inference import Inference
 from hotset.api.grpc.management import Management, client_of
 from hotset.api.grpc.reflection import Reflection
 from hotset.api.guard import local_only
@@ -22,7 +23,7 @@ from unit.api.scripted import Bench, ScriptedModel, until
 
 @pytest.fixture
 def management(bench: Bench) -> Management:
-    return Management(bench.dataplane, guard=local_only, version="1.2.3")
+    return Management(bench.dataplane, guard=local_only, version="1.2.3", max_batch=64)
 
 
 async def ask(
@@ -66,6 +67,37 @@ async def test_a_model(management: Management) -> None:
     assert context.code is grpc.StatusCode.NOT_FOUND
     context = await refused(management, "ModelMetadata", name="a\nb")
     assert context.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_configuration(management: Management) -> None:
+    config = (await ask(management, "ModelConfig", name="paris")).config
+    assert (config.name, config.backend, config.max_batch_size) == ("paris", "sklearn", 64)
+    assert [(it.name, it.data_type, list(it.dims)) for it in config.input] == [("input-0", 12, [3])]
+    assert config.version_policy.WhichOneof("policy_choice") == "all"
+
+
+async def test_statistics(bench: Bench, management: Management) -> None:
+    """Of a model those of every version; without a name, those that were asked."""
+    inference = Inference(bench.dataplane, bodies=bench.app.bodies, stop=asyncio.Event())
+    assert not (await ask(management, "ModelStatistics")).model_stats
+    body = message_class("ModelInferRequest")(model_name="paris").SerializeToString()
+    await inference.infer(body, FakeContext())
+    await inference.infer(body, FakeContext())
+
+    every = (await ask(management, "ModelStatistics", name="paris")).model_stats
+    assert [(it.name, it.version, it.inference_count) for it in every] == [
+        ("paris", "1", 0),
+        ("paris", "2", 0),
+        ("paris", "7", 2),
+    ]
+    (asked,) = (await ask(management, "ModelStatistics")).model_stats
+    assert asked == every[2]
+    assert asked.inference_stats.success.count == 2
+    assert asked.inference_stats.success.ns > 0
+    (one,) = (await ask(management, "ModelStatistics", name="paris", version="1")).model_stats
+    assert one == every[0]
+    context = await refused(management, "ModelStatistics", name="paris", version="9")
+    assert context.code is grpc.StatusCode.NOT_FOUND
 
 
 async def test_the_index(bench: Bench, management: Management) -> None:

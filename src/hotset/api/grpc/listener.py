@@ -32,7 +32,13 @@ class Listener:
     """Owned by the event loop in which it is made. ``bind`` → ``start`` → ``stop``; ``hurry`` makes a stop short."""
 
     def __init__(
-        self, dataplane: DataPlane, *, bodies: BodyReader, version: str, guard: Guard = local_only
+        self,
+        dataplane: DataPlane,
+        *,
+        bodies: BodyReader,
+        version: str,
+        max_batch: int,
+        guard: Guard = local_only,
     ) -> None:
         self._stop: Final = asyncio.Event()
         self._hurry: Final = asyncio.Event()
@@ -44,7 +50,7 @@ class Listener:
                 ("grpc.max_send_message_length", -1),
             )
         )
-        management = Management(dataplane, guard=guard, version=version)
+        management = Management(dataplane, guard=guard, version=version, max_batch=max_batch)
         health = Health(dataplane.readiness, stop=self._stop)
         self._add(SERVICE, self._inference_methods(management.methods()))
         self._add(

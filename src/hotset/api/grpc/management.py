@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
@@ -11,16 +11,15 @@ from hotset.api.dataplane import DataPlane
 from hotset.api.grpc.inference import metadata_of
 from hotset.api.grpc.statuses import as_ours, cut_off, refuse
 from hotset.api.guard import Guard
-from hotset.api.oip_routes import EXTENSIONS
+from hotset.api.oip_documents import configuration, index_rows
+from hotset.api.oip_routes import EXTENSIONS, refuse_overrides
+from hotset.api.oip_statistics import OipStatistics
 from hotset.api.routes import MAX_PAGE
-from hotset.errors import InvalidInputError, NotFoundError, UnsupportedError
+from hotset.errors import InvalidInputError, NotFoundError
 from hotset.keys import ModelRef, parse_ref
 from hotset.messages.fields import MalformedError
 from hotset.messages.pool import decoded, message_class
 from hotset.payload import ANY_NUMBER, TensorSpec
-from hotset.status import VersionState
-
-_OVERRIDES: Final = ("config", "file:")
 
 
 class Call(NamedTuple):
@@ -42,11 +41,13 @@ Unary: TypeAlias = Callable[[bytes, Any], Awaitable[bytes]]
 class Management:
     """Holds nothing of its own. Owned by the event loop."""
 
-    def __init__(self, dataplane: DataPlane, *, guard: Guard, version: str) -> None:
+    def __init__(self, dataplane: DataPlane, *, guard: Guard, version: str, max_batch: int) -> None:
         self._dataplane: Final = dataplane
         self._residency: Final = dataplane.residency
         self._guard: Final = guard
         self._version: Final = version
+        self._max_batch: Final = max_batch
+        self._statistics: Final = OipStatistics(dataplane)
 
     def methods(self) -> dict[str, Unary]:
         """Return the methods by their names."""
@@ -56,6 +57,8 @@ class Management:
             "ServerMetadata": self._unary("ServerMetadataRequest", self._metadata),
             "ModelReady": self._unary("ModelReadyRequest", self._model_ready, ref=_versioned),
             "ModelMetadata": self._unary("ModelMetadataRequest", self._model, ref=_versioned),
+            "ModelConfig": self._unary("ModelConfigRequest", self._config, ref=_versioned),
+            "ModelStatistics": self._unary("ModelStatisticsRequest", self._stats, ref=_versioned_or_none),
             "RepositoryIndex": self._unary("RepositoryIndexRequest", self._index),
             "RepositoryModelLoad": self._unary("RepositoryModelLoadRequest", self._load, ref=_named),
             "RepositoryModelUnload": self._unary("RepositoryModelUnloadRequest", self._unload, ref=_named),
@@ -113,6 +116,19 @@ class Management:
             outputs=map(_tensor, signature.outputs),
         )
 
+    async def _config(self, call: Call) -> bytes:
+        metadata = await self._residency.metadata(call.ref, deadline_s=call.deadline_s)
+        config = configuration(metadata.name, metadata.signature, max_batch=self._max_batch)
+        return _encoded("ModelConfigResponse", config=config)
+
+    async def _stats(self, call: Call) -> bytes:
+        """Of a model, or without a name of all that were asked."""
+        if call.ref.name:
+            rows = await self._statistics.of(call.ref, deadline_s=call.deadline_s)
+        else:
+            rows = await self._statistics.of_all()
+        return _encoded("ModelStatisticsResponse", model_stats=rows)
+
     async def _index(self, call: Call) -> bytes:
         """Encode page by page and let others run in between; pages of one list can be joined as they are.
 
@@ -126,17 +142,7 @@ class Management:
             page = await self._residency.models(
                 prefix=prefix, limit=MAX_PAGE, after=following, deadline_s=call.deadline_s
             )
-            rows = [
-                {
-                    "name": version.name,
-                    "version": str(version.version),
-                    "state": version.state.value,
-                    "reason": version.reason,
-                }
-                for model in page.models
-                for version in model.versions
-                if version.state is VersionState.READY or not call.request.ready
-            ]
+            rows = list(index_rows(page, only_ready=call.request.ready))
             pages.append(_encoded("RepositoryIndexResponse", models=rows))
             following = page.next
             if following is not None and not self._residency.knows_all:
@@ -147,7 +153,7 @@ class Management:
 
     async def _load(self, call: Call) -> bytes:
         self._admit(call)
-        _refuse_overrides(call.request.parameters)
+        refuse_overrides(call.request.parameters)
         await self._residency.load(call.ref, deadline_s=call.deadline_s)
         return _encoded("RepositoryModelLoadResponse", model_name=call.ref.name, isLoaded=True)
 
@@ -177,18 +183,13 @@ def _versioned(request: Any) -> ModelRef:
     return parse_ref(request.name, request.version)
 
 
+def _versioned_or_none(request: Any) -> ModelRef:
+    return _versioned(request) if request.name or request.version else ModelRef("")
+
+
 def _named(request: Any) -> ModelRef:
     """Return the model of a load or an unload: Triton's second field, or KServe's, which is Triton's first."""
     return parse_ref(request.model_name or request.repository_name)
-
-
-def _refuse_overrides(parameters: Iterable[str]) -> None:
-    """Refuse a load that brings its own configuration or files; parameters that only hint are ignored."""
-    for name in parameters:
-        if name.startswith(_OVERRIDES):
-            raise UnsupportedError(
-                f"expected the model's files in the store, found them in the request: parameter {name[:40]!r}"
-            )
 
 
 def _encoded(name: str, /, **fields: Any) -> bytes:
