@@ -90,6 +90,8 @@ def misfit(spec: TensorSpec, array: Array) -> str | None:
     if spec.datatype is not None and datatype != spec.datatype:
         return f"expected {spec.datatype}, found: {datatype}"
     shape = spec.shape
+    if not shape:
+        return None  # a scalar's, which the framework checks, or not known
     if len(shape) != array.ndim or any(
         -1 != size != got for size, got in zip(shape, array.shape, strict=True)
     ):

@@ -112,10 +112,12 @@ def servable(
 ) -> GraphServable:
     """Return what serves ``call``, a function from tensors by name to tensors by name. Used for Keras too."""
     types = {spec.name: _dtype(tensorflow, spec) for spec in signature.inputs}
+    names = [spec.name for spec in signature.outputs]  # a SavedModel's own order is another in every process
 
     def answer(inputs: dict[str, Array]) -> dict[str, Array]:
         tensors = {name: tensorflow.constant(array, types[name]) for name, array in inputs.items()}
-        return {name: np.asarray(tensor.numpy()) for name, tensor in call(tensors).items()}
+        found = call(tensors)
+        return {name: np.asarray(found[name].numpy()) for name in names}
 
     errors = tensorflow.errors
     return GraphServable(
@@ -165,8 +167,8 @@ def _signature_of(root: Any, wanted: str | None) -> Any:
 def _declared(function: Any, platform: str) -> Signature:
     return Signature(
         platform,
-        tuple(_spec(name, spec) for name, spec in _inputs(function).items()),
-        tuple(_spec(name, spec) for name, spec in function.structured_outputs.items()),
+        tuple(_spec(name, spec) for name, spec in sorted(_inputs(function).items())),
+        tuple(_spec(name, spec) for name, spec in sorted(function.structured_outputs.items())),
     )
 
 

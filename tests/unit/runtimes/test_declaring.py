@@ -66,6 +66,15 @@ def test_a_declaration_completes_what_the_framework_leaves_open() -> None:
     assert model.closed == 1
 
 
+def test_a_type_may_be_declared_of_what_has_no_shape_that_is_known() -> None:
+    """A TorchScript module says neither."""
+    unknown = Signature("one", (TensorSpec("x", None, ()),), (TensorSpec("y", None, ()),))
+    _, servable = declared(unknown, (Tensor("x", "FP32"),), (Tensor("y", "FP32"),))
+    assert servable.infer(InferRequest({"x": ROWS})).outputs["y"].shape == (2,)
+    with pytest.raises(InvalidInputError, match="input 'x': expected FP32, found: FP64"):
+        servable.infer(InferRequest({"x": ROWS.astype(np.float64)}))
+
+
 def test_what_is_not_declared_is_the_frameworks() -> None:
     _, servable = declared(STRICT, (Tensor("x", shape=(2, 3)),))
     assert servable.signature.inputs == (TensorSpec("x", "FP32", (2, 3)), TensorSpec("k", "INT64", (1,)))
