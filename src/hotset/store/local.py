@@ -20,7 +20,7 @@ from typing import IO, NamedTuple
 from hotset.errors import StoreError
 from hotset.store.base import Content, ObjectChangedError, ObjectMeta, Revision
 from hotset.store.local_writing import LocalWriter, failed, is_plain, meta_of
-from hotset.store.target import TargetFile, in_thread, opened, write_at, write_new
+from hotset.store.target import TargetFile, copied_in_kernel, in_thread, opened, write_at, write_new
 
 _PAGE = 1000
 _BUFFER_BYTES = 1 << 20
@@ -220,9 +220,12 @@ class LocalStore:
         try:
             end = min(start + _SLICE_BYTES, object_.size)
             while start < end:
-                data = self._read_at(object_, source, min(_BUFFER_BYTES, end - start), start)
-                write_at(target, data, start)
-                start += len(data)
+                copied = copied_in_kernel(source, target, end - start, start)
+                if not copied:
+                    data = self._read_at(object_, source, min(_BUFFER_BYTES, end - start), start)
+                    write_at(target, data, start)
+                    copied = len(data)
+                start += copied
             self._check(object_, source)
         finally:
             os.close(source)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hotset.store.target import TargetFile, in_thread, write_at, write_new
+from hotset.store.target import TargetFile, copied_in_kernel, in_thread, write_at, write_new
 
 
 async def test_written_in_any_order(tmp_path: Path) -> None:
@@ -75,6 +75,13 @@ async def test_cancelled_at_any_step(tmp_path: Path) -> None:
         task.cancel()
         await asyncio.wait([task])
         assert path.exists() == (not task.cancelled())
+
+
+def test_what_the_kernel_cannot_copy_is_left_to_us(tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(b"0123456789")
+    with (tmp_path / "source").open("rb") as source, (tmp_path / "target").open("wb") as target:
+        assert copied_in_kernel(source.fileno(), target.fileno(), 4, 10) == 0  # behind the end
+        assert copied_in_kernel(target.fileno(), source.fileno(), 4, 0) == 0  # the wrong way round
 
 
 async def test_a_file_written_at_once(tmp_path: Path) -> None:
