@@ -93,7 +93,7 @@ def classification(outputs: Mapping[str, Array]) -> list[Any]:
         scores = _table(scores)
     if classes is not None and scores is not None and classes.shape != scores.shape:
         classes = None if classes.shape[1] == 1 else classes
-    if scores is None and classes is None:
+    if (scores is None and classes is None) or (scores is not None and scores.dtype.kind not in "fiub"):
         raise InvalidInputError(f"the model does not classify; {_found(outputs)}")
     if scores is not None and classes is not None and classes.shape != scores.shape:
         raise InvalidInputError(f"expected as many classes as scores; {_found(outputs)}")
