@@ -28,6 +28,7 @@ SIGNATURES = [
     Signature("onnx", (TensorSpec("x", "FP32", (-1, 2)), TensorSpec("y", "INT8", (-1,)))),
     Signature("onnx", (TensorSpec("x", "BYTES", (-1,)),), (TensorSpec("a", None, ()), TensorSpec("b", None, ()))),
     Signature("tensorflow", (TensorSpec("x", "BYTES", (-1,)),)),
+    Signature("onnx", (TensorSpec("x", "FP32", (-1, -1)),)),
     Signature("python"),
 ]  # fmt: skip
 
@@ -120,7 +121,12 @@ bodies = st.fixed_dictionaries(
         "signature_name": st.sampled_from(["", "serving_default", "a", "q", 3]) | values,
     },
 )
-requests = bodies.map(lambda body: json.dumps(body).encode()) | st.binary(max_size=30)
+tables = st.lists(st.lists(st.integers(-(2**130), 2**130) | st.floats(), max_size=3), max_size=3)
+requests = (
+    tables.map(lambda rows: json.dumps({"instances": rows}).encode())
+    | bodies.map(lambda body: json.dumps(body).encode())
+    | st.binary(max_size=30)
+)
 
 
 @given(requests, st.sampled_from(CODECS), st.sampled_from(SIGNATURES))
