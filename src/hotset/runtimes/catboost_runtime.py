@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from hotset.errors import HotsetError, InvalidInputError, LoadFailedError
-from hotset.payload import Array, Signature, datatype_of
+from hotset.payload import Array, Signature, TensorSpec, datatype_of
 from hotset.runtimes.columns import Columns
 from hotset.runtimes.modelfile import candidates, choose
 from hotset.runtimes.options import NO_OPTIONS, RuntimeOptions
@@ -57,7 +57,7 @@ class CatboostRuntime:
             raise
         except Exception as error:
             raise load_failure(f"cannot load {file}:", error) from error
-        signature = Signature(self.name, model.columns.specs, outputs)
+        signature = Signature(self.name, model.specs, outputs)
         return TableServable(signature, model.rows, model.methods, refusals=(catboost.CatBoostError,))
 
 
@@ -93,6 +93,15 @@ class _Model:
 
     def probabilities(self, rows: Array) -> Any:
         return self._model.predict_proba(rows, thread_count=self._threads)
+
+    @property
+    def specs(self) -> tuple[TensorSpec, ...]:
+        """The inputs: one tensor of rows of numbers, or one tensor for each column where some are words."""
+        if not self._words:
+            return self.columns.specs
+        return tuple(
+            TensorSpec(name, "BYTES" if name in self._words else "FP64", (-1,)) for name in self.columns.names
+        )
 
     def any_row(self) -> Array:
         """Return a row of zeros."""

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +10,7 @@ import pytest
 
 from hotset.runtimes.ahead import Imports, imports_for_files, imports_for_predictor, imports_for_runtime
 from hotset.runtimes.registry import RUNTIMES
+from hotset.workers.spawn import child_environment
 
 SKLEARN = "hotset.runtimes.sklearn_ahead"
 ONNX = "hotset.runtimes.onnx_ahead"
@@ -23,6 +27,7 @@ ONNX = "hotset.runtimes.onnx_ahead"
         (["a/b.ubj"], Imports(shared=("xgboost",))),
         (["a/Model.json", "a/city.xgb.json"], Imports(shared=("xgboost",))),
         (["a/1/model.txt"], Imports(shared=("lightgbm",))),
+        (["a/1/MLmodel"], Imports(shared=("hotset.runtimes.mlflow_ahead",))),
         (["a/1/model.cbm", "config.json", "readme.txt"], Imports(shared=("catboost",))),
         (["a/1/saved_model.pb", "a/1/assets/words"], Imports(own=("hotset.runtimes.tensorflow_ahead",))),
         (["a/1/model.keras"], Imports(own=("hotset.runtimes.keras_ahead",))),
@@ -44,6 +49,17 @@ def test_files_are_read_no_further_than_needed() -> None:
     found = imports_for_files(files())
     assert {SKLEARN, "xgboost", "lightgbm", "catboost"} <= {*found.shared}
     assert ONNX in found.own
+
+
+@pytest.mark.parametrize("runtime", ["xgboost", "lightgbm", "catboost", "mlflow"])
+def test_what_is_imported_before_a_fork_starts_no_threads(runtime: str) -> None:
+    (module,) = imports_for_runtime(runtime).shared
+    code = f"import {module}, os; print(len(os.listdir('/proc/self/task')))"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True, timeout=120,
+        env=child_environment(os.environ),
+    )  # fmt: skip
+    assert done.stdout.split() == ["1"]
 
 
 def test_a_runtime_has_its_imports_or_none() -> None:

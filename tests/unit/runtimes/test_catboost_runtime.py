@@ -90,6 +90,8 @@ def columns_of(flats: pd.DataFrame, **others: Any) -> dict[str, Any]:
 
 def test_categories_by_column(tmp_path: Path, flats: pd.DataFrame, of_flats: Any) -> None:
     servable = load(tmp_path, of_flats)
+    declared = [(it.name, it.datatype, it.shape) for it in servable.signature.inputs]
+    assert declared == [("area", "FP64", (-1,)), ("city", "BYTES", (-1,)), ("rooms", "BYTES", (-1,))]
     for columns in (columns_of(flats), columns_of(flats, rooms=flats.rooms.astype(str).to_numpy(object))):
         found = servable.infer(InferRequest(columns, ("predict_proba",))).outputs["predict_proba"]
         np.testing.assert_array_equal(found, of_flats.predict_proba(flats))
