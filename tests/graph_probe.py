@@ -76,6 +76,19 @@ def together(name: str, servable: Any, key: str, rows: np.ndarray) -> None:
         report[name] = {"answer": all(pool.map(ask, range(200)))}
 
 
+def loaded_together(runtime: str, path: Path, key: str) -> None:
+    """Whether models that are loaded by four threads at once, twenty of them, all answer."""
+
+    def load_and_ask(_: int) -> bool:
+        servable = load(runtime, path)
+        (answer,) = servable.infer(InferRequest({key: ROWS})).outputs.values()
+        servable.close()
+        return bool(np.allclose(answer, ROWS.sum(axis=1, keepdims=True)))
+
+    with ThreadPoolExecutor(4) as pool:
+        report[f"{runtime} loaded together"] = {"answer": all(pool.map(load_and_ask, range(20)))}
+
+
 def goes(name: str, servable: Any) -> None:
     """Whether nothing holds the model once its servable was closed."""
     model = weakref.ref(servable._model)
@@ -136,6 +149,7 @@ def saved_models(tf: Any, folder: Path) -> None:
     (folder / "broken" / "saved_model.pb").write_bytes(b"\0garbage")
     case("broken", "tensorflow", folder / "broken")
     together("together", load("tensorflow", folder / "several"), "rows", ROWS)
+    loaded_together("tensorflow", folder / "several", "rows")
     goes("SavedModel goes", load("tensorflow", folder / "several"))
 
 
@@ -164,6 +178,7 @@ def keras_models(keras: Any, folder: Path) -> None:
     (folder / "broken.keras").write_bytes(b"\0garbage")
     case("broken keras", "keras", folder / "broken.keras")
     together("keras together", load("keras", folder / "named.keras"), "rows", ROWS)
+    loaded_together("keras", folder / "named.keras", "rows")
     goes("keras goes", load("keras", folder / "named.keras"))
 
 
@@ -208,6 +223,7 @@ def lite_models(tf: Any, folder: Path) -> None:
     case("lite undecided", "litert", two)
     (folder / "broken.tflite").write_bytes(b"\0garbage")
     case("lite broken", "litert", folder / "broken.tflite")
+    loaded_together("litert", folder / "plain.tflite", "rows")
     servable = load("litert", folder / "plain.tflite")
     together("lite together", servable, "rows", ROWS)
     servable.close()
@@ -219,6 +235,7 @@ def torch(folder: Path) -> None:
     warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
     programs(torch, folder)
     scripts(torch, folder)
+    loaded_together("torchscript", folder / "linear.pt", "input")
     goes("script goes", load("torchscript", folder / "linear.pt"))
     report["threads"] = {"answer": torch.get_num_threads()}
 
@@ -236,6 +253,7 @@ def programs(torch: Any, folder: Path) -> None:
     total = write("total", lambda self, rows: rows.sum(1, keepdim=True), rows, rows={0: batch})
     case("program", "torch_export", total, {"rows": ROWS[:2]})
     together("program together", load("torch_export", total), "rows", ROWS)
+    loaded_together("torch_export", total, "rows")
     goes("program goes", load("torch_export", total))
 
     def nested(self, pair, factor, options):

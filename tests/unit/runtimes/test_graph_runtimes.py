@@ -59,6 +59,9 @@ def marked(marks: list[Any], *cases: tuple[Any, ...]) -> list[Any]:
         (tensorflow, "by name", {"size": 12, "loud": "OSLO"}),
         (tensorflow, "the only one", {"loud": "OSLO"}),
         (tensorflow, "together", True),
+        (tensorflow, "tensorflow loaded together", True),
+        (tensorflow, "keras loaded together", True),
+        (tensorflow, "litert loaded together", True),
         (tensorflow, "SavedModel goes", True),
         (tensorflow, "sequential", {"sum": SUMS}),
         (tensorflow, "listed", {"twice": [[[2.0, 2.0]] * 3], "thrice": [[[3.0, 3.0]] * 3]}),
@@ -76,6 +79,8 @@ def marked(marks: list[Any], *cases: tuple[Any, ...]) -> list[Any]:
         (torch, "threads", 1),
         (torch, "program", {"output_0": SUMS[:2]}),
         (torch, "program together", True),
+        (torch, "torch_export loaded together", True),
+        (torch, "torchscript loaded together", True),
         (torch, "program goes", True),
         (torch, "nested", {"kept": 4.0}),
         (
