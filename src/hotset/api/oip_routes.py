@@ -110,6 +110,7 @@ class OipRoutes:
             None,
             body="OipInferRequest",
             answer="OipInferResponse",
+            binary=True,
             fails=(403, 404, 413, 501, 503, 504, 507),
         )
         return (

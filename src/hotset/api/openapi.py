@@ -17,6 +17,7 @@ Json = dict[str, Any]
 _REF: Final = "#/components/schemas/"
 _STRING: Final[Json] = {"type": "string"}
 _OBJECT: Final[Json] = {"type": "object"}
+_BYTES: Final[Json] = {"application/octet-stream": {}}
 _FLAG: Final[Json] = {"type": "boolean"}
 
 _WORDS: Final[Mapping[int, str]] = {
@@ -29,7 +30,7 @@ _WORDS: Final[Mapping[int, str]] = {
     413: "The body is too large.",
     429: "The queue or the memory is full: try again after the seconds in Retry-After.",
     500: "The model failed, or the server did.",
-    501: "Not implemented, or the body is compressed.",
+    501: "Not implemented, or the body is compressed in a way that is not known here.",
     503: "Not now: try again after the seconds in Retry-After.",
     504: "The prediction took longer than its deadline.",
     507: "The model is larger than the capacity, or the disk is full.",
@@ -68,7 +69,8 @@ def _operation(operation: Operation, path: str, *, tag: str) -> Json:
         "responses": _responses(operation),
     }
     if operation.body:
-        item["requestBody"] = {"content": {"application/json": {"schema": _ref(operation.body)}}}
+        content = {"application/json": {"schema": _ref(operation.body)}}
+        item["requestBody"] = {"content": content | (_BYTES if operation.binary else {})}
     return item
 
 
@@ -93,6 +95,8 @@ def _responses(operation: Operation) -> Json:
         else {operation.media: {}}
     )
     responses: Json = {str(operation.status): {"description": _WORDS[operation.status], "content": content}}
+    if operation.binary:
+        content |= _BYTES
     error: Json = {"application/json": {"schema": _ref("Error")}}
     for status in sorted({400, 408, 413, 500, 501, *operation.fails} - {operation.status}):
         responses[str(status)] = {"description": _WORDS[status], "content": error}

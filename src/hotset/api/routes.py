@@ -94,8 +94,9 @@ PAGING: Final = (
 class Operation:
     """One method of a route. Without a handler it is answered by the prediction routes in front of all others.
 
-    ``body`` and ``answer`` name schemas of the API document; an empty ``answer`` is not JSON but of the type ``media``. ``fails`` are the
-    statuses that it can answer beside those of every route.
+    ``body`` and ``answer`` name schemas of the API document; an empty ``answer`` is not JSON but of the type ``media``.
+    ``binary`` ones have another form for both, that of bytes. ``fails`` are the statuses that it can answer beside those
+    of every route.
     """
 
     method: str
@@ -108,6 +109,7 @@ class Operation:
     status: int = 200
     admin: bool = False
     media: str = "text/plain"
+    binary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
