@@ -41,7 +41,9 @@ def give_way() -> None:
     """Have this thread run when the others leave it time."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOADING_NICE)
+            thread = threading.get_native_id()
+            nice = max(LOADING_NICE, os.getpriority(os.PRIO_PROCESS, thread))
+            os.setpriority(os.PRIO_PROCESS, thread, nice)
     _ask(LOADING_SLICE_S)
 
 
