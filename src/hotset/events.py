@@ -193,11 +193,19 @@ class EventBus:
     """Owned by the event loop."""
 
     def __init__(self) -> None:
-        self._subscribers: list[Subscriber] = []
+        self._subscribers: list[tuple[Subscriber, tuple[type[Event], ...]]] = []
+        self._by_type: dict[type[Event], list[Subscriber]] = {}
 
-    def subscribe(self, subscriber: Subscriber) -> None:
-        self._subscribers.append(subscriber)
+    def subscribe(self, subscriber: Subscriber, *types: type[Event]) -> None:
+        """Call ``subscriber`` for each event, or for those of these types alone."""
+        self._subscribers.append((subscriber, types))
+        self._by_type.clear()
 
     def publish(self, event: Event) -> None:
-        for subscriber in self._subscribers:
+        subscribers = self._by_type.get(type(event))
+        if subscribers is None:
+            subscribers = self._by_type[type(event)] = [
+                subscriber for subscriber, types in self._subscribers if not types or type(event) in types
+            ]
+        for subscriber in subscribers:
             subscriber(event)

@@ -67,6 +67,10 @@ class Metrics:
         self._statistics: Callable[[], Statistics] | None = None
         self._counts = {item: _zero(item) for item in _EVENT_COUNTERS}
         self._seconds: dict[Instrument, dict[Labels, Distribution]] = {item: {} for item in _EVENT_HISTOGRAMS}
+        # The two of which there are hundreds a second where models come and go.
+        self._loads = self._seconds[instruments.LOAD_SECONDS]
+        self._evictions = self._counts[instruments.EVICTIONS]
+        self._evicted_bytes = self._counts[instruments.EVICTED_BYTES]
         self.registry.register(_Page(self._families))
         ProcessCollector(registry=self.registry)
 
@@ -92,19 +96,35 @@ class Metrics:
 
     def on_event(self, event: Event) -> None:
         """Count one event. A subscriber for the event bus."""
+        kind = type(event)
+        if kind is Loaded:
+            self._count_load(event)  # type: ignore[arg-type]
+        elif kind is Evicted:
+            self._count_eviction(event)  # type: ignore[arg-type]
+        else:
+            self._count_other(event)
+
+    def _count_load(self, event: Loaded) -> None:
+        labels = (event.runtime,)
+        seconds = self._loads.get(labels)
+        if seconds is None:
+            seconds = self._loads[labels] = Distribution(instruments.LOAD_SECONDS.buckets)
+        seconds.observe(event.seconds)
+
+    def _count_eviction(self, event: Evicted) -> None:
+        labels, tier = (event.tier, event.cause), (event.tier,)  # each is a string
+        self._evictions[labels] = self._evictions.get(labels, 0) + 1
+        self._evicted_bytes[tier] = self._evicted_bytes.get(tier, 0) + event.bytes
+
+    def _count_other(self, event: Event) -> None:
         match event:
             case Fetched():
                 self._observe(instruments.FETCH_SECONDS, event.seconds)
                 self._count(instruments.FETCHED_BYTES, by=event.bytes)
             case FetchFailed():
                 self._count(instruments.FETCH_FAILURES, event.kind.value)
-            case Loaded():
-                self._observe(instruments.LOAD_SECONDS, event.seconds, event.runtime)
             case LoadFailed():
                 self._count(instruments.LOAD_FAILURES, event.kind.value)
-            case Evicted():
-                self._count(instruments.EVICTIONS, event.tier.value, event.cause.value)
-                self._count(instruments.EVICTED_BYTES, event.tier.value, by=event.bytes)
             case Copied():
                 self._count(instruments.COPIES_MADE)
             case CopyFailed():

@@ -21,7 +21,7 @@ from hotset.clock import Clock, SystemClock
 from hotset.config import Settings
 from hotset.config_values import CacheSize
 from hotset.errors import ConfigError, LoadFailedError
-from hotset.events import Cause, EventBus, Evicted, Recovered, Synced, TierName
+from hotset.events import Cause, EventBus, Evicted, Loaded, Recovered, Synced, TierName
 from hotset.metrics import Metrics, Statistics
 from hotset.models import layout_of, open_models
 from hotset.residency.arrival import Arrival, Occupant
@@ -97,7 +97,7 @@ class Replica:
             model_label=settings.metrics_model_label, max_models=settings.metrics_max_models
         )
         self.events.subscribe(self.metrics.on_event)
-        self.events.subscribe(self._after_sync)
+        self.events.subscribe(self._after_sync, Synced)
         directory = Path(settings.disk_path)
         _make_directory(directory)
         self._hot_path = directory / "hot.json"
@@ -187,7 +187,7 @@ class Replica:
             self._frameworks.need(imports_for_predictor(Path(self.settings.predictor)))
         else:
             self._frameworks.see_files(file.path for record in self.disk.records() for file in record.files)
-            self.events.subscribe(self._frameworks.on_event)
+            self.events.subscribe(self._frameworks.on_event, Loaded)
         if self._starts_at_once:
             await self.pool.start()
         else:

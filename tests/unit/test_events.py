@@ -54,3 +54,14 @@ def test_an_event_cannot_be_changed():
 @pytest.mark.parametrize("word", [*Cause, *TierName])
 def test_causes_and_tiers_are_stable_text(word: Cause | TierName):
     assert word.value == word.name.lower()
+
+
+def test_a_subscriber_for_some_types_hears_of_no_others():
+    bus = EventBus()
+    seen: list[Event] = []
+    bus.publish(MOVED)
+    bus.subscribe(seen.append, events.SyncFailed)
+    failed = events.SyncFailed("away", 1, 2.0)
+    bus.publish(MOVED)
+    bus.publish(failed)
+    assert seen == [failed]

@@ -64,6 +64,11 @@ def place(candidates: Sequence[WorkerLoad]) -> int:
         raise ValueError("no worker to place a model on")
     if len(candidates) == 1:
         return candidates[0].id
-    limit = AS_CALM * min(worker.calls_per_s for worker in candidates) + NEXT_TO_NONE
-    calm = (worker for worker in candidates if worker.calls_per_s <= limit)
-    return min(calm, key=lambda it: (it.loading, it.queued, it.bytes, it.models, it.id)).id
+    limit = AS_CALM * min([worker.calls_per_s for worker in candidates]) + NEXT_TO_NONE
+    return min(
+        [
+            (worker.loading, worker.queued, worker.bytes, worker.models, worker.id)
+            for worker in candidates
+            if worker.calls_per_s <= limit
+        ]
+    )[-1]
