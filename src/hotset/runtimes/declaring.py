@@ -176,6 +176,7 @@ class DeclaredPayload:
         self._servable = servable
         self._signature = signature
         self._inputs = {spec.name: spec for spec in signature.inputs}
+        self.brings_code = bool(getattr(servable, "brings_code", False))
 
     @property
     def signature(self) -> Signature:

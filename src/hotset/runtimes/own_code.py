@@ -41,6 +41,11 @@ _lending: Final = threading.RLock()
 """Held while a version's modules are lent: plain names mean one version's modules at a time."""
 
 
+def shared_modules() -> int:
+    """Return how many modules of this process are no version's own: what grows when a framework is imported."""
+    return len(sys.modules) - _registry.own
+
+
 class OwnModules:
     """The modules of one version. Any thread may import; ``close`` once, last: the modules leave ``sys.modules``.
 
@@ -56,11 +61,18 @@ class OwnModules:
         module = ModuleType(self.package)
         module.__path__ = [str(directory)]
         sys.modules[self.package] = module
+        self._count = 0
+        self.counted()
 
     @property
     def builtins(self) -> dict[str, Any]:
         """What the modules have for builtins."""
         return self._builtins
+
+    def counted(self) -> None:
+        """One more of its modules is there."""
+        self._count += 1
+        _registry.count(1)
 
     def import_module(self, name: str) -> ModuleType:
         """Return the module that is ``name`` among the version's files."""
@@ -82,6 +94,8 @@ class OwnModules:
         for name in [name for name in list(sys.modules) if name == self.package or name.startswith(inside)]:
             sys.modules.pop(name, None)
         _registry.forget(self.package)
+        _registry.count(-self._count)
+        self._count = 0
         self._builtins["__import__"] = self._original
 
     def has(self, top: str) -> bool:
@@ -137,6 +151,12 @@ class _Registry:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._versions: dict[str, OwnModules] = {}
+        self.own = 0
+
+    def count(self, change: int) -> None:
+        """Note modules that came or went."""
+        with self._lock:
+            self.own += change
 
     def register(self, modules: OwnModules) -> str:
         """Return a package's name. The same version has the same, time after time: loggers are kept by such names."""
@@ -197,6 +217,7 @@ class _OwnSource(SourceFileLoader):
     def exec_module(self, module: ModuleType) -> None:
         module.__dict__["__builtins__"] = self._modules.builtins
         super().exec_module(module)
+        self._modules.counted()
 
 
 class _PlainNames:

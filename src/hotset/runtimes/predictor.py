@@ -227,6 +227,8 @@ class PredictorServable:
         """Without ``takes_views`` every body that is no JSON, form or text is ``bytes``, by a copy if it was a view."""
         self._model = model
         self._on_close = on_close
+        self.brings_code = on_close is not None
+        """Whether this code is the version's own, so that what it imports is imported by the load."""
         self._as_binary: Callable[[Any], bytes | memoryview] = memoryview if takes_views else bytes
         self._predict: Callable[..., Any] | None = predictor.predict if "predict" in methods else None
         self._unload: Callable[..., Any] | None = getattr(predictor, "unload_model", None)

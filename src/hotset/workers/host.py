@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,6 +20,7 @@ from hotset.errors import HotsetError, LoadFailedError, UnavailableError
 from hotset.payload import Encoded
 from hotset.runtimes.base import Servable
 from hotset.runtimes.gcpause import collector_pause
+from hotset.runtimes.own_code import shared_modules
 from hotset.runtimes.reason import load_failure
 from hotset.workers.base import LoadReply, LoadSpec, PredictCall
 from hotset.workers.heap import HeapMeter, heap_in_use
@@ -113,29 +113,30 @@ class Host:
         return reply
 
     def _measured_load(self, choice: Choice, spec: LoadSpec) -> tuple[Servable, int, bool]:
-        modules = len(sys.modules)
+        modules = shared_modules()
         mark = self._meter.begin()
         try:
             servable = self._load(choice, spec)
         finally:
             grown = self._meter.end(mark)
-        is_estimate = len(sys.modules) != modules and hasattr(servable, "infer")
+        is_told_apart = hasattr(servable, "infer") or getattr(servable, "brings_code", False)
+        is_estimate = is_told_apart and shared_modules() != modules
         if is_estimate and spec.weight is not None:
             return servable, spec.weight, False  # what an earlier load measured is better than any estimate
         if is_estimate:
             # The first load of a framework imports it, and a model is not charged for that: better the estimate.
-            # What the user's own code imports while it loads is charged: there is no telling it from the model.
+            # What the server's predictor imports while it loads is charged: there is no telling it from the model.
             grown = min(grown, round(_bytes_of(Path(spec.path), choice.files) * choice.runtime.size_factor))
         return servable, max(grown, LEAST_WEIGHT), is_estimate
 
     def _load(self, choice: Choice, spec: LoadSpec) -> Servable:
-        modules = len(sys.modules)
+        modules = shared_modules()
         # The collector would walk the growing model again and again, and predictions would wait for it.
         with collector_pause:
             servable = choice.load(Path(spec.path))
         if choice.options.samples:
             self._warm_up(choice, spec, servable)
-        if len(sys.modules) != modules:
+        if shared_modules() != modules:
             set_aside()
         return servable
 

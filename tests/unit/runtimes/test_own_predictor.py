@@ -19,7 +19,7 @@ import pytest
 from hotset.errors import LoadFailedError, PredictFailedError
 from hotset.runtimes.base import CallMeta
 from hotset.runtimes.options import RuntimeOptions
-from hotset.runtimes.own_code import PACKAGE
+from hotset.runtimes.own_code import PACKAGE, shared_modules
 from hotset.runtimes.own_predictor import OwnPredictorRuntime
 from hotset.runtimes.predictor import PredictorServable
 
@@ -43,11 +43,15 @@ class Predictor:
 
 @pytest.fixture(autouse=True)
 def leaves_no_module() -> Iterator[None]:
-    path, count = list(sys.path), len(sys.meta_path)
+    path, count, own = list(sys.path), len(sys.meta_path), own_modules()
     yield
     assert sys.path == path
     assert len(sys.meta_path) <= count + 2  # the two finders, made once
-    assert [name for name in sys.modules if name.startswith(PACKAGE)] == []
+    assert own_modules() == own
+
+
+def own_modules() -> set[str]:
+    return {name for name in sys.modules if name.startswith(PACKAGE)}
 
 
 def write(directory: Path, predictor: str = PREDICTOR, /, **files: str) -> Path:
@@ -268,9 +272,10 @@ class Predictor:
 
 
 def test_unload_drops_the_modules_and_what_they_hold(tmp_path: Path) -> None:
+    before = own_modules()
     servable = load(write(tmp_path / "paris", **modules_of("paris")))
     servable.predict(None, META)
-    names = [name for name in sys.modules if name.startswith(PACKAGE)]
+    names = own_modules() - before
     assert len(names) == 5
     modules = [weakref.ref(sys.modules[name]) for name in names]
     servable.close()
@@ -336,3 +341,15 @@ def test_what_does_not_fit_is_a_failed_load_that_says_where(
         load(write(tmp_path / "paris", predictor))
     assert message in str(caught.value)
     assert str(tmp_path) not in str(caught.value)
+
+
+def test_own_modules_are_told_from_what_all_share(tmp_path: Path) -> None:
+    before = shared_modules()
+    servable = load(write(tmp_path / "paris", **modules_of("paris")))
+    servable.predict(None, META)
+    assert shared_modules() == before
+    servable.close()
+    assert shared_modules() == before
+    with pytest.raises(LoadFailedError):
+        load(write(tmp_path / "rome", f"import features\n{PREDICTOR}1/0", **modules_of("rome")))
+    assert shared_modules() == before

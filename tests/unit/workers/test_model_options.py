@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,11 @@ def version(path: Path, model_yaml: str | None = None, **files: str | bytes) -> 
 def load(path: Path, host: Host | None = None) -> tuple[Host, LoadReply]:
     host = host or Host(standard_kit(None, {}), max_batch=64)
     return host, host.load(LoadSpec(1, "paris", 1, str(path)))
+
+
+def unload(host: Host) -> None:
+    for handle in host.handles():
+        host.retire(handle, lambda held: host.release(held) if held is not None else None)
 
 
 def ask(host: Host, *instances: Any) -> list[Any]:
@@ -136,7 +142,8 @@ def test_a_declared_signature_is_in_force(tmp_path: Path) -> None:
 def test_samples_are_answered_before_the_version_counts_as_ready(tmp_path: Path) -> None:
     samples = "warmup: [{km: 1}, sample.json, [1, 2]]"
     path = version(tmp_path / "paris", samples, predictor__py=NOTING, sample__json='{"km": 2}')
-    load(path)
+    host, _ = load(path)
+    unload(host)
     assert (path / "seen.txt").read_text().splitlines() == ["{'km': 1}", "{'km': 2}", "[1, 2]"]
 
 
@@ -158,3 +165,24 @@ def test_with_a_predictor_of_the_server_the_file_is_its_own(tmp_path: Path) -> N
     host = Host(Kit(OneRuntime(runtime), codecs.by_name))
     _, reply = load(version(tmp_path / "paris", "layers: 3"), host)
     assert reply.runtime == "fake"
+
+
+def test_own_code_is_not_charged_for_what_its_load_was_the_first_to_import(tmp_path: Path) -> None:
+    importing = NOTING.replace("import pathlib", "import pathlib\nimport this_is_large")
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "this_is_large.py").write_text("CONTENT = bytearray(32 << 20)")
+    path = version(tmp_path / "paris", predictor__py=importing)
+    sys.path.append(str(library))
+    try:
+        host = Host(standard_kit(None, {}))
+        first = host.load(LoadSpec(1, "paris", 1, str(path)))
+        assert first.is_estimate
+        assert first.bytes < 1 << 20
+        second = host.load(LoadSpec(2, "paris", 1, str(path)))
+        assert not second.is_estimate
+        assert second.bytes < 1 << 20
+        unload(host)
+    finally:
+        sys.path.remove(str(library))
+        sys.modules.pop("this_is_large", None)
