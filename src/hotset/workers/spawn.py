@@ -29,12 +29,17 @@ _ONE_THREAD: Final = (
 )
 
 
+_NO_THREAD: Final = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+"""Arrow's allocator starts a thread when it is imported, which pandas does, and so scikit-learn. No process with threads is
+forked, so each child would have to import them all for itself."""
+
+
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return ``environment`` with one thread for each numeric library, except where the user has set a number.
 
     Children are how hotset uses several cores; libraries that each take all of them only get in each other's way.
     """
-    return dict.fromkeys(_ONE_THREAD, "1") | dict(environment)
+    return dict.fromkeys(_ONE_THREAD, "1") | _NO_THREAD | dict(environment)
 
 
 def described_exit(status: int) -> str:
