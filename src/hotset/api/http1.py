@@ -14,6 +14,7 @@ _STATUS: Final = {it.value: b"HTTP/1.1 %d %s\r\n" % (it.value, it.phrase.encode(
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _NO_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _CLOSE: Final = b"connection: close\r\n"
+_LENGTH: Final = b"content-length: "
 _OURS: Final = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 """Headers that say where an answer ends: two that disagree are two answers to whoever believes the other."""
 
@@ -47,8 +48,16 @@ def rendered(reply: Reply, *, keep_alive: bool = True) -> Wire:
             lines += (name, b": ", value, b"\r\n")
     if not keep_alive:
         lines.append(_CLOSE)
-    lines.append(b"content-length: ")
+    lines.append(_LENGTH)
     return whole(b"".join(lines), reply.body)
+
+
+def with_json_length(head: bytes, name: str, value: str) -> bytes | None:
+    """Return the head of an answer that has binary tensors behind its JSON: with this header; None if it is another."""
+    if name.lower() != "inference-header-content-length" or not (value.isascii() and value.isdigit()):
+        return None
+    before = head.removesuffix(_LENGTH)
+    return b"%binference-header-content-length: %b\r\n%b" % (before, value.encode(), _LENGTH)
 
 
 class Heads:

@@ -18,7 +18,7 @@ from hotset.api.body import BodyReader, BodySink, ClientGoneError
 from hotset.api.dataplane import DataPlane, Done
 from hotset.api.errors import HttpError, HttpKind, cut_off_reply, error_reply, resolved_headers
 from hotset.api.headers import RequestHeaders, all_headers, read_headers
-from hotset.api.http1 import Heads, Wire, rendered, whole
+from hotset.api.http1 import Heads, Wire, rendered, whole, with_json_length
 from hotset.api.ports import Answer
 from hotset.api.reply import RawHeader, Receive, Reply, Scope, Send, send_reply
 from hotset.errors import ErrorKind, HotsetError, InvalidInputError
@@ -191,6 +191,11 @@ class Predictions:
         encoded = answer.encoded
         if answer.tier == "memory" and not encoded.headers and keep_alive:
             head = self._heads.of(answer.key, encoded.content_type)
+            if head is not None:
+                return whole(head, encoded.body)
+        elif answer.tier == "memory" and len(encoded.headers) == 1 and keep_alive:
+            head = self._heads.of(answer.key, encoded.content_type)
+            head = None if head is None else with_json_length(head, *encoded.headers[0])
             if head is not None:
                 return whole(head, encoded.body)
         return rendered(_good(answer), keep_alive=keep_alive)
