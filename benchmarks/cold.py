@@ -13,8 +13,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from statistics import median
 from typing import Any, Final
 
 import cold_models
+import psutil
 from load import Request
 from section import Bars, Goal, Grid, Options, Section, at_most
 from subjects import LOCALHOST, Server, hotset
@@ -41,7 +42,7 @@ ON_DISK: Final = "on disk"
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Medians, in milliseconds, and the median of the ratios of each round."""
+    """Medians, in milliseconds, and the median of the ratios of each round. ``cpu_`` is processor time, of all processes."""
 
     format: str
     state: str
@@ -49,6 +50,17 @@ class Sample:
     ours_ms: float
     by_hand_ms: float
     ratio: float
+    cpu_ours_ms: float
+    cpu_by_hand_ms: float
+    cpu_ratio: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one request, or of one order by hand."""
+
+    took_s: float
+    cpu_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,17 +114,19 @@ def run(options: Options) -> Section:
 
 
 def _measure(
-    server: Server, hand: Callable[[Path, bool], float], format_: cold_models.Format, store: Path, rounds: int
+    server: Server, hand: ByHand, format_: cold_models.Format, store: Path, rounds: int
 ) -> Iterator[Sample]:
     connection = http.client.HTTPConnection(LOCALHOST, server.port, timeout=120)
-    found: dict[str, list[tuple[float, float]]] = {NOT_ON_DISK: [], ON_DISK: []}
+    found: dict[str, list[tuple[Cost, Cost]]] = {NOT_ON_DISK: [], ON_DISK: []}
+    processes = psutil.Process(server.pid)
+    pids = [server.pid, *(child.pid for child in processes.children(recursive=True))]
     try:
         for number in range(rounds + 1):
             name = cold_models.name_of(format_.name, number)
             file = store / name / format_.file
             for state, fetch in ((NOT_ON_DISK, True), (ON_DISK, False)):
-                by_hand = hand(file, fetch)
-                ours = _asked(connection, _request(format_.name, number))
+                by_hand = _cost([hand.pid], partial(hand.ask, file, fetch))
+                ours = _cost(pids, partial(_asked, connection, _request(format_.name, number)))
                 _asked(connection, Request(f"/models/{name}/unload", "{}"))
                 if number:  # the first of a format fills caches on both sides
                     found[state].append((ours, by_hand))
@@ -123,10 +137,29 @@ def _measure(
             format_.name,
             state,
             format_.bytes,
-            median(ours for ours, _ in pairs) * 1e3,
-            median(by_hand for _, by_hand in pairs) * 1e3,
-            median(ours / by_hand for ours, by_hand in pairs),
+            median(ours.took_s for ours, _ in pairs) * 1e3,
+            median(by_hand.took_s for _, by_hand in pairs) * 1e3,
+            median(ours.took_s / by_hand.took_s for ours, by_hand in pairs),
+            median(ours.cpu_s for ours, _ in pairs) * 1e3,
+            median(by_hand.cpu_s for _, by_hand in pairs) * 1e3,
+            median(ours.cpu_s / by_hand.cpu_s for ours, by_hand in pairs),
         )
+
+
+def _cost(pids: Sequence[int], ask: Callable[[], float]) -> Cost:
+    before_s = _on_cpu_s(pids)
+    took_s = ask()
+    return Cost(took_s, _on_cpu_s(pids) - before_s)
+
+
+def _on_cpu_s(pids: Sequence[int]) -> float:
+    """Return the time that all threads of these processes have had a processor, to the nanosecond."""
+    total = 0
+    for pid in pids:
+        for file in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            with suppress(OSError):  # a thread that has ended meanwhile
+                total += int(file.read_text().split()[0])
+    return total / 1e9
 
 
 def _request(name: str, number: int) -> Request:
@@ -145,19 +178,30 @@ def _asked(connection: http.client.HTTPConnection, request: Request) -> float:
     return took_s
 
 
+@dataclass(frozen=True, slots=True)
+class ByHand:
+    """The warm interpreter, and where it copies to."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def ask(self, file: Path, fetch: bool) -> float:
+        """Copy (or not), load and predict; return the seconds that it took."""
+        copy = self.folder / file.parent.name / file.name
+        if not fetch:
+            return _answer(self.process, {"load": str(copy)})
+        return _answer(self.process, {"copy": str(file), "load": str(copy)})
+
+
 @contextmanager
-def _by_hand(folder: Path) -> Iterator[Callable[[Path, bool], float]]:
-    """Run the warm interpreter; what is yielded has it copy (or not), load and predict, and returns the seconds."""
+def _by_hand(folder: Path) -> Iterator[ByHand]:
     folder.mkdir(parents=True)
     with _interpreter() as process:
-
-        def ask(file: Path, fetch: bool) -> float:
-            copy = folder / file.parent.name / file.name
-            if not fetch:
-                return _answer(process, {"load": str(copy)})
-            return _answer(process, {"copy": str(file), "load": str(copy)})
-
-        yield ask
+        yield ByHand(process, folder)
     shutil.rmtree(folder)
 
 
@@ -225,7 +269,7 @@ def _fresh_start(file: Path) -> tuple[float, float]:
 def _grid(samples: list[Sample]) -> Grid:
     return Grid(
         "Cold requests, medians",
-        ("file", "MB", "state", "hotset ms", "by hand ms", "×"),
+        ("file", "MB", "state", "hotset ms", "by hand ms", "×", "cpu: hotset ms", "by hand ms", "×"),
         tuple(
             (
                 it.format,
@@ -234,10 +278,16 @@ def _grid(samples: list[Sample]) -> Grid:
                 f"{it.ours_ms:.1f}",
                 f"{it.by_hand_ms:.1f}",
                 f"{it.ratio:.2f}",
+                f"{it.cpu_ours_ms:.1f}",
+                f"{it.cpu_by_hand_ms:.1f}",
+                f"{it.cpu_ratio:.2f}",
             )
             for it in samples
         ),
-        note="by hand copies the file where it is not on disk",
+        note=(
+            "by hand copies the file where it is not on disk; cpu: processor time of all threads until the answer, which "
+            "other work on the machine disturbs less"
+        ),
     )
 
 
