@@ -117,6 +117,7 @@ class Departure:
             asyncio.get_running_loop().call_soon(self._ended, entry)
         else:
             self._ended(entry)
+            self._pump()  # at once: a load waits for this room
         bytes_ = entry.weight.bytes
         if entry.is_copy:
             worker = occupant.resident.worker.id

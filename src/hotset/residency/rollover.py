@@ -88,6 +88,9 @@ class Rollover:
         newest = self._newest(model)
         if self.holds(newest):
             self._point_latest(newest.key)
+            if newest is model.latest and self._memory.has_only(newest.key):
+                self._outdated.discard(name)
+                return
         if any(True for _ in self._steps(model)):
             self._outdated.add(name)
         else:

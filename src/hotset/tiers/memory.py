@@ -302,6 +302,10 @@ class MemoryTier(Generic[V]):
         """Whether any version of a model is in memory."""
         return name in self._versions
 
+    def has_only(self, key: ModelKey) -> bool:
+        """Whether this version of its model is in memory, and no other."""
+        return self._versions.get(key.name) == {key}
+
     def entries_of(self, name: str) -> tuple[Entry[ModelKey, V], ...]:
         """Return the versions of one model that are in memory, ascending."""
         return tuple(self._ledger.entries[key] for key in sorted(self._versions.get(name, ())))

@@ -242,7 +242,8 @@ class WorkerPool:
         self._unloads.drop(unloading)
         error = None if unloading.cancelled() else unloading.exception()
         for slot in self._slots:
-            self._take_off(slot, resident.worker, resident.reply.bytes)
+            if slot.worker is resident.worker:
+                self._take_off(slot, resident.worker, resident.reply.bytes)
         then()
         if error is not None and not isinstance(error, WorkerDiedError):
             raise error  # to the loop's handler of exceptions: a fault of ours
