@@ -50,7 +50,7 @@ async def test_the_files_of_the_first_snapshot_tell() -> None:
 
 async def test_of_many_models_a_few_are_looked_at() -> None:
     bench = Bench()
-    await bench.frameworks.look_at(bench.snapshot(*["model.pkl", "model.onnx", *["model.txt"] * 20]))
+    await bench.frameworks.look_at(bench.snapshot(*["model.pkl", "model.onnx", *["model.bin"] * 20]))
     assert bench.told == [SKLEARN, ONNX]
     assert bench.store.counts["list"] == SAMPLES
 
@@ -73,7 +73,7 @@ async def test_each_is_told_once() -> None:
     assert bench.told == [SKLEARN, ONNX]
 
 
-@pytest.mark.parametrize("files", [[], ["model.txt"]])
+@pytest.mark.parametrize("files", [[], ["model.bin"]])
 async def test_where_nothing_tells_that_is_settled_too(files: list[str]) -> None:
     bench = Bench()
     await bench.frameworks.look_at(bench.snapshot(*files))
