@@ -9,11 +9,11 @@ from hotset.errors import UnsupportedError
 
 
 def test_by_name() -> None:
-    assert list(CODECS) == ["native", "oip"]
+    assert {"native", "oip"} <= set(CODECS)
     for name, codec in CODECS.items():
         assert by_name(name) is codec
 
 
 def test_an_unknown_name() -> None:
-    with pytest.raises(UnsupportedError, match="no codec 'soap'; expected one of: native, oip"):
+    with pytest.raises(UnsupportedError, match=f"no codec 'soap'; expected one of: {', '.join(CODECS)}"):
         by_name("soap")
