@@ -10,7 +10,7 @@ import asyncio
 import filecmp
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Final
@@ -36,13 +36,19 @@ _TIMES: Final = 5
 _LIMIT_S: Final = 3.0
 
 
+_WHOLE: Final = frozenset({"mlflow", "predictor", "tensorflow"})
+"""Runtimes that load a directory, with all that is below it. The others load one file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Version:
-    """The files below one directory of a store, one of which a runtime can load. Paths are relative to the store."""
+    """The files of one directory of a store, one of which a runtime can load. Paths are relative to the store."""
 
     directory: str
     files: tuple[ObjectMeta, ...]
     model: ObjectMeta
+    is_whole: bool = False
+    """Whether the runtime loads the directory, and ``model`` is only what tells so."""
 
     @property
     def bytes(self) -> int:
@@ -89,25 +95,38 @@ def is_worth(now_s: float, then_s: float) -> bool:
 
 
 def versions_among(objects: Iterable[ObjectMeta]) -> list[Version]:
-    """Return the versions, the largest first: each directory with files that one runtime can load."""
+    """Return the versions, the largest first: each directory with files that one runtime can load.
+
+    What is below the directory of a format that is a directory belongs to it.
+    """
     ordered = sorted(objects, key=lambda item: item.path.rpartition("/")[::2])
-    found = []
+    found: list[Version] = []
     for directory, group in groupby(ordered, key=lambda item: item.path.rpartition("/")[0]):
         files = tuple(group)
+        # In this order a directory comes before all that is below it.
+        above = next((it for it in reversed(found) if it.is_whole and _is_below(directory, it.directory)), None)
+        if above is not None:
+            found[found.index(above)] = replace(above, files=(*above.files, *files))
+            continue
         model = _model_among(files)
         if model is not None:
-            found.append(Version(directory, files, model))
+            meta, runtime = model
+            found.append(Version(directory, files, meta, is_whole=runtime.name in _WHOLE))
     return sorted(found, key=lambda version: version.bytes, reverse=True)
 
 
-def _model_among(files: Sequence[ObjectMeta]) -> ObjectMeta | None:
+def _is_below(directory: str, above: str) -> bool:
+    return not above or directory.startswith(f"{above}/")
+
+
+def _model_among(files: Sequence[ObjectMeta]) -> tuple[ObjectMeta, Runtime] | None:
     names = {file.path.rpartition("/")[2]: file for file in files}
     try:
         runtime = registry.detect(list(names))
     except LoadFailedError:
         return None
     loadable = [file for name, file in names.items() if runtime.detect([name])]
-    return max(loadable, key=lambda file: file.size)
+    return max(loadable, key=lambda file: file.size), runtime
 
 
 async def examined_versions(location: str, scratch: Path, *, most: int) -> AsyncIterator[Finding]:
@@ -128,7 +147,9 @@ async def examined_versions(location: str, scratch: Path, *, most: int) -> Async
         folder = scratch / str(number)
         folder.mkdir()
         for file in version.files:
-            await store.download(file, folder / Path(file.path).name)
+            target = folder / Path(file.path).relative_to(version.directory)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            await store.download(file, target)
         source = folder / Path(version.model.path).name
         yield await asyncio.to_thread(_examined, version, source, location)
 
@@ -144,8 +165,9 @@ def _examined(version: Version, source: Path, location: str) -> Finding:
     """Load one file, and what each remedy makes of it."""
     path = version.model.path
     runtime = registry.detect([source.name])
+    files = [str(Path(file.path).relative_to(version.directory)) for file in version.files]
     try:
-        seconds = _load_seconds(runtime, source)
+        seconds = _load_seconds(runtime, source.parent, files if version.is_whole else [source.name])
     except HotsetError as error:
         return Finding(path, len(version.files), version.bytes, reason=str(error))
     shown = _shown(location, path)
@@ -168,7 +190,7 @@ def _tried(runtime: Runtime, remedy: Remedy, source: Path, shown: Path) -> Bette
         remedy.apply(source, target)
         if filecmp.cmp(source, target, shallow=False):
             return None
-        seconds = _load_seconds(runtime, target)
+        seconds = _load_seconds(runtime, target.parent, [target.name])
     except HotsetError:
         return None
     better = Better(remedy.title, seconds, target.stat().st_size, remedy.command(shown))
@@ -176,22 +198,22 @@ def _tried(runtime: Runtime, remedy: Remedy, source: Path, shown: Path) -> Bette
     return better
 
 
-def _load_seconds(runtime: Runtime, file: Path) -> float:
-    """Return the least processor time that it took to load the file and ask it once: what is mapped is read by the
+def _load_seconds(runtime: Runtime, folder: Path, files: Sequence[str]) -> float:
+    """Return the least processor time that it took to load the files and ask once: what is mapped is read by the
     asking. Not the time of the clock, which tells as much of the machine's other work."""
     taken: list[float] = []
     end_s = time.perf_counter() + _LIMIT_S
-    _load_once(runtime, file)  # imports, and fills caches
+    _load_once(runtime, folder, files)  # imports, and fills caches
     while len(taken) < _TIMES and (not taken or time.perf_counter() < end_s):
         began_s = time.thread_time()
-        _load_once(runtime, file)
+        _load_once(runtime, folder, files)
         taken.append(time.thread_time() - began_s)
     return min(taken)
 
 
-def _load_once(runtime: Runtime, file: Path) -> None:
+def _load_once(runtime: Runtime, folder: Path, files: Sequence[str]) -> None:
     with collector_pause:
-        servable = runtime.load(file.parent, [file.name])
+        servable = runtime.load(folder, files)
     _ask(servable)
     servable.close()
 
