@@ -157,7 +157,7 @@ class DiskDirectory:
         if differences != Differences():
             raise ValueError(f"the files of {record.key} are not those expected: {differences}")
         if self._fsync and self._boot is not None:
-            replace_file(stage / RECORD, encode(record, boot=self._boot), durable=False)
+            (stage / RECORD).write_bytes(encode(record, boot=self._boot))
             stage.rename(target)
             return False
         if self._fsync:
