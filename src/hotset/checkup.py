@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import filecmp
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -100,23 +100,26 @@ def versions_among(objects: Iterable[ObjectMeta]) -> list[Version]:
     What is below the directory of a format that is a directory belongs to it.
     """
     ordered = sorted(objects, key=lambda item: item.path.rpartition("/")[::2])
-    found: list[Version] = []
+    found: dict[str, Version] = {}
     for directory, group in groupby(ordered, key=lambda item: item.path.rpartition("/")[0]):
         files = tuple(group)
-        # In this order a directory comes before all that is below it.
-        above = next((it for it in reversed(found) if it.is_whole and _is_below(directory, it.directory)), None)
+        # Sorted by their directories, a directory's own files come before all that is below it.
+        above = next((found[it] for it in _above(directory) if it in found and found[it].is_whole), None)
         if above is not None:
-            found[found.index(above)] = replace(above, files=(*above.files, *files))
+            found[above.directory] = replace(above, files=(*above.files, *files))
             continue
         model = _model_among(files)
         if model is not None:
             meta, runtime = model
-            found.append(Version(directory, files, meta, is_whole=runtime.name in _WHOLE))
-    return sorted(found, key=lambda version: version.bytes, reverse=True)
+            found[directory] = Version(directory, files, meta, is_whole=runtime.name in _WHOLE)
+    return sorted(found.values(), key=lambda version: version.bytes, reverse=True)
 
 
-def _is_below(directory: str, above: str) -> bool:
-    return not above or directory.startswith(f"{above}/")
+def _above(directory: str) -> Iterator[str]:
+    """Give the directories that this one is in, up to the root, which is empty."""
+    while directory:
+        directory = directory.rpartition("/")[0]
+        yield directory
 
 
 def _model_among(files: Sequence[ObjectMeta]) -> tuple[ObjectMeta, Runtime] | None:

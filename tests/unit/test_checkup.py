@@ -63,6 +63,27 @@ def test_each_directory_with_one_kind_of_model_is_a_version() -> None:
     ]
 
 
+def test_what_is_below_a_format_that_is_a_directory_belongs_to_it() -> None:
+    versions = versions_among(
+        [
+            meta("m/1/MLmodel", 1),
+            meta("m/1/model.pkl", 20),
+            meta("m/1/artifacts/inner/MLmodel", 3),
+            meta("m/1/code/model.txt", 4),
+            meta("m/10/model.txt", 7),
+            meta("s/saved_model.pb", 2),
+            meta("s/variables/variables.index", 3),
+        ]
+    )
+    assert [(version.model.path, version.bytes, version.is_whole) for version in versions] == [
+        ("m/1/MLmodel", 28, True),
+        ("m/10/model.txt", 7, False),
+        ("s/saved_model.pb", 5, True),
+    ]
+    (alone,) = versions_among([meta("MLmodel"), meta("code/city.py")])
+    assert alone.bytes == 2
+
+
 @pytest.mark.parametrize(
     ("now_s", "then_s", "expected"),
     [(0.1, 0.05, True), (0.1, 0.09, False), (0.001, 0.0001, False), (0.0, 0.0, False), (0.01, 0.0, True)],
