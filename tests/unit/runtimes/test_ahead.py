@@ -51,7 +51,9 @@ def test_files_are_read_no_further_than_needed() -> None:
     assert ONNX in found.own
 
 
-@pytest.mark.parametrize("runtime", ["sklearn", "xgboost", "lightgbm", "catboost", "mlflow"])
+@pytest.mark.parametrize(
+    "runtime", ["sklearn", "xgboost", "lightgbm", "catboost", "mlflow", "litert", "torch_export"]
+)
 def test_what_is_imported_before_a_fork_starts_no_threads(runtime: str) -> None:
     """With pyarrow installed, too, which pandas imports, and which would start one."""
     (module,) = imports_for_runtime(runtime).shared
