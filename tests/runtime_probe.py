@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from hotset.codecs.rawtensors import write_tensor
 from hotset.errors import HotsetError
 from hotset.payload import datatype_of
 from hotset.workers.base import LoadSpec, PredictCall
@@ -57,6 +58,26 @@ def ask(host: Host, handle: int, inputs: list[Any], outputs: tuple[str, ...] = (
     return {"outputs": json.loads(bytes(answer.body))["outputs"]}
 
 
+def ask_binary(
+    host: Host, handle: int, arrays: dict[str, np.ndarray], outputs: tuple[str, ...]
+) -> dict[str, Any]:
+    """Ask with inputs as raw bytes: the model gets arrays that lie in the request, and cannot be written to."""
+    inputs, parts = [], []
+    for name, array in arrays.items():
+        part = bytes(write_tensor(array, datatype_of(array), name))
+        parts.append(part)
+        inputs.append(tensor(name, array) | {"parameters": {"binary_data_size": len(part)}})
+        del inputs[-1]["data"]
+    head = json.dumps({"inputs": inputs, "outputs": [{"name": name} for name in outputs]}).encode()
+    head += b" " * (-len(head) % 8)
+    headers = (("inference-header-content-length", str(len(head))),)
+    try:
+        answer = host.predict(PredictCall(handle, "oip", head + b"".join(parts), headers=headers))
+    except HotsetError as error:
+        return {"error": str(error), "kind": str(error.kind)}
+    return {"outputs": json.loads(bytes(answer.body))["outputs"]}
+
+
 def unload(host: Host, handle: int) -> None:
     host.retire(handle, lambda held: host.release(held) if held is not None else None)
     host.reclaim(quiet=False)
@@ -84,7 +105,8 @@ def grown(host: Host, folder: Path) -> int:
 def serve(case: Case, folder: Path) -> dict[str, Any]:
     host = Host(standard_kit(None, {}))
     with np.load(folder / "question.npz", allow_pickle=True) as saved:
-        right = [tensor(name, saved[name]) for name in saved]
+        question = dict(saved)
+    right = [tensor(name, array) for name, array in question.items()]
     reply = host.load(LoadSpec(1, "paris", 1, str(folder / "model")))
     report: dict[str, Any] = {
         "runtime": reply.runtime,
@@ -100,6 +122,7 @@ def serve(case: Case, folder: Path) -> dict[str, Any]:
         mended += [{"name": name, **value} for name, value in wrong.inputs.items() if value is not None]
         report["wrong"].append(ask(host, 1, mended))
     report["no_output"] = ask(host, 1, right, ("no-such-output",))
+    report["binary"] = ask_binary(host, 1, question, case.outputs)
     report["again"] = ask(host, 1, right, case.outputs)
     unload(host, 1)
     report["after_unload"] = ask(host, 1, right)

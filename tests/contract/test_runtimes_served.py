@@ -110,7 +110,7 @@ def test_is_known_by_its_files(served: Served) -> None:
 def test_answers_as_the_framework_does(served: Served) -> None:
     with np.load(served.folder / "answers.npz", allow_pickle=True) as saved:
         expected = dict(saved)
-    for answer in (served.report["answer"], served.report["again"]):
+    for answer in (served.report["answer"], served.report["binary"], served.report["again"]):
         found = arrays(answer)
         for name, array in expected.items():
             assert name in found
