@@ -6,6 +6,7 @@ import json
 from contextlib import suppress
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
@@ -13,8 +14,12 @@ from hypothesis.extra import numpy as npst
 from hotset.codecs.oip import OipCodec
 from hotset.codecs.rawtensors import RAW_DATATYPES
 from hotset.errors import InvalidInputError
-from hotset.payload import DTYPES, Array, InferResponse, Signature, TensorSpec
+from hotset.payload import DTYPES, Array, Encoded, InferResponse, Signature, TensorSpec
 from hotset.runtimes.base import CallMeta
+from hotset.workers.base import LoadSpec, PredictCall
+from hotset.workers.host import Host
+from hotset.workers.standard import standard_kit
+from model_files import regressor
 
 CODEC = OipCodec()
 META = CallMeta("paris", 3)
@@ -109,3 +114,48 @@ def test_any_bytes_are_a_request_or_invalid_input(
             assert array.nbytes <= 8 * len(whole) + 64
     with suppress(InvalidInputError):
         CODEC.decode_payload(memoryview(whole), meta)
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
+    place = tmp_path_factory.mktemp("model")
+    (place / "model.pkl").write_bytes(regressor(3))
+    host = Host(standard_kit(None, {}))
+    host.load(LoadSpec(1, "paris", 1, str(place)))
+    return host
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    datatype=st.sampled_from([*RAW_DATATYPES, "?"]),
+    shape=st.lists(st.integers(0, 3), max_size=3),
+    values=st.binary(max_size=40),
+    excess=st.sampled_from([0, 0, 0, 1, -1, 5]),
+    named=st.sampled_from(["input-0", "x"]),
+    length=st.none() | st.integers(0, 20),
+    coding=st.sampled_from([None, "gzip", "deflate"]),
+)
+def test_a_model_asked_anything_answers_or_says_what_is_wrong(
+    host: Host,
+    datatype: str,
+    shape: list[int],
+    values: bytes,
+    excess: int,
+    named: str,
+    length: int | None,
+    coding: str | None,
+) -> None:
+    """Never a failure of the model or the server's own: numbers of any kind, NaN among them, cut short or too long."""
+    size = max(0, len(values) + excess)
+    it = {
+        "name": named,
+        "shape": shape,
+        "datatype": datatype,
+        "parameters": {"binary_data_size": size},
+    }
+    head = json.dumps({"inputs": [it], "parameters": {"binary_data_output": True}}).encode()
+    headers = [("inference-header-content-length", str(len(head) if length is None else length))]
+    if coding is not None:
+        headers.append(("content-encoding", coding))  # which it is not
+    outcome = host.predict_all([PredictCall(1, "oip", head + values, headers=tuple(headers))])[0]
+    assert isinstance(outcome, Encoded | InvalidInputError), outcome
