@@ -8,12 +8,14 @@ import logging
 import grpc
 import pytest
 
+from hotset.api.body import BodyReader
 from hotset.api.grpc.inference import AHEAD, CODEC, Inference, Refs
 from hotset.api.grpc.statuses import CODES, MOST_DETAILS
 from hotset.errors import ErrorKind, HotsetError, InvalidInputError, UnavailableError
 from hotset.keys import ModelRef
 from hotset.messages.pool import message_class
 from hotset.payload import Encoded
+from hotset.shared.room import Room
 from unit.api.rpc import FakeContext
 from unit.api.scripted import Bench, until
 
@@ -202,7 +204,6 @@ async def test_no_more_of_a_stream_is_read_than_is_predicted(bench: Bench, infer
     assert len(bench.residency.calls) <= AHEAD + 2
 
     gate.set()
-    bench.dataplane.max_queue  # noqa: B018 - every one fits into the queue
     await stream
     assert len(context.written) == 1000
 
@@ -261,6 +262,46 @@ async def test_a_server_that_drains_says_so(bench: Bench, inference: Inference) 
     await inference.infer(asked("paris"), context)
     assert context.code is grpc.StatusCode.UNAVAILABLE
     assert context.trailing["error-kind"] == UnavailableError.kind
+
+
+def large(name: str) -> bytes:
+    request = Request(model_name=name)
+    request.raw_input_contents.append(bytes(700_000))
+    return request.SerializeToString()
+
+
+async def test_large_requests_wait_for_room(bench: Bench, stop: asyncio.Event) -> None:
+    """The second goes on when the first has ended, and one that waits too long is told so."""
+    room = Room(1 << 20)
+    room.open()
+    try:
+        bodies = BodyReader(limit_bytes=1 << 20, limit_s=30, room=room)
+        inference = Inference(bench.dataplane, bodies=bodies, stop=stop)
+        impatient = Inference(
+            bench.dataplane, bodies=BodyReader(limit_bytes=1 << 20, limit_s=0.01, room=room), stop=stop
+        )
+        gate = asyncio.Event()
+        bench.model("paris").steps.append(gate.wait)
+        first = asyncio.create_task(inference.infer(large("paris"), FakeContext()))
+        await until(lambda: bench.residency.calls)
+        context = FakeContext()
+        second = asyncio.create_task(inference.infer(large("paris"), context))
+        await until(lambda: room.waiting)
+
+        late = FakeContext()
+        await impatient.infer(large("paris"), late)
+        assert late.trailing["error-kind"] == "overloaded"
+        assert len(bench.residency.calls) == 1
+
+        gate.set()
+        await first
+        assert bench.residency.calls[0]["body"].tobytes() == large("paris")
+        bench.residency.calls.clear()
+        await second
+        assert context.code is None
+    finally:
+        bench.residency.calls.clear()
+        room.close()
 
 
 def test_what_clients_name_is_remembered_within_bounds() -> None:

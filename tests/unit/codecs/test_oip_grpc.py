@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from hotset.codecs.grpc_contents import FIELDS
+from hotset.codecs.oip import OipCodec
 from hotset.codecs.oip_grpc import OipGrpcCodec
+from hotset.codecs.oip_request import BinaryRequest
 from hotset.codecs.registry import by_name
 from hotset.errors import InvalidInputError, PredictFailedError
 from hotset.messages.pool import message_class
@@ -166,6 +169,19 @@ def test_what_cannot_be_carried(numbers: bool, result: Any, message: str) -> Non
         request.inputs.add(name="x", datatype="FP64", shape=[0])
     with pytest.raises(PredictFailedError, match=message):
         written({"y": result}, read(request.SerializeToString()))
+
+
+@given(named)
+def test_the_other_door_gives_the_same_bytes(outputs: dict[str, Array]) -> None:
+    """REST's binary extension and raw contents carry one model's answer bit by bit alike."""
+    rest = OipCodec().encode_tensors(InferResponse(outputs), BinaryRequest({}, all_binary=True), META)
+    head = int(dict(rest.headers).get("Inference-Header-Content-Length", len(rest.body)))
+    answer = Response.FromString(written(outputs, InferRequest({})))
+    assert bytes(rest.body[head:]) == b"".join(answer.raw_output_contents)
+    shown = json.loads(bytes(rest.body[:head]))["outputs"]
+    assert [(it["name"], it["datatype"], it["shape"]) for it in shown] == [
+        (it.name, it.datatype, list(it.shape)) for it in answer.outputs
+    ]
 
 
 def test_it_is_found_by_its_name() -> None:
