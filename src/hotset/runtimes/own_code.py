@@ -15,6 +15,7 @@ import builtins
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -87,6 +88,19 @@ class OwnModules:
                 yield
             finally:
                 _plain_names.end()
+                self._take_off_path()
+
+    def _take_off_path(self) -> None:
+        """Undo what the version's code may have done to be found: put its directory on ``sys.path``."""
+        inside = (str(self.directory), f"{self.directory}{os.sep}")
+        kept = [path for path in sys.path if path != inside[0] and not path.startswith(inside[1])]
+        if len(kept) == len(sys.path):
+            return
+        sys.path[:] = kept
+        for name, module in list(sys.modules.items()):
+            origin = getattr(getattr(module, "__spec__", None), "origin", None) or ""
+            if origin.startswith(inside[1]) and not name.startswith(PACKAGE):
+                sys.modules.pop(name, None)
 
     def close(self) -> None:
         """Drop every module. What still refers to one keeps it, and nothing finds it any more."""
@@ -123,15 +137,17 @@ class OwnModules:
     def _import(
         self,
         name: str,
-        globals_: Mapping[str, object] | None = None,
-        locals_: Mapping[str, object] | None = None,
+        globals: Mapping[str, object] | None = None,  # noqa: A002 - called by name too, as the built-in one is
+        locals: Mapping[str, object] | None = None,  # noqa: A002
         fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:
-        """What an ``import`` statement of the version's modules calls; it gives all by position."""
+        """What an ``import`` statement of the version's modules calls, and extensions that these call."""
         top = name.partition(".")[0]
-        if level or not self.has(top):
-            found = self._original(name, globals_, locals_, fromlist or (), level)
+        # An extension, such as the unpickler, that looks in ``sys.modules`` next: a statement gives None or a tuple.
+        is_by_name = fromlist == []
+        if level or not self.has(top) or (is_by_name and _plain_names.is_taken(self, top)):
+            found = self._original(name, globals, locals, fromlist or (), level)
             real_name = getattr(found, "__name__", "")
             if not level and real_name.startswith(PACKAGE) and not name.startswith(PACKAGE):
                 # Another version's, lent to its own load at this moment.
@@ -139,8 +155,7 @@ class OwnModules:
             return found
         # ``from a.b import c`` gets the module a.b, with c imported where that is a module too; ``import a.b`` gets a.
         module = self._original(f"{self.package}.{name}", None, None, fromlist or ("__name__",), 0)
-        if isinstance(fromlist, list):
-            # Not a statement, which gives a tuple: an extension, such as the unpickler, that looks in ``sys.modules`` next.
+        if is_by_name:
             _plain_names.lend(self, name, module)
         return module if fromlist else sys.modules[f"{self.package}.{top}"]
 
@@ -240,22 +255,21 @@ class _PlainNames:
         while self._lent:
             sys.modules.pop(self._lent.pop(), None)
 
+    def is_taken(self, modules: OwnModules, top: str) -> bool:
+        """Whether a plain name means something else than the version's own module."""
+        return top not in self._lent and modules.is_installed(top)
+
     def lend(self, modules: OwnModules, name: str, module: ModuleType) -> None:
         """Have ``sys.modules`` say the plain name of a module, until the load ends.
 
         Raises:
-            ImportError: it is not being loaded, in this thread; or the name is taken.
+            ImportError: it is not being loaded, in this thread.
         """
         if sys.modules.get(name) is module:
             return
         if self._modules is not modules or threading.get_ident() != self._thread:
             raise ImportError(
                 f"{name!r} is found by that name only while the model is loaded: unpickle in load_model",
-                name=name,
-            )
-        if modules.is_installed(name.partition(".")[0]) and name.partition(".")[0] not in self._lent:
-            raise ImportError(
-                f"{name!r} is the name of another module here too: the model's own is not found by it",
                 name=name,
             )
         sys.modules[name] = module

@@ -210,8 +210,27 @@ def test_to_unpickle_later_is_refused_with_the_reason(tmp_path: Path) -> None:
 
 
 def test_pickles_do_not_find_what_has_the_name_of_something_installed(tmp_path: Path) -> None:
-    with pytest.raises(LoadFailedError, match="'colorsys' is the name of another module here too"):
+    with pytest.raises(
+        LoadFailedError, match="AttributeError: Can't get attribute 'Scaler' on <module 'colorsys'"
+    ):
         load(write_pickled(tmp_path / "paris", "paris", 1, "colorsys"))
+
+
+@pytest.mark.parametrize("call", ["pickle.loads(", "pickle._loads("])
+def test_what_code_puts_on_the_path_for_itself_is_taken_off(tmp_path: Path, call: str) -> None:
+    on_path = "import os, sys\nsys.path.insert(0, os.path.dirname(__file__))\n"
+    predictor = on_path + UNPICKLING.replace("pickle.loads(", call)
+    directories = [write_pickled(tmp_path / name, name, 1) for name in ("rome", "oslo")]
+    servables = [load(rewritten(directory, predictor)) for directory in directories]
+    assert [it.predict(None, META) for it in servables] == [["rome", 1], ["oslo", 1]]
+    assert "scaling" not in sys.modules
+    for servable in servables:
+        servable.close()
+
+
+def test_the_builtin_import_is_called_by_name(tmp_path: Path) -> None:
+    code = returning("__import__('side', globals=globals(), locals=None, fromlist=['NAME'], level=0).NAME")
+    assert answer(code, tmp_path / "paris", side="NAME = 'here'") == "here"
 
 
 def rewritten(directory: Path, predictor: str) -> Path:
