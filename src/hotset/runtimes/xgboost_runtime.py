@@ -25,6 +25,7 @@ from hotset.runtimes.options import NO_OPTIONS, RuntimeOptions
 from hotset.runtimes.patterns import choose_matching, matching
 from hotset.runtimes.reason import load_failure, not_installed
 from hotset.runtimes.tables import PREDICT, PREDICT_PROBA, Method, TableOptions, TableServable, told_by
+from hotset.runtimes.xgboost_dense import dense_predict
 
 _LINEAR: Final = "gblinear"
 
@@ -81,6 +82,7 @@ class _Model:
         self._objective: str = learner["objective"]["name"]
         self._classes = int(learner["learner_model_param"]["num_class"])
         self._range = (0, 0 if self._is_linear else _best_iteration(booster) + 1)
+        self._short = None if self._is_linear else dense_predict(xgboost, booster, self._range)
         self.features: int = booster.num_features()
         self.names: tuple[str, ...] = tuple(booster.feature_names or ())
         self.methods: dict[str, Method] = {PREDICT: self.values}
@@ -89,6 +91,8 @@ class _Model:
 
     def values(self, rows: Array, kind: str = "value") -> Array:
         """Return what the objective makes of the sums, or with the kind ``margin`` the sums."""
+        if self._short is not None and kind == "value":
+            return self._short(rows)
         with self._lock:
             if self._is_linear:
                 matrix = self._matrix(rows, nthread=self._threads, feature_names=self.names or None)
