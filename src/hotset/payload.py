@@ -67,11 +67,21 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a model declares: its platform (``sklearn``, ``onnxruntime``, ``python`` …), inputs and outputs."""
+    """What a model declares: its platform (``sklearn``, ``onnxruntime``, ``python`` …), inputs and outputs.
+
+    Models of some platforms can be asked in several ways, each with a ``name``; ``others`` are those beside the default
+    one, and a request asks for one of them with the parameter ``signature_name``.
+    """
 
     platform: str
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
+    name: str = ""
+    others: tuple[Signature, ...] = ()
+
+
+SIGNATURE_NAME: Final = "signature_name"
+"""The parameter of a request that chooses among a model's signatures."""
 
 
 @dataclass(slots=True)

@@ -235,19 +235,21 @@ def _state(version: VersionStatus, *, resident: bool) -> str:
 
 
 def signature_defs(signature: Signature) -> dict[str, Any]:
-    """Return what ``signature_name`` may be: the default one with all outputs, and where there are several, each."""
-    outputs = {_DEFAULT_SIGNATURE: signature.outputs}
+    """Return what ``signature_name`` may be: the model's own, else the default one and one for each of several outputs."""
+    if signature.name:
+        return {it.name: _signature_def(it, it.outputs) for it in (signature, *signature.others)}
+    found = {_DEFAULT_SIGNATURE: _signature_def(signature, signature.outputs)}
     if len(signature.outputs) > 1:
-        outputs.update({spec.name: (spec,) for spec in signature.outputs})
-    inputs = _tensors(signature.inputs)
+        found.update({spec.name: _signature_def(signature, (spec,)) for spec in signature.outputs})
+    return found
+
+
+def _signature_def(signature: Signature, outputs: Iterable[TensorSpec]) -> dict[str, Any]:
     return {
-        name: {
-            "inputs": inputs,
-            "outputs": _tensors(specs),
-            "method_name": "tensorflow/serving/predict",
-            "defaults": {},
-        }
-        for name, specs in outputs.items()
+        "inputs": _tensors(signature.inputs),
+        "outputs": _tensors(outputs),
+        "method_name": "tensorflow/serving/predict",
+        "defaults": {},
     }
 
 

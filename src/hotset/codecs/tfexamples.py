@@ -19,7 +19,7 @@ from hotset.codecs.arrays import as_text, is_base64
 from hotset.codecs.jsontext import write_json_numbers
 from hotset.codecs.rows import read_rows
 from hotset.codecs.tfexample import serialized
-from hotset.codecs.tfserving import DEFAULT_SIGNATURE, read_object, wanted_outputs, write_result
+from hotset.codecs.tfserving import choose, read_object, write_result
 from hotset.errors import InvalidInputError
 from hotset.payload import Array, Encoded, InferRequest, InferResponse, Signature, TensorSpec
 from hotset.runtimes.base import CallMeta
@@ -49,8 +49,7 @@ class ClassifyCodec(_ExamplesCodec):
 
     def decode_tensors(self, body: bytes | memoryview, meta: CallMeta, signature: Signature) -> InferRequest:
         del meta
-        asked = read_object(body)
-        return InferRequest(_inputs(asked, signature), _outputs(asked, signature, (_CLASSES, *_SCORES)))
+        return _request(read_object(body), signature, (_CLASSES, *_SCORES))
 
     def encode_tensors(self, response: InferResponse, request: InferRequest, meta: CallMeta) -> Encoded:
         del request, meta
@@ -64,8 +63,7 @@ class RegressCodec(_ExamplesCodec):
 
     def decode_tensors(self, body: bytes | memoryview, meta: CallMeta, signature: Signature) -> InferRequest:
         del meta
-        asked = read_object(body)
-        return InferRequest(_inputs(asked, signature), _outputs(asked, signature, _VALUES))
+        return _request(read_object(body), signature, _VALUES)
 
     def encode_tensors(self, response: InferResponse, request: InferRequest, meta: CallMeta) -> Encoded:
         del request, meta
@@ -148,12 +146,12 @@ def _label(item: Any) -> str:
     return as_text(item, _CLASSES) if isinstance(item, str | bytes) else str(item)
 
 
-def _outputs(asked: Mapping[str, Any], signature: Signature, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the outputs to ask for: those of the signature that is named, else those of these names, else all."""
-    if asked.get("signature_name", "") not in {"", DEFAULT_SIGNATURE}:
-        return wanted_outputs(asked, signature)
+def _request(asked: Mapping[str, Any], signature: Signature, names: Sequence[str]) -> InferRequest:
+    """Return the request for the signature that is named; its outputs are those of ``names`` that it has, or all."""
+    signature, outputs, chosen = choose(asked, signature)
     declared = {spec.name for spec in signature.outputs}
-    return tuple(name for name in names if name in declared)
+    wanted = outputs or tuple(name for name in names if name in declared)
+    return InferRequest(_inputs(asked, signature), wanted, parameters=chosen)
 
 
 def _examples(asked: Mapping[str, Any]) -> list[dict[str, list[Any]]]:

@@ -1,7 +1,8 @@
 """TensorFlow Serving's ``:predict``, as rows (``instances`` → ``predictions``) and as columns (``inputs`` → ``outputs``).
 
 As that server does it: a body is JSON whatever its content type, ``NaN`` and ``Infinity`` are numbers in it both ways,
-``{"b64": …}`` is bytes. A model has the signature ``serving_default``, and one for each of its outputs, of that name.
+``{"b64": …}`` is bytes. A model that does not name its signatures has ``serving_default``, and one for each of its
+outputs, of that name.
 
 The user's code gets the JSON object as it was sent. What it returns is put below ``predictions`` (``outputs``), unless
 it is an object that has that key already.
@@ -20,7 +21,7 @@ import numpy as np
 from hotset.codecs.jsontext import read_json_numbers, write_json_numbers
 from hotset.codecs.rows import ONLY_INPUT, read_columns, read_rows, write_columns, write_rows
 from hotset.errors import InvalidInputError
-from hotset.payload import Array, Encoded, InferRequest, InferResponse, Signature
+from hotset.payload import SIGNATURE_NAME, Array, Encoded, InferRequest, InferResponse, Signature
 from hotset.runtimes.base import CallMeta
 
 DEFAULT_SIGNATURE: Final = "serving_default"
@@ -42,11 +43,14 @@ class TfServingCodec:
             if simple is not None:
                 return simple
         asked = read_object(body)
-        outputs = wanted_outputs(asked, signature)
+        signature, outputs, chosen = choose(asked, signature)
         form = _form_of(asked)
-        if form is _ROWS:
-            return InferRequest(read_rows(asked["instances"], signature), outputs, parameters=form)
-        return InferRequest(read_columns(asked["inputs"], signature), outputs, parameters=form)
+        inputs = (
+            read_rows(asked["instances"], signature)
+            if form is _ROWS
+            else read_columns(asked["inputs"], signature)
+        )
+        return InferRequest(inputs, outputs, parameters={**form, **chosen} if chosen else form)
 
     def encode_tensors(self, response: InferResponse, request: InferRequest, meta: CallMeta) -> Encoded:
         del meta
@@ -71,22 +75,27 @@ def read_object(body: bytes | memoryview) -> dict[str, Any]:
         InvalidInputError: it is not one, or its ``signature_name`` is no text.
     """
     asked = read_json_numbers(_OBJECT, body, what="JSON Parse error: the body")
-    if not isinstance(asked.get("signature_name", ""), str):
+    if not isinstance(asked.get(SIGNATURE_NAME, ""), str):
         raise InvalidInputError("'signature_name' key must be a string value.")
     return asked
 
 
-def wanted_outputs(asked: Mapping[str, Any], signature: Signature) -> tuple[str, ...]:
-    """Return the outputs of the signature that is asked for: one, or none for the default ones.
+def choose(
+    asked: Mapping[str, Any], signature: Signature
+) -> tuple[Signature, tuple[str, ...], Mapping[str, str]]:
+    """Return the signature that is asked for, its outputs (none: the default ones), and what says so to the model.
 
     Raises:
         InvalidInputError: the model has no signature of that name.
     """
-    name = asked.get("signature_name", "")
-    if name in {"", DEFAULT_SIGNATURE}:
-        return ()
-    if any(spec.name == name for spec in signature.outputs):
-        return (name,)
+    name = asked.get(SIGNATURE_NAME, "")
+    if name in {"", signature.name or DEFAULT_SIGNATURE}:
+        return signature, (), {}
+    for other in signature.others:
+        if other.name == name:
+            return other, (), {SIGNATURE_NAME: name}
+    if not signature.name and any(spec.name == name for spec in signature.outputs):
+        return signature, (name,), {}
     raise InvalidInputError(
         f'Serving signature name: "{name[:200]}" not found in signature def; this model has: '
         f"{', '.join(signature_names(signature))}"
@@ -95,6 +104,8 @@ def wanted_outputs(asked: Mapping[str, Any], signature: Signature) -> tuple[str,
 
 def signature_names(signature: Signature) -> tuple[str, ...]:
     """Return the names that ``signature_name`` may have."""
+    if signature.name:
+        return (signature.name, *(other.name for other in signature.others))
     outputs = signature.outputs if len(signature.outputs) > 1 else ()
     return (DEFAULT_SIGNATURE, *(spec.name for spec in outputs))
 
@@ -148,7 +159,7 @@ def _simple(body: bytes | memoryview, signature: Signature) -> InferRequest | No
         return None
     try:
         asked = _TABLE.decode(body)
-        if asked.signature_name not in {"", DEFAULT_SIGNATURE} or not asked.instances:
+        if asked.signature_name not in {"", signature.name or DEFAULT_SIGNATURE} or not asked.instances:
             return None
         table = (
             _floats(asked.instances) if datatype == "FP32" else np.array(asked.instances, _SIMPLE[datatype])

@@ -8,12 +8,21 @@ the framework sees it, and are never cast. It imports no framework.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 
 from hotset.errors import HotsetError, InvalidInputError, PredictFailedError
-from hotset.payload import Array, InferRequest, InferResponse, Signature, TensorSpec, datatype_of
+from hotset.payload import (
+    SIGNATURE_NAME,
+    Array,
+    InferRequest,
+    InferResponse,
+    Signature,
+    TensorSpec,
+    datatype_of,
+)
 from hotset.runtimes.reason import reason_of
 
 Answer: TypeAlias = Callable[[dict[str, Array]], dict[str, Array]]
@@ -39,14 +48,16 @@ class GraphServable:
         refusals: tuple[type[Exception], ...] = (),
         no_memory: tuple[type[Exception], ...] = (),
         reason: Callable[[Exception], str] = reason_of,
+        others: Sequence[GraphServable] = (),
     ) -> None:
-        """``model`` is kept until ``close``.
+        """``model`` is kept until ``close``. ``others`` are the same model, asked through another of its signatures.
 
         ``unranked`` names the inputs of which not even the rank is known; their shape is declared as ``()``, and so is a
         scalar's. ``refusals`` are what the framework raises for values that it does not take, ``no_memory`` what it raises
         when there is none left, and ``reason`` makes one sentence of anything else.
         """
-        self._signature = signature
+        self._others = {other.signature.name: other for other in others}
+        self._signature = replace(signature, others=tuple(other.signature for other in others))
         self._answer: Answer | None = answer
         self._model: object = model
         self._unranked = frozenset(unranked)
@@ -60,6 +71,10 @@ class GraphServable:
         return self._signature
 
     def infer(self, request: InferRequest) -> InferResponse:
+        if self._others and SIGNATURE_NAME in request.parameters:
+            named = self._named(request.parameters[SIGNATURE_NAME])
+            if named is not self:
+                return named.infer(request)
         inputs = fitting(self._signature.inputs, request.inputs, unranked=self._unranked)
         if self._outputs:  # else they are known once the model has answered
             _check_outputs(request.outputs, self._outputs)
@@ -69,8 +84,19 @@ class GraphServable:
         _check_outputs(request.outputs, tuple(found))
         return InferResponse({name: found[name] for name in request.outputs})
 
+    def _named(self, name: object) -> GraphServable:
+        if name == self._signature.name:
+            return self
+        found = self._others.get(name) if isinstance(name, str) else None
+        if found is None:
+            known = ", ".join((self._signature.name, *self._others))
+            raise InvalidInputError(f"no signature {str(name)[:200]!r}; this model has: {known}")
+        return found
+
     def close(self) -> None:
         self._answer = self._model = None
+        for other in self._others.values():
+            other.close()
 
     def _ask(self, inputs: dict[str, Array]) -> dict[str, Array]:
         if self._answer is None:

@@ -1,7 +1,7 @@
 """TensorFlow SavedModel on the CPU: ``saved_model.pb`` and what lies beside it, asked through one of its signatures.
 
 Names, types and shapes are those of the signature: ``serving_default``, unless ``model.yaml`` names another
-(``options: {signature: …}``). A SavedModel is a program: loading one is as safe as running it, though it unpickles nothing.
+(``options: {signature: …}``), or a request does. A SavedModel is a program: loading one is as safe as running it, though it unpickles nothing.
 TensorFlow's threads are the process's, one for the work within an operation and one for that beside it, as many models
 share a process.
 """
@@ -12,6 +12,7 @@ import contextlib
 import importlib
 import os
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -79,13 +80,25 @@ class TensorFlowRuntime:
             root = tensorflow.saved_model.load(str(path / directory))
         except Exception as error:
             raise load_failure("cannot load the SavedModel:", error) from error
-        function = _signature_of(root, wanted)
+        name = _chosen(root, wanted)
+        others: list[GraphServable] = []
+        for other in root.signatures:
+            with contextlib.suppress(LoadFailedError):  # of a type that cannot be carried: nobody asks for it
+                if other != name:
+                    others.append(self._servable(tensorflow, root, other))
+        return self._servable(tensorflow, root, name, others=others)
+
+    def _servable(
+        self, tensorflow: Any, root: Any, name: str, *, others: Sequence[GraphServable] = ()
+    ) -> GraphServable:
+        function = root.signatures[name]
         return servable(
             tensorflow,
-            _declared(function, self.name),
+            replace(_declared(function, self.name), name=name),
             lambda tensors: function(**tensors),
             model=root,
             unranked=[name for name, spec in _inputs(function).items() if spec.shape.rank is None],
+            others=others,
         )
 
 
@@ -108,7 +121,13 @@ def framework() -> Any:
 
 
 def servable(
-    tensorflow: Any, signature: Signature, call: Any, *, model: object, unranked: Collection[str] = ()
+    tensorflow: Any,
+    signature: Signature,
+    call: Any,
+    *,
+    model: object,
+    unranked: Collection[str] = (),
+    others: Sequence[GraphServable] = (),
 ) -> GraphServable:
     """Return what serves ``call``, a function from tensors by name to tensors by name. Used for Keras too."""
     types = {spec.name: _dtype(tensorflow, spec) for spec in signature.inputs}
@@ -127,6 +146,7 @@ def servable(
         unranked=unranked,
         refusals=(errors.InvalidArgumentError,),
         no_memory=(errors.ResourceExhaustedError,),
+        others=others,
     )
 
 
@@ -150,18 +170,18 @@ def _only_directory(files: Sequence[str]) -> str:
     raise LoadFailedError(f"no SavedModel; expected {' or '.join(FILES)}, found: {listing(files)}")
 
 
-def _signature_of(root: Any, wanted: str | None) -> Any:
-    signatures = dict(root.signatures)
+def _chosen(root: Any, wanted: str | None) -> str:
+    """Return the name of the signature that is asked where a request names none."""
+    signatures = list(root.signatures)
     if wanted is None and DEFAULT_SIGNATURE not in signatures and len(signatures) == 1:
-        return next(iter(signatures.values()))
-    function = signatures.get(wanted or DEFAULT_SIGNATURE)
-    if function is None:
+        return str(signatures[0])
+    if (wanted or DEFAULT_SIGNATURE) not in signatures:
         raise LoadFailedError(
             f"the SavedModel has no signature {wanted or DEFAULT_SIGNATURE!r}; "
             f"save it with one (tf.saved_model.save(…, signatures=…)), or name one in model.yaml's options; "
             f"found: {', '.join(signatures) or 'none'}"
         )
-    return function
+    return wanted or DEFAULT_SIGNATURE
 
 
 def _declared(function: Any, platform: str) -> Signature:

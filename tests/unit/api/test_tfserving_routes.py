@@ -163,3 +163,11 @@ def fill_queue(bench: Bench) -> Any:
     for _ in range(count):
         bench.dataplane.enter()
     return lambda: [bench.dataplane.leave() for _ in range(count)]
+
+
+def test_a_model_that_names_its_signatures_shows_those() -> None:
+    other = Signature("tensorflow", (TensorSpec("w", "BYTES", ()),), name="words")
+    defs = signature_defs(
+        Signature("tensorflow", (TensorSpec("x", "FP32", ()),), name="mean", others=(other,))
+    )
+    assert {name: list(it["inputs"]) for name, it in defs.items()} == {"mean": ["x"], "words": ["w"]}

@@ -263,3 +263,34 @@ def test_regression() -> None:
     for wrong in ({"y": np.array(["a"])}, {"y": PROBABLE}, {"y": np.array([1]), "z": np.array([1])}):
         with pytest.raises(InvalidInputError, match="one number for each example"):
             ask(body, wrong, ONE, REGRESS)
+
+
+NAMED = Signature(
+    "tensorflow",
+    (TensorSpec("x", "FP64", (-1, 2)),),
+    (TensorSpec("y", "FP64", (-1,)), TensorSpec("z", "FP64", (-1,))),
+    name="serving_default",
+    others=(
+        Signature("tensorflow", (TensorSpec("word", "BYTES", (-1,)),), (TensorSpec("y", None, (-1,)),), name="words"),
+        Signature("tensorflow", (TensorSpec("inputs", "BYTES", (-1,)),), name="parse"),
+    ),
+)  # fmt: skip
+
+
+def test_a_model_that_names_its_signatures_is_asked_through_them() -> None:
+    assert signature_names(NAMED) == ("serving_default", "words", "parse")
+    plain = read(b'{"instances": [[1, 2]]}', NAMED)
+    default = read(b'{"signature_name": "serving_default", "instances": [[1, 2]]}', NAMED)
+    assert default.parameters == plain.parameters
+    words = read(b'{"signature_name": "words", "instances": ["oslo"]}', NAMED)
+    assert words.inputs["word"].tolist() == ["oslo"]
+    assert words.parameters["signature_name"] == "words"
+    assert words.parameters != plain.parameters, "or they were predicted together"
+    with pytest.raises(InvalidInputError, match='"y" not found in signature def'):
+        read(b'{"signature_name": "y", "instances": [[1, 2]]}', NAMED)
+
+
+def test_examples_for_a_named_signature() -> None:
+    request = read(b'{"signature_name": "parse", "examples": [{"a": 1}]}', NAMED, CLASSIFY)
+    assert isinstance(request.inputs["inputs"][0], bytes)
+    assert request.parameters["signature_name"] == "parse"

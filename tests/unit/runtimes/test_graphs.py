@@ -107,3 +107,23 @@ def test_text_of_every_kind_is_bytes() -> None:
 def test_sizes_that_are_no_numbers_are_any() -> None:
     assert shape_of([None, 3, "batch", -1]) == (-1, 3, -1, -1)
     assert shape_of(None) == shape_of([]) == ()
+
+
+def test_a_request_may_name_another_signature() -> None:
+    def made(name: str, answer: float, *others: GraphServable) -> GraphServable:
+        signature = Signature("fake", (), (TensorSpec("y", "FP64", ()),), name=name)
+        return GraphServable(signature, lambda _: {"y": np.array(answer)}, model=object(), others=others)
+
+    servable = made("one", 1.0, made("two", 2.0))
+    assert [it.name for it in servable.signature.others] == ["two"]
+
+    def ask(**parameters: object) -> object:
+        return servable.infer(InferRequest({}, parameters=parameters)).outputs["y"].item()
+
+    assert (ask(), ask(signature_name="one"), ask(signature_name="two")) == (1.0, 1.0, 2.0)
+    for wrong in ("three", 3, None):
+        with pytest.raises(InvalidInputError, match="this model has: one, two"):
+            ask(signature_name=wrong)
+    servable.close()
+    with pytest.raises(PredictFailedError):
+        ask(signature_name="two")
