@@ -1,9 +1,8 @@
 """Listing a whole store by several listings at a time, each of a range of its keys.
 
 For stores that list in order and can begin behind a key (S3, Google). The remote store calls it for everything below
-its root. Every object is in one range, so each is shown once, as by one listing (but for the marker of an empty folder
-where two ranges meet); pages of different ranges come as they come. A small store is listed by one chain of requests
-and pays nothing for this.
+its root. Every object is in one range, so each is shown once, as by one listing; pages of different ranges come as they
+come. A small store is listed by one chain of requests and pays nothing for this.
 """
 
 from __future__ import annotations
@@ -152,8 +151,12 @@ class ParallelListing:
 
 
 def part_within(page: ObjectPage, range_: KeyRange) -> ObjectPage:
-    """Return what of a page is in the range; the page may go on behind it, and begin with a marker that does before."""
-    start = int(page.paths[0] == range_.after)
+    """Return what of a page is in the range; the page may go on behind it.
+
+    A store that shows the object at the range's border once more is not believed; what has no bytes there may be the
+    marker of an empty folder, which lies behind the border and shows as if it were on it.
+    """
+    start = int(page.paths[0] == range_.after and page.sizes[0] > 0)
     until = range_.until
     if until is None:
         return page.part(start, len(page))

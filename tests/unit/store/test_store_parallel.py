@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hotset.errors import StoreError
@@ -158,6 +158,7 @@ def test_all_is_shown_once_whatever_the_keys(first: set[str], more: list[set[str
 
 @settings(deadline=None, max_examples=150)
 @given(st.sets(PATHS, max_size=80), st.integers(1, 4))
+@example({"-", "1", "1/", "11", "111", "1111", "1a", "a", "a1", "b-", "b/"}, 1)
 def test_markers_of_folders_are_in_nobody_s_way(paths: set[str], page: int) -> None:
     async def run() -> None:
         layout = KeyLayout()
