@@ -193,9 +193,7 @@ class Host:
         questions = [Question(held, call, self._kit.codecs(call.codec)) for call in compress(calls, plain)]
         outcomes = iter(answer_together(held, questions, most_rows=held.most_rows))
         return [
-            self._packed_outcome(call, next(outcomes))
-            if is_plain
-            else guarded(held, self._alone, held, call)
+            self._packed_outcome(call, next(outcomes)) if is_plain else guarded(held, self._alone, held, call)
             for call, is_plain in zip(calls, plain, strict=True)
         ]
 
