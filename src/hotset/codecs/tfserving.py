@@ -26,7 +26,9 @@ from hotset.runtimes.base import CallMeta
 
 DEFAULT_SIGNATURE: Final = "serving_default"
 
-_KEY: Final = "key"
+_KEY: Final = "tfserving_key"
+"""No name that a model would give to a parameter of its own: those are among a request's parameters too."""
+
 _ROWS: Final = MappingProxyType({_KEY: "predictions"})
 _COLUMNS: Final = MappingProxyType({_KEY: "outputs"})
 
