@@ -1,6 +1,7 @@
 """Files of pickled objects, each read in the fastest way that is safe for it. Called by the runtimes that load pickles.
 
 * A plain pickle goes through Python's own unpickler in C; ``joblib.load`` would take the one in Python.
+* A file that ``joblib.dump`` wrote uncompressed goes through it as well, with the arrays' bytes taken out (``inlined.py``).
 * Large arrays in a file that ``joblib.dump`` wrote uncompressed are mapped and not read. Each process that writes to such
   an array gets a page of its own (copy on write), because some estimators do. The file must never change: hotset's
   versions on disk do not, and one that is deleted stays readable for who has it open.
@@ -11,17 +12,19 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import io
 import math
 import mmap
 import pickle
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, cast
 
 import numpy as np
 
 from hotset.payload import Array
+from hotset.runtimes.inlined import UnsuitedError, load_inlined
 from hotset.runtimes.mapped import note_mapped
 
 LEAST_MAPPED_BYTES: Final = 1 << 20
@@ -55,10 +58,24 @@ def unpickle(path: Path) -> Any:
                 return _PlainUnpickler(file).load()
             except _NeedsJoblibError:
                 file.seek(0)
+        try:
+            return _load_inlined(file, head)
+        except UnsuitedError:
+            file.seek(0)
         load = _mapping_unpickler()
         if load is not None:
             return load(file, path)
     return _joblib().load(path)
+
+
+def _load_inlined(file: io.BufferedReader, head: bytes) -> Any:
+    """Return the object in a file of joblib's, by the unpickler in C."""
+    stream = io.BytesIO(head) if len(head) < _HEAD_BYTES else cast("io.RawIOBase", file.raw)
+    stream.seek(0)
+    mapping = _Mapping(file, stream)
+    loaded = load_inlined(stream, mapping.array)
+    mapping.note()
+    return loaded
 
 
 def _joblib() -> Any:
@@ -75,8 +92,10 @@ class _PlainUnpickler(pickle.Unpickler):
 class _Mapping:
     """The file of one load, mapped when the first large array asks for it. Owned by that load."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, stream: BinaryIO | io.RawIOBase | io.BytesIO | None = None) -> None:
+        """``stream`` is what tells where the file is, and goes on; None: the file itself."""
         self._file = file
+        self._stream = stream if stream is not None else file
         self._mapping: mmap.mmap | None = None
         self._used_bytes = 0
 
@@ -94,10 +113,10 @@ class _Mapping:
             return None
         if self._mapping is None:
             self._mapping = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_COPY)
-        begin = self._file.tell()
+        begin = self._stream.tell()
         begin += 1 + self._mapping[begin]  # one byte tells how many follow until the array is aligned
         array: Array = np.ndarray(shape, dtype, self._mapping, begin, order=state["order"])
-        self._file.seek(begin + size)
+        self._stream.seek(begin + size)
         self._used_bytes += size
         return array
 
