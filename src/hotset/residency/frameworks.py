@@ -39,6 +39,7 @@ class Frameworks:
         self._importers = importers
         self._store = store
         self._told: set[str] = set()
+        self._runtimes: set[str] = set()
         self.settled: Final = asyncio.Event()
 
     def need(self, imports: Imports) -> None:
@@ -58,7 +59,8 @@ class Frameworks:
 
     def on_event(self, event: object) -> None:
         """A model was loaded: the workers that come later should have its framework too."""
-        if isinstance(event, Loaded):
+        if isinstance(event, Loaded) and event.runtime not in self._runtimes:
+            self._runtimes.add(event.runtime)
             self.need(imports_for_runtime(event.runtime))
 
     async def look_at(self, snapshot: Snapshot) -> None:
