@@ -74,6 +74,9 @@ _BY_PACKAGE: Final = {
     "joblib": Imports(shared=("joblib",)),
     "pandas": Imports(shared=("pandas",)),
     "scipy": Imports(shared=("scipy",)),
+    "xgboost": Imports(shared=("xgboost",)),
+    "lightgbm": Imports(shared=("lightgbm",)),
+    "catboost": Imports(shared=("catboost",)),
 }
 """What the user's file would import in each child anyway, and what is known to survive a fork. Frameworks that start
 threads or open devices are not here."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from hotset.errors import InvalidInputError
-from hotset.payload import Array, TensorSpec, datatype_of
+from hotset.payload import DTYPES, Array, TensorSpec, datatype_of
 from hotset.runtimes.columns import INPUT_NAME
 from hotset.runtimes.graphs import fitting
 
@@ -126,7 +126,9 @@ class Inputs:
                 f"input {name!r}: expected the shape [-1, {len(self._columns)}], found: {list(array.shape)}"
             )
         columns = np.ascontiguousarray(array.T)
-        return _as_frame({it.name: _values(it, columns[index]) for index, it in enumerate(self._columns)})
+        return _as_frame(
+            {it.name: _values(it, _exactly(it, columns[index])) for index, it in enumerate(self._columns)}
+        )
 
 
 class Outputs:
@@ -198,6 +200,16 @@ def _values(column: _Column, array: Array) -> Any:
                 f"input {name!r}: expected dates as ISO 8601 has them: {error}"
             ) from error
     return _plain(flat)
+
+
+def _exactly(column: _Column, values: Array) -> Array:
+    """Return a column of a tensor that has one type for all, in the column's own where no value changes."""
+    kind = DTYPES[_DATATYPES.get(column.kind, "BYTES")]
+    if kind.kind not in "biuf" or values.dtype.kind not in "biuf" or not np.isfinite(values).all():
+        return values
+    with np.errstate(all="ignore"):
+        own = values.astype(kind)
+    return own if np.array_equal(own, values) else values
 
 
 def _nested(name: str, array: Array) -> list[Any]:

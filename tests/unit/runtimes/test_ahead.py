@@ -80,6 +80,10 @@ def test_a_runtime_has_its_imports_or_none() -> None:
             "from sklearn.pipeline import make_pipeline\nimport joblib, pandas as pd",
             (SKLEARN, "joblib", "pandas"),
         ),
+        (
+            "import xgboost as xgb, lightgbm\nfrom catboost import CatBoost",
+            ("xgboost", "lightgbm", "catboost"),
+        ),
         ("import tensorflow, torch, onnxruntime", ()),
         ("from . import sklearn", ()),
         ("def load_model():\n    import sklearn", ()),

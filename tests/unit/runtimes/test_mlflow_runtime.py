@@ -97,6 +97,14 @@ def test_numbers_in_columns_may_come_as_rows(tmp_path: Path) -> None:
     assert ask(servable, {"x": np.array([[1.0, 2.0], [3.0, 4.0]])})["output-1"].tolist() == [12.0, 34.0]
 
 
+def test_rows_of_one_type_are_taken_for_columns_of_several_where_no_value_changes(tmp_path: Path) -> None:
+    servable = load(tmp_path, "return data.area * 10 + data.rooms", inputs=NUMBERS)
+    assert ask(servable, {"x": np.array([[1.5, 2.0], [3.0, 4.0]])})["output-1"].tolist() == [17.0, 34.0]
+    for wrong in (0.5, np.nan, 1e300):
+        with pytest.raises(InvalidInputError, match=r"column rooms"):
+            ask(servable, {"x": np.array([[1.5, wrong]])})
+
+
 def test_a_column_that_is_not_required_may_be_left_out(tmp_path: Path) -> None:
     optional = [NUMBERS[0], NUMBERS[1] | {"required": False}]
     servable = load(tmp_path, "return [len(data.columns)] * len(data)", inputs=optional)
