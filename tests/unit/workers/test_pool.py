@@ -41,7 +41,7 @@ class StartingWorker(FakeWorker):
 
 
 class Bench:
-    def __init__(self, count: int = 1) -> None:
+    def __init__(self, count: int = 1, *, hang_s: float = 300.0) -> None:
         self.script = WorkerScript()
         self.clock = ManualClock()
         self.made: list[StartingWorker] = []
@@ -58,6 +58,7 @@ class Bench:
             count=count,
             clock=self.clock,
             events=events,
+            hang_s=hang_s,
             on_lost=self._on_lost,
             sleep=self._sleep,
         )
@@ -243,6 +244,28 @@ async def test_what_was_in_a_dead_worker_is_unloaded_without_a_word(path: str) -
     await bench.pool.load(B, path)
     await bench.pool.unload(resident)
     assert bench.loads() == [(1, 1, 100)], "nothing is taken off the worker that took its place"
+
+
+async def test_a_worker_whose_unload_hangs_is_given_up(path: str) -> None:
+    bench = Bench(1, hang_s=0.01)
+    await bench.pool.start()
+    resident = await bench.pool.load(A, path)
+    bench.script.unload_gate.close()
+    await bench.pool.unload(resident)
+    died = [event for event in bench.seen if isinstance(event, WorkerDied)]
+    assert died == [WorkerDied(1, None, "the unload of a@1 took longer than 0.01 s", 3)]
+    await until(lambda: len(bench.pool.workers) == 1)
+    assert bench.loads() == [(1, 0, 0)]
+
+
+async def test_a_load_that_hangs_is_given_up(path: str) -> None:
+    bench = Bench(1, hang_s=0.01)
+    await bench.pool.start()
+    bench.script.gate("a").close()
+    with pytest.raises(LoadFailedError, match=r"not loaded within 0\.01 s"):
+        await bench.pool.load(A, path)
+    await until(lambda: len(bench.pool.workers) == 1)
+    assert bench.loads() == [(1, 0, 0)]
 
 
 async def test_a_load_under_way_in_a_worker_that_dies(path: str) -> None:
