@@ -215,6 +215,7 @@ answers = {{"predict": model.predict(rows[:5]), "predict_proba": model.predict_p
         without=("xgboost",),
         extra="xgboost",
         outputs=("predict", "predict_proba"),
+        slow=True,
     ),
     "lightgbm": Case(
         runtime="lightgbm",
@@ -261,6 +262,7 @@ answers = {{"output-1": model.predict(table[:5])}}
         wrong=COLUMNS_WRONG,
         without=("mlflow",),
         extra="mlflow",
+        slow=True,
     ),
     "mlflow pickled": Case(
         runtime="mlflow",
@@ -279,6 +281,7 @@ answers = {{"output-1": model.predict(table[:5])}}
         without=("mlflow",),
         extra="mlflow",
         unpickles=True,
+        slow=True,
     ),
     "SavedModel": Case(
         runtime="tensorflow",
