@@ -172,7 +172,9 @@ SYNC_NOTED: Final = _gauge(
     "1 if the last good pass was less than it should be, as the status says: an index that is not used, models not seen.",
 )
 SYNC_SOURCE: Final = _gauge(
-    "hotset_sync_source", "1 for where the snapshot in force is from: listing, index, lookups or given.", "source"
+    "hotset_sync_source",
+    "1 for where the snapshot in force is from: listing, index, lookups or given.",
+    "source",
 )
 SYNC_AGE: Final = _gauge("hotset_sync_age_seconds", "Seconds since the last good pass over the store.")
 WORKER_ALIVE: Final = _gauge("hotset_worker_alive", "1 if the worker can answer.", "worker")
