@@ -22,6 +22,7 @@ from model_files import regressor
 from server_process import ServerProcess, running_server
 
 EXAMPLES: Final = 2000
+LIMIT_S: Final = 60.0
 CHECKS: Final = [status_code_conformance, content_type_conformance, response_schema_conformance]
 KNOWN: Final = {"model": ["paris", "rome"], "version": ["1", "2", "7"]}
 
@@ -59,7 +60,7 @@ def requests_of(draw: st.DrawFn, operation: Any) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_no_answer_that_the_document_does_not_describe(
     server: ServerProcess, schema: Any, figure: Any
 ) -> None:
@@ -78,7 +79,7 @@ def test_no_answer_that_the_document_does_not_describe(
             )
             @given(requests_of(operation))
             def ask(case: Any) -> None:
-                response = case.call(session=session)
+                response = case.call(session=session, timeout=LIMIT_S)
                 seen[response.status_code] += 1
                 assert response.status_code != 500, (case.as_curl_command(), response.text)
                 case.validate_response(response, checks=CHECKS, excluded_checks=[not_a_server_error])
