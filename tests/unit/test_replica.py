@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from hotset.config import Settings
 from hotset.errors import ConfigError, ErrorKind, OverloadedError, StoreError, UnavailableError
 from hotset.events import Recovered, Synced
 from hotset.keys import ModelRef
+from hotset.replica import Replica
 from hotset.residency.warmup import read_hot_set
 from hotset.testing import FakeStore, versions
 from residency_bench import Bench
@@ -238,3 +240,22 @@ async def test_what_is_saved_after_a_pass_is_enough_after_a_kill(tmp_path: Path)
         await until(lambda: [word.name for word in read_hot_set(tmp_path / "hot.json")] == ["paris"])
     finally:
         await stopped(it)
+
+
+@pytest.mark.parametrize(
+    ("processes", "isolation", "workers", "copies"),
+    [(0, "auto", 1, 0), (1, "auto", 2, 0), (1, "shared", 1, 0), (2, "auto", 3, 1), (2, "shared", 2, 1)],
+)
+async def test_a_process_more_is_for_loads_and_not_for_copies(
+    tmp_path: Path, processes: int, isolation: str, workers: int, copies: int
+) -> None:
+    settings = Settings(
+        model_dir=str(tmp_path),
+        disk_path=str(tmp_path / "disk"),
+        processes_per_replica=processes,
+        isolation=isolation,  # type: ignore[arg-type]
+    )
+    replica = Replica(settings, store=FakeStore())
+    assert replica.pool.size == workers
+    assert replica.manager.copies.most_copies == copies
+    await replica.stop()

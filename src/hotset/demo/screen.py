@@ -192,7 +192,7 @@ def _figures(results: Results) -> Iterator[tuple[str, Text]]:
         yield _place(tier), Text(text)
     footprint = results.footprint
     text = (
-        f"{format_bytes(footprint.server)} the server, {format_bytes(footprint.models)} the models' process"
+        f"{format_bytes(footprint.server)} the server, {format_bytes(footprint.models)} the models' processes"
     )
     yield "resident memory", Text(text)
     rollover = drive.rollover

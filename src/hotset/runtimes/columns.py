@@ -79,7 +79,7 @@ class Columns:
             InvalidInputError: some are missing, unknown, empty, of different lengths, or no columns.
         """
         if not self._names or inputs.keys() != self._set:
-            raise InvalidInputError(self._wrong_names(inputs))
+            raise InvalidInputError(wrong_names(inputs, self._names))
         columns = {name: _column(name, inputs[name]) for name in self._names}
         lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) > 1:
@@ -88,15 +88,17 @@ class Columns:
             raise InvalidInputError(f"input {self._names[0]!r}: expected at least one row, found none")
         return columns
 
-    def _wrong_names(self, inputs: Mapping[str, Array]) -> str:
-        if not self._names:
-            return f"expected one input tensor, found {len(inputs)}: {', '.join(inputs) or 'none'}"
-        missing = [name for name in self._names if name not in inputs]
-        unknown = [name for name in inputs if name not in self._set]
-        return (
-            "expected one input tensor, or one for each column; "
-            f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}"
-        )
+
+def wrong_names(inputs: Mapping[str, Array], columns: Sequence[str]) -> str:
+    """Return what is wrong with inputs that are neither one tensor nor one for each of the ``columns``, if it has any."""
+    if not columns:
+        return f"expected one input tensor, found {len(inputs)}: {', '.join(inputs) or 'none'}"
+    missing = [name for name in columns if name not in inputs]
+    unknown = [name for name in inputs if name not in columns]
+    return (
+        "expected one input tensor, or one for each column; "
+        f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}"
+    )
 
 
 def _check_numbers(name: str, array: Array) -> None:

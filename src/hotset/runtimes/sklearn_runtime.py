@@ -19,6 +19,7 @@ import numpy as np
 
 from hotset.errors import HotsetError, InvalidInputError, LoadFailedError, PredictFailedError
 from hotset.payload import Array, InferRequest, InferResponse, Signature, TensorSpec
+from hotset.runtimes.columns import wrong_names
 from hotset.runtimes.gcpause import collector_pause
 from hotset.runtimes.modelfile import candidates, choose
 from hotset.runtimes.options import NO_OPTIONS, NoneOfItsOwn, RuntimeOptions
@@ -131,7 +132,7 @@ class SklearnServable:
         if self._columns and inputs.keys() == set(self._columns):
             return _frame({name: _column(name, inputs[name]) for name in self._columns})
         if len(inputs) != 1:
-            raise InvalidInputError(self._wrong_inputs(inputs))
+            raise InvalidInputError(wrong_names(inputs, self._columns))
         name, array = next(iter(inputs.items()))
         if self._features is None:
             return array
@@ -144,16 +145,6 @@ class SklearnServable:
                 f"input {name!r}: expected {self._features} features, found: {array.shape[1]}"
             )
         return array
-
-    def _wrong_inputs(self, inputs: Mapping[str, Array]) -> str:
-        if not self._columns:
-            return f"expected one input tensor, found {len(inputs)}: {', '.join(inputs) or 'none'}"
-        missing = [name for name in self._columns if name not in inputs]
-        unknown = [name for name in inputs if name not in self._columns]
-        return (
-            "expected one input tensor, or one for each column; "
-            f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}"
-        )
 
 
 def _call(name: str, method: Callable[[Any], Any], data: Any) -> Any:

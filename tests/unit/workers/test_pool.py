@@ -171,6 +171,7 @@ async def test_a_load_that_fails_or_is_cancelled_counts_no_more(path: str) -> No
     with pytest.raises(asyncio.CancelledError):
         await loading
     assert bench.loads() == [(1, 0, 0)]
+    assert [load.loading for load in bench.pool.loads()] == [0]
 
 
 async def test_handles_are_never_given_out_twice(path: str) -> None:
