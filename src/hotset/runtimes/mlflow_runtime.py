@@ -145,7 +145,6 @@ class MlflowServable:
         signature = model.metadata.signature
         self._model = model
         self._own = own
-        self._imports_late = False
         self._inputs = Inputs(signature.inputs if signature is not None else None)
         self._outputs = Outputs(signature.outputs if signature is not None else None)
         params = getattr(signature, "params", None)
@@ -187,22 +186,12 @@ class MlflowServable:
             raise PredictFailedError(reason_of(error)) from error
 
     def _ask(self, data: Any, params: Mapping[str, Any] | None) -> Any:
-        """Ask the model; if it imports modules of its own only now, under plain names, with those lent to it.
+        """Ask the model; if it brings code along, with its modules lent to it, and so one such model at a time.
 
-        That is one model's at a time, so it is done where it is found to be needed, and from then on.
+        It may import them under plain names at any moment, and would find another model's if that one had them lent.
         """
-        model = self._model
-        if self._own is None:
-            return model.predict(data, params=params)
-        if not self._imports_late:
-            try:
-                return model.predict(data, params=params)
-            except ModuleNotFoundError as error:
-                if not self._own.has((error.name or "").partition(".")[0]):
-                    raise
-                self._imports_late = True
-        with self._own.lent():
-            return model.predict(data, params=params)
+        with self._own.lent() if self._own is not None else nullcontext():
+            return self._model.predict(data, params=params)
 
 
 def _told(error: Exception) -> str:
