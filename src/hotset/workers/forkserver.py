@@ -2,8 +2,9 @@
 
 A small process that imports what the children need and forks them on request, so that a child is there within
 milliseconds, with its frameworks imported, and shares their memory with its neighbours until it writes to it. It loads
-no model, runs no code of the user's, and has one thread, always: a module whose import starts threads is not for
-it, so it begins anew without that module. It ends when its socket does.
+none of the user's models (a module that it imports may rehearse with one of its own), runs no code of the user's, and has
+one thread, always: a module whose import starts threads is not for it, so it begins anew without that module. It ends
+when its socket does.
 """
 
 from __future__ import annotations
