@@ -9,10 +9,35 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol, TypeAlias
 
+from hotset.errors import HotsetError, UnsupportedError
 from hotset.payload import Encoded, Signature
 from hotset.shared.arena import Payload
+
+HANDLER: Final = 0
+"""The handle of the code that answers requests by itself, where a worker has such: it is never loaded or unloaded."""
+
+Word: TypeAlias = int | HotsetError | None
+"""The answer to a handler that wants a model: its handle, why there is none, or that the request is begun again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """A handler asks for a model in the middle of a request."""
+
+    request: int
+    name: str
+    version: str
+
+
+WantHandler: TypeAlias = Callable[[Want, Callable[[Word], None]], None]
+"""Called on the event loop when a handler wants a model, with where to send the one word on it, once."""
+
+
+def no_models(want: Want, give: Callable[[Word], None]) -> None:
+    """Refuse: this server has no handler that may ask."""
+    give(UnsupportedError(f"no model can be asked for in the middle of a request here; found: {want.name!r}"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 or forked by ``forkserver.py``.
 
 The main thread serves the control channel and starts every other thread: predict threads on the data channel,
-loader threads for orders. It never loads or predicts itself, so a ping is answered whatever the models do, unless
-one of them keeps the interpreter to itself. The child ends when told to, and at once when the control channel ends.
+loader threads for orders. It never predicts, and loads itself only what takes no time, so a ping is answered whatever the
+models do, unless one of them keeps the interpreter to itself. The child ends when told to, and at once when the control channel ends.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from hotset import priorities
 from hotset.errors import ConfigError, HotsetError
 from hotset.runtimes.reason import reason_of
 from hotset.workers import isolation, wire
-from hotset.workers.base import LoadReply, LoadSpec
+from hotset.workers.asking import Asking
+from hotset.workers.base import LoadReply, LoadSpec, Want
 from hotset.workers.datachannel import DataChannel, Shared
-from hotset.workers.failure import pack
+from hotset.workers.failure import pack, unpack
 from hotset.workers.heap import keep_freed_heap
 from hotset.workers.host import Host
 from hotset.workers.imports import imports
@@ -75,6 +76,7 @@ class Child:
         self._control = control
         self._data = data
         self._shared: Shared | None = None
+        self._asking: Asking | None = None
         self._host: Host
         self._mailbox: DataChannel
         self._loading: LoadThreads
@@ -92,7 +94,8 @@ class Child:
             ConfigError: the predictor does not fit.
         """
         isolation.log_to_stderr(order.log_level, order.log_format)
-        self._host = Host(_built_kit(order), max_batch=order.max_batch, max_body_bytes=order.max_body_bytes)
+        kit = _built_kit(order)
+        self._host = Host(kit, max_batch=order.max_batch, max_body_bytes=order.max_body_bytes)
         # What was imported so far stays for good, and later collections need not look at it again.
         gc.collect()
         gc.freeze()
@@ -101,13 +104,20 @@ class Child:
             parallel_loads=order.parallel_loads,
             busy=isolation.favour_predictions,
             prepare=priorities.give_way,
+            at_once=True,
         )
         self._mailbox = self._opened(order.threads)
         self._predicting = PredictThreads(
             self._host, self._mailbox, threads=order.threads, on_crash=lambda: os._exit(CRASHED)
         )
+        self._asking = kit.asking
+        if self._asking is not None:
+            self._asking.bind(self._ask)
         self._loading.start()
         self._predicting.start()
+
+    def _ask(self, number: int, want: Want) -> None:
+        self._control.send(wire.Want(number, want.request, want.name, want.version))
 
     def _opened(self, threads: int) -> DataChannel:
         try:
@@ -136,6 +146,10 @@ class Child:
                 self._loading.load(spec, self._load_done(number, spec))
             case wire.Unload(number, handle):
                 self._loading.unload(handle, lambda: self._control.send(wire.Unloaded(number)))
+            case wire.Given(number, handle) if self._asking is not None:
+                self._asking.answered(number, handle)
+            case wire.Denied(number, failure) if self._asking is not None:
+                self._asking.answered(number, None if failure is None else unpack(failure))
             case wire.ImportAhead(modules):
                 imports.start(modules, prepare=priorities.give_way)
             case _:

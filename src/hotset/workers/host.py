@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import compress
@@ -22,11 +23,12 @@ from hotset.runtimes.base import Servable
 from hotset.runtimes.gcpause import collector_pause
 from hotset.runtimes.own_code import shared_modules
 from hotset.runtimes.reason import load_failure
-from hotset.workers.base import LoadReply, LoadSpec, PredictCall
+from hotset.workers.base import HANDLER, LoadReply, LoadSpec, PredictCall
 from hotset.workers.heap import HeapMeter, heap_in_use
-from hotset.workers.held import Held, Proofs
+from hotset.workers.held import SMALL_WEIGHT, Held, Proofs
 from hotset.workers.intact import intact_files
-from hotset.workers.kit import Choice, Kit
+from hotset.workers.kit import HANDLER_SPEC, Choice, Kit
+from hotset.workers.light import LightVersions
 from hotset.workers.question import Outcome, Question, answer_alone, answer_together, guarded
 from hotset.workers.reclaim import Reclaimer, set_aside
 from hotset.workers.samples import warm_up
@@ -35,9 +37,6 @@ _logger: Final = logging.getLogger(__name__)
 
 LEAST_WEIGHT: Final = 4096
 """Bytes: no model weighs less, so that a count of tiny ones still counts."""
-
-SMALL_WEIGHT: Final = 1 << 20
-"""Bytes: below it, what measuring costs (up to a millisecond) is more than what it tells."""
 
 
 class Host:
@@ -68,6 +67,11 @@ class Host:
         self._lock = threading.Lock()
         self._held: dict[int, Held] = {}
         self._proofs = Proofs()
+        if kit.handler is not None:
+            self._held[HANDLER] = Held(HANDLER_SPEC, kit.handler, most_rows=max_batch)
+        if kit.asking is not None:
+            kit.asking.shelf = self
+        self._light = LightVersions()
 
     def handles(self) -> list[int]:
         """Return the handles of the models held now."""
@@ -85,38 +89,54 @@ class Host:
         if held is not None:
             held.pace_s += (seconds - held.pace_s) * 0.25
 
+    def is_light(self, spec: LoadSpec) -> bool:
+        """Whether a load costs less than to hand it to another thread: it was loaded here before, in no time."""
+        return self._light.get(spec) is not None
+
     def load(self, spec: LoadSpec) -> LoadReply:
         """Load a model and measure what it weighs.
 
         Raises:
             LoadFailedError: whatever the runtime or the user's code raised; or the files are damaged.
         """
-        files = files_below(Path(spec.path)) if spec.files is None else intact_files(spec.path, spec.files)
+        began_s = time.thread_time()
         try:
-            choice = self._kit.runtimes.choice_for(spec, files)
+            choice, path = self._chosen(spec)
             is_estimate = False
             if spec.weight is not None and spec.weight < SMALL_WEIGHT:
-                servable, weight = self._load(choice, spec), spec.weight
+                servable, weight = self._load(choice, path, spec), spec.weight
             else:
-                servable, weight, is_estimate = self._measured_load(choice, spec)
+                servable, weight, is_estimate = self._measured_load(choice, path, spec)
             wants: frozenset[str] = getattr(servable, "wants", frozenset())
             reply = LoadReply(choice.runtime.name, weight, servable.signature, wants, is_estimate)
         except HotsetError:
+            self._light.forget(spec)
             raise
         except BaseException as error:  # the user's code may raise anything, and the loader thread must live
+            self._light.forget(spec)
             _logger.exception("load of %s@%d raised", spec.name, spec.version)
             raise load_failure("the load raised", error) from error
         held = Held(spec, servable, weight, options=choice.options, most_rows=self._max_batch)
         self._proofs.recall(held)
+        if held.is_plain:
+            self._light.note(spec, path, choice, took_s=time.thread_time() - began_s)
         with self._lock:
             self._held[spec.handle] = held
         return reply
 
-    def _measured_load(self, choice: Choice, spec: LoadSpec) -> tuple[Servable, int, bool]:
+    def _chosen(self, spec: LoadSpec) -> tuple[Choice, Path]:
+        """Return how to load what is on disk as it was published."""
+        files = files_below(Path(spec.path)) if spec.files is None else intact_files(spec.path, spec.files)
+        known = self._light.get(spec)
+        if known is not None:
+            return known.choice, known.path
+        return self._kit.runtimes.choice_for(spec, files), Path(spec.path)
+
+    def _measured_load(self, choice: Choice, path: Path, spec: LoadSpec) -> tuple[Servable, int, bool]:
         modules = shared_modules()
         mark = self._meter.begin()
         try:
-            servable = self._load(choice, spec)
+            servable = self._load(choice, path, spec)
         finally:
             grown = self._meter.end(mark)
         is_told_apart = hasattr(servable, "infer") or getattr(servable, "brings_code", False)
@@ -126,14 +146,14 @@ class Host:
         if is_estimate:
             # The first load of a framework imports it, and a model is not charged for that: better the estimate.
             # What the server's predictor imports while it loads is charged: there is no telling it from the model.
-            grown = min(grown, round(_bytes_of(Path(spec.path), choice.files) * choice.runtime.size_factor))
+            grown = min(grown, round(_bytes_of(path, choice.files) * choice.runtime.size_factor))
         return servable, max(grown, LEAST_WEIGHT), is_estimate
 
-    def _load(self, choice: Choice, spec: LoadSpec) -> Servable:
+    def _load(self, choice: Choice, path: Path, spec: LoadSpec) -> Servable:
         modules = shared_modules()
         # The collector would walk the growing model again and again, and predictions would wait for it.
         with collector_pause:
-            servable = choice.load(Path(spec.path))
+            servable = choice.load(path)
         if choice.options.samples:
             self._warm_up(choice, spec, servable)
         if shared_modules() != modules:
@@ -210,6 +230,17 @@ class Host:
     def _packed(self, call: PredictCall, answer: Encoded) -> Encoded:
         coding = wished_coding(call.headers)
         return answer if coding is None else packed(answer, coding)
+
+    def borrow(self, handle: int) -> Held:
+        """Use a model beside a prediction, for a handler; it stays until ``give_back``.
+
+        Raises:
+            UnavailableError: no such handle.
+        """
+        return self._enter(handle)
+
+    def give_back(self, held: Held) -> None:
+        self._leave(held)
 
     def _enter(self, handle: int) -> Held:
         with self._lock:

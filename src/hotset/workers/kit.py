@@ -14,15 +14,19 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from hotset.codecs.base import Codec
 from hotset.errors import ConfigError
-from hotset.runtimes.base import Runtime, Servable
+from hotset.runtimes.base import PayloadServable, Runtime, Servable
 from hotset.runtimes.declaring import declare
 from hotset.runtimes.modelyaml import NO_FILE, ModelOptions
-from hotset.workers.base import LoadSpec
+from hotset.workers.asking import Asking
+from hotset.workers.base import HANDLER, LoadSpec
 from hotset.workers.batching import check_batching
 
 STANDARD_KIT: Final = "hotset.workers.standard:standard_kit"
 CODELESS_KIT: Final = "hotset.workers.standard:codeless_kit"
 """The one that runs no code from a version's files: with ``allow_pickle: false``."""
+
+HANDLER_SPEC: Final = LoadSpec(HANDLER, "handler", 0, "")
+"""What a handler is held under: it is loaded with the kit, and never unloaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +69,15 @@ class RuntimeSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Kit:
-    """``codecs`` gives the codec of a name."""
+    """``codecs`` gives the codec of a name.
+
+    ``handler`` is what answers under the handle ``HANDLER`` and asks for models by itself, through ``asking``.
+    """
 
     runtimes: RuntimeSource
     codecs: Callable[[str], Codec]
+    handler: PayloadServable | None = None
+    asking: Asking | None = None
 
 
 KitBuilder: TypeAlias = Callable[[str | None, Mapping[str, Any]], Kit]

@@ -13,6 +13,7 @@ import math
 import os
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from hotset.codecs.compression import MOST_BYTES
@@ -29,10 +30,19 @@ from hotset.payload import Encoded
 from hotset.shared.arena import Arena, Place, Segment, create_file
 from hotset.shared.mapped import MappedArena
 from hotset.workers import wire
-from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall
+from hotset.workers.base import (
+    DeathHandler,
+    LoadReply,
+    LoadSpec,
+    PredictCall,
+    Want,
+    WantHandler,
+    Word,
+    no_models,
+)
 from hotset.workers.channel import Channel
 from hotset.workers.deadlines import Deadlines
-from hotset.workers.failure import unpack
+from hotset.workers.failure import pack, unpack
 from hotset.workers.kit import STANDARD_KIT
 from hotset.workers.spawn import CHILD_COMMAND, ChildProcess, ChildSource, FreshInterpreters, described_exit
 
@@ -65,6 +75,7 @@ class ProcessOptions:
     command: tuple[str, ...] = CHILD_COMMAND
     environment: Mapping[str, str] | None = None
     children: ChildSource | None = None
+    on_want: WantHandler = no_models
 
 
 class ProcessWorker:
@@ -384,10 +395,18 @@ class ProcessWorker:
                 self._settle(number, None)
             case wire.Failed(number, failure):
                 self._settle(number, unpack(failure))
+            case wire.Want(number, request, name, version):
+                self._options.on_want(Want(request, name, version), partial(self._give_word, number))
             case wire.Ready():
                 self._answer_ready(None)
             case wire.Refused(failure):
                 self._answer_ready(unpack(failure))
+
+    def _give_word(self, number: int, word: Word) -> None:
+        if isinstance(word, int):
+            self._control.send(wire.Given(number, word))
+        else:
+            self._control.send(wire.Denied(number, None if word is None else pack(word)))
 
     def _settle(self, number: int, outcome: LoadReply | HotsetError | None) -> bool:
         """Give a load's or unload's outcome to whoever waits for it; False if nobody does."""

@@ -14,6 +14,7 @@ import queue
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from hotset.codecs.compression import MOST_BYTES
@@ -21,8 +22,9 @@ from hotset.errors import ConfigError, HotsetError, OverloadedError, WorkerDiedE
 from hotset.payload import Encoded
 from hotset.runtimes.reason import reason_of
 from hotset.shared.arena import Segment
+from hotset.workers.asking import Asking
 from hotset.workers.backlog import Job
-from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall
+from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall, Want, WantHandler, no_models
 from hotset.workers.deadlines import Deadlines
 from hotset.workers.host import Host
 from hotset.workers.imports import imports
@@ -91,6 +93,7 @@ class ThreadWorker:
         max_body_bytes: int = MOST_BYTES,
         close_timeout_s: float = 5.0,
         max_queued: int = 10_000,
+        on_want: WantHandler = no_models,
     ) -> None:
         """``kit`` is called once, in a thread, by ``start``: it may import the user's code."""
         self._id = worker_id
@@ -102,6 +105,8 @@ class ThreadWorker:
         self._max_body_bytes = max_body_bytes
         self._close_timeout_s = close_timeout_s
         self._max_queued = max_queued
+        self._on_want = on_want
+        self._asking: Asking | None = None
         self._numbers = itertools.count(1)
         self._calls = 0
         self._answers: dict[int, asyncio.Future[Encoded]] = {}
@@ -130,9 +135,11 @@ class ThreadWorker:
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        host = Host(
-            await self._kit_from_thread(), max_batch=self._max_batch, max_body_bytes=self._max_body_bytes
-        )
+        kit = await self._kit_from_thread()
+        host = Host(kit, max_batch=self._max_batch, max_body_bytes=self._max_body_bytes)
+        if kit.asking is not None:
+            self._asking = kit.asking
+            kit.asking.bind(partial(self._ask, kit.asking))
         self._mailbox = QueueMailbox(self._on_answers)
         self._loading = LoadThreads(host, parallel_loads=self._parallel_loads)
         self._predicting = PredictThreads(
@@ -142,6 +149,9 @@ class ThreadWorker:
         self._predicting.start()
         self._started = True
         self._gone = None
+
+    def _ask(self, asking: Asking, number: int, want: Want) -> None:
+        self._tell(self._on_want, want, partial(asking.answered, number))
 
     async def _kit_from_thread(self) -> Kit:
         """In a daemon thread and not in the loop's pool, whose end is waited for: an import of the user's may hang."""
@@ -222,6 +232,8 @@ class ThreadWorker:
     async def _close(self) -> None:
         self._fail_all("was closed")
         self._mailbox.end()
+        if self._asking is not None:
+            self._asking.close()
         await asyncio.to_thread(self._loading.close, self._close_timeout_s)
         await asyncio.to_thread(self._predicting.join, self._close_timeout_s)
 

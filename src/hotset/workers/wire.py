@@ -59,6 +59,26 @@ class Answer(msgspec.Struct, array_like=True, frozen=True, gc=False, tag="answer
     place: Place | None = None
 
 
+class Begun(msgspec.Struct, array_like=True, frozen=True, gc=False, tag="begun"):
+    """Data, to the gateway: the payload is the first part of the answer; any ``Part``, and ``End`` or ``Failed``, follow."""
+
+    number: int
+    content_type: str
+    headers: tuple[tuple[str, str], ...]
+
+
+class Part(msgspec.Struct, array_like=True, frozen=True, gc=False, tag="part"):
+    """Data, to the gateway: the payload is the next part of an answer that has begun."""
+
+    number: int
+
+
+class End(msgspec.Struct, array_like=True, frozen=True, gc=False, tag="end"):
+    """Data, to the gateway: that was all of an answer in parts."""
+
+    number: int
+
+
 class Freed(msgspec.Struct, array_like=True, frozen=True, gc=False, tag="freed"):
     """Data, both ways: what was at the place that came with this number is not used any more."""
 
@@ -139,6 +159,42 @@ class ImportAhead(msgspec.Struct, array_like=True, frozen=True, tag="import"):
     modules: tuple[str, ...]
 
 
+class Taken(msgspec.Struct, array_like=True, frozen=True, gc=False, tag="taken"):
+    """Control, to the child: so many parts more of this answer were taken. On this channel because it is always read."""
+
+    number: int
+    count: int
+
+
+class Stop(msgspec.Struct, array_like=True, frozen=True, gc=False, tag="stop"):
+    """Control, to the child: nobody wants any more of this answer, which has begun; nothing more of it need come."""
+
+    number: int
+
+
+class Want(msgspec.Struct, array_like=True, frozen=True, tag="want"):
+    """Control, to the gateway: the handler that answers ``request`` asks for a model in the middle of it."""
+
+    number: int
+    request: int
+    name: str
+    version: str
+
+
+class Given(msgspec.Struct, array_like=True, frozen=True, tag="given"):
+    """Control, to the child: the model is under ``handle``, and stays there until that request is answered."""
+
+    number: int
+    handle: int
+
+
+class Denied(msgspec.Struct, array_like=True, frozen=True, tag="denied"):
+    """Control, to the child: there is no such model; or, with no failure, its request is to be begun again."""
+
+    number: int
+    failure: Failure | None = None
+
+
 class Close(msgspec.Struct, array_like=True, frozen=True, tag="close"):
     """Control, to the child, last: unload what is idle within ``limit_s`` and end."""
 
@@ -146,9 +202,11 @@ class Close(msgspec.Struct, array_like=True, frozen=True, tag="close"):
 
 
 DataOrder: TypeAlias = Predict | Freed
-DataReply: TypeAlias = Answer | Failed | Freed
-ControlOrder: TypeAlias = Share | Configure | Load | Unload | ImportAhead | Ping | Close
-ControlReply: TypeAlias = Ready | Refused | Loaded | Unloaded | Pong | Failed
+DataReply: TypeAlias = Answer | Failed | Freed | Begun | Part | End
+ControlOrder: TypeAlias = (
+    Share | Configure | Load | Unload | ImportAhead | Ping | Taken | Stop | Given | Denied | Close
+)
+ControlReply: TypeAlias = Ready | Refused | Loaded | Unloaded | Pong | Failed | Want
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 decode_data_order: Final[Callable[[bytes], DataOrder]] = msgspec.msgpack.Decoder(DataOrder).decode
