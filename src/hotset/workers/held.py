@@ -10,6 +10,9 @@ from hotset.runtimes.modelyaml import NO_FILE, ModelOptions
 from hotset.workers.base import LoadSpec
 from hotset.workers.batching import batches
 
+SMALL_WEIGHT: Final = 1 << 20
+"""Bytes: below it, what measuring costs (up to a millisecond) is more than what it tells."""
+
 MOST_COMPARISONS: Final = 8
 """So many batches at most are predicted one by one as well, to see that the answers are the same."""
 
@@ -43,6 +46,7 @@ class Held:
         "batches",
         "comparisons_left",
         "idle",
+        "is_plain",
         "most_rows",
         "name",
         "pace_s",
@@ -77,6 +81,9 @@ class Held:
         self.users = 0
         self.pace_s = 0.0
         self.idle: Callable[[Held], None] | None = None
+        is_own = takes_tensors and not getattr(servable, "brings_code", False)
+        self.is_plain = is_own and weight < SMALL_WEIGHT
+        """Small, and without code of its own that its unload would run."""
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"

@@ -1,13 +1,15 @@
-"""The threads that load and unload, in a child or a thread worker: never a predict thread, never the one that asks.
+"""The threads that load and unload, in a child or a thread worker: never a predict thread.
 
 Loads run in a few threads side by side. Unloads have a thread of their own, so that memory comes back while loads
 go on. Dropping a model is quick; collecting and trimming the heap is not, and ``reclaim`` decides when it is due.
+What is light is loaded and unloaded by the very thread that asks, where that is allowed (``light.py`` says why).
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import queue
 import threading
 import time
@@ -43,12 +45,18 @@ class LoadThreads:
         parallel_loads: int,
         busy: Callable[[bool], None] = lambda _: None,
         prepare: Callable[[], None] = lambda: None,
+        at_once: bool = False,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``busy`` hears when the first of several loads begins and the last ends; ``prepare`` runs in each thread."""
+        """``busy`` hears when the first of several loads begins and the last ends; ``prepare`` runs in each thread.
+
+        With ``at_once``, the thread that asks loads and unloads light models itself.
+        """
         self._host = host
         self._busy = busy
         self._prepare = prepare
+        self._at_once = at_once
+        self._released_s = -math.inf
         self._now = now
         self._loading = 0
         self._lock = threading.Lock()
@@ -66,12 +74,14 @@ class LoadThreads:
             thread.start()
 
     def load(self, spec: LoadSpec, done: LoadDone) -> None:
-        """Load ``spec`` in a thread and call ``done`` there with the reply or the error."""
-        self._loads.put((spec, done))
+        """Load ``spec``, in a thread if it is not light, and call ``done`` there with the reply or the error."""
+        if not (self._at_once and self._host.is_light(spec) and self._load_at_once(spec, done)):
+            self._loads.put((spec, done))
 
     def unload(self, handle: int, done: UnloadDone) -> None:
         """Unload once no prediction uses the model, and call ``done`` when its memory was given back."""
-        self._host.retire(handle, lambda held: self._idle.put((held, done)))
+        asked_in = threading.get_ident()
+        self._host.retire(handle, lambda held: self._leave(held, done, asked_in))
 
     def close(self, limit_s: float) -> bool:
         """Let loads that run end, refuse those queued, unload all that is idle, and end the threads.
@@ -94,6 +104,23 @@ class LoadThreads:
         self._idle.put(None)
         self._unloader.join(max(0.0, end - self._now()))
         return not any(thread.is_alive() for thread in (*self._loaders, self._unloader))
+
+    def _load_at_once(self, spec: LoadSpec, done: LoadDone) -> bool:
+        try:
+            reply = self._host.load(spec)
+        except HotsetError:
+            return False  # a thread has the time to find out whether it is the version's fault
+        done(reply)
+        return True
+
+    def _leave(self, held: Held | None, done: UnloadDone, asked_in: int) -> None:
+        """Nobody uses the model any more. This is the thread that asked, or the one of the last prediction."""
+        if held is None or not (self._at_once and held.is_plain and threading.get_ident() == asked_in):
+            self._idle.put((held, done))
+            return
+        self._host.release(held)
+        self._released_s = self._now()
+        done()
 
     def _run_loads(self) -> None:
         self._prepare()
@@ -137,14 +164,19 @@ class LoadThreads:
         going_on = True
         while going_on:
             try:
-                orders = [self._idle.get(timeout=QUIET_S if self._host.owes else None)]
+                orders = [self._idle.get(timeout=QUIET_S if self._at_once or self._host.owes else None)]
             except queue.Empty:
-                self._host.reclaim(quiet=True)
+                self._reclaim()
                 continue
             while not self._idle.empty():
                 orders.append(self._idle.get())
             going_on = None not in orders
             self._unload_all([order for order in orders if order is not None])
+
+    def _reclaim(self) -> None:
+        """Reclaim what is owed: nobody asked for a while, but what is light may have been unloaded meanwhile."""
+        if self._host.owes:
+            self._host.reclaim(quiet=self._now() - self._released_s >= QUIET_S)
 
     def _unload_all(self, orders: list[tuple[Held | None, UnloadDone]]) -> None:
         held = [held for held, _ in orders if held is not None]

@@ -15,6 +15,7 @@ would be written into memory that is shared with the fork server (130 ms and 36 
 from __future__ import annotations
 
 import gc
+import threading
 import time
 from collections.abc import Callable
 from typing import Final
@@ -70,7 +71,7 @@ set_aside = _collector.set_aside
 
 
 class Reclaimer:
-    """Owned by the unload thread. For each model ``released``; then ``reclaim``, and again once it was quiet."""
+    """For each model ``released``, in any thread; then ``reclaim``, and again once it was quiet, in the unload thread."""
 
     def __init__(
         self,
@@ -82,6 +83,7 @@ class Reclaimer:
         self._collect = collect
         self._collect_new = collect_new
         self._trim = trim
+        self._lock = threading.Lock()
         self._missing = 0
         self._freed = 0
         self._models = 0
@@ -95,26 +97,37 @@ class Reclaimer:
 
     def released(self, weight: int, *, came_back: int | None) -> None:
         """Note a model whose references were dropped; ``came_back`` is None if nobody could tell."""
-        self._owes = True
-        self._models += 1
-        self._since_full += 1
         back = weight if came_back is None else max(0, min(weight, came_back))
-        self._missing += weight - back
-        self._freed += weight
+        with self._lock:
+            self._owes = True
+            self._models += 1
+            self._since_full += 1
+            self._missing += weight - back
+            self._freed += weight
 
     def reclaim(self, *, quiet: bool) -> None:
         """Do what is worth its cost now."""
-        if self._is_full_due(quiet=quiet):
-            self._collect()
-            self._models = self._since_full = self._missing = 0
-        elif self._models >= MANY_MODELS:
-            self._collect_new()
-            self._models = 0
-        if self._freed >= MUCH_FREE_BYTES or (quiet and self._freed >= LITTLE_BYTES):
+        with self._lock:
+            if quiet:
+                self._owes = False
+            collect = self._collection(quiet=quiet)
+            trims = self._freed >= MUCH_FREE_BYTES or (quiet and self._freed >= LITTLE_BYTES)
+            if trims:
+                self._freed = 0
+        if collect is not None:
+            collect()
+        if trims:
             self._trim()
-            self._freed = 0
-        if quiet:
-            self._owes = False
+
+    def _collection(self, *, quiet: bool) -> Callable[[], object] | None:
+        """Return the collection that is due, which is no more then."""
+        if self._is_full_due(quiet=quiet):
+            self._models = self._since_full = self._missing = 0
+            return self._collect
+        if self._models >= MANY_MODELS:
+            self._models = 0
+            return self._collect_new
+        return None
 
     def _is_full_due(self, *, quiet: bool) -> bool:
         if self._missing >= MUCH_BYTES:

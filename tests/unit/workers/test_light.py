@@ -1,0 +1,228 @@
+"""What is light is loaded and unloaded by the thread that asks; all else in threads of its own."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hotset.errors import HotsetError, LoadFailedError
+from hotset.runtimes.base import Servable
+from hotset.workers.base import LoadReply, LoadSpec
+from hotset.workers.held import SMALL_WEIGHT
+from hotset.workers.host import Host
+from hotset.workers.light import LIGHT_LOAD_S, LightVersions
+from hotset.workers.loading import LoadThreads
+from hotset.workers.reclaim import LITTLE_BYTES, Reclaimer
+from worker_fakes import FakePayloadServable, FakeTensorServable, echo, fake_kit, raw_call, spec
+
+LIMIT_S = 30.0
+FILE = "model.bin"
+
+
+class Bench:
+    """Load threads at work, whose every load and unload notes in which thread it was done."""
+
+    def __init__(self, folder: Path, make: Callable[[Path], Servable], **options: Any) -> None:
+        (folder / FILE).write_bytes(b"model")
+        self.spec = replace(spec(folder), files=((FILE, 5),), weight=5000)
+        self.host = Host(fake_kit(make), reclaimer=options.pop("reclaimer", None))
+        self.threads = LoadThreads(self.host, parallel_loads=1, at_once=True, **options)
+
+    def load(self, handle: int, **changes: Any) -> tuple[LoadReply | HotsetError, int]:
+        """Return the outcome, and the thread that it came from."""
+        done: queue.SimpleQueue[tuple[LoadReply | HotsetError, int]] = queue.SimpleQueue()
+        self.threads.load(
+            replace(self.spec, handle=handle, **changes),
+            lambda outcome: done.put((outcome, threading.get_ident())),
+        )
+        return done.get(timeout=LIMIT_S)
+
+    def unload(self, handle: int) -> int:
+        done: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.threads.unload(handle, lambda: done.put(threading.get_ident()))
+        return done.get(timeout=LIMIT_S)
+
+
+@contextmanager
+def bench(folder: Path, make: Callable[[Path], Servable], **options: Any) -> Iterator[Bench]:
+    it = Bench(folder, make, **options)
+    it.threads.start()
+    try:
+        yield it
+    finally:
+        assert it.threads.close(LIMIT_S)
+
+
+def tensors(_: Path) -> Servable:
+    return FakeTensorServable()
+
+
+def test_what_was_loaded_in_no_time_is_loaded_by_who_asks(tmp_path: Path) -> None:
+    with bench(tmp_path, tensors) as it:
+        first, thread = it.load(1)
+        assert isinstance(first, LoadReply)
+        assert thread != threading.get_ident()
+        second, thread = it.load(2)
+        assert second == first
+        assert thread == threading.get_ident()
+        assert it.host.handles() == [1, 2]
+
+
+def test_a_plain_model_is_unloaded_by_who_asks(tmp_path: Path) -> None:
+    with bench(tmp_path, tensors) as it:
+        it.load(1)
+        assert it.unload(1) == threading.get_ident()
+        assert it.host.handles() == []
+
+
+def test_models_with_code_of_their_own_never_keep_who_asks(tmp_path: Path) -> None:
+    with bench(tmp_path, lambda _: FakePayloadServable(echo)) as it:
+        assert it.load(1)[1] != threading.get_ident()
+        assert it.load(2)[1] != threading.get_ident()
+        assert it.unload(1) != threading.get_ident()
+
+
+def test_tensors_by_code_of_their_own_never_keep_who_asks(tmp_path: Path) -> None:
+    class WithCode(FakeTensorServable):
+        brings_code = True
+
+    with bench(tmp_path, lambda _: WithCode()) as it:
+        it.load(1)
+        assert it.load(2)[1] != threading.get_ident()
+        assert it.unload(1) != threading.get_ident()
+
+
+def test_a_load_that_takes_its_time_stays_in_a_thread(tmp_path: Path) -> None:
+    def slow(_: Path) -> Servable:
+        began_s = time.thread_time()
+        while time.thread_time() - began_s <= LIGHT_LOAD_S:
+            pass
+        return FakeTensorServable()
+
+    with bench(tmp_path, slow) as it:
+        assert it.load(1)[1] != threading.get_ident()
+        assert it.load(2)[1] != threading.get_ident()
+
+
+@pytest.mark.parametrize("weight", [None, SMALL_WEIGHT])
+def test_what_is_not_known_to_be_small_is_loaded_in_a_thread(tmp_path: Path, weight: int | None) -> None:
+    with bench(tmp_path, tensors) as it:
+        it.load(1)
+        assert it.load(2, weight=weight)[1] != threading.get_ident()
+
+
+def test_a_failure_is_found_by_a_thread_and_makes_it_forget(tmp_path: Path) -> None:
+    broken = False
+
+    def make(_: Path) -> Servable:
+        if broken:
+            raise RuntimeError("no")
+        return FakeTensorServable()
+
+    with bench(tmp_path, make) as it:
+        it.load(1)
+        broken = True
+        outcome, thread = it.load(2)
+        assert isinstance(outcome, LoadFailedError)
+        assert thread != threading.get_ident()
+        broken = False
+        assert it.load(3)[1] != threading.get_ident()
+        assert it.load(4)[1] == threading.get_ident()
+
+
+def test_damaged_files_are_found_in_a_light_version_too(tmp_path: Path) -> None:
+    with bench(tmp_path, tensors) as it:
+        it.load(1)
+        (tmp_path / FILE).write_bytes(b"other")
+        assert isinstance(it.load(2)[0], LoadReply)  # of the same size
+        (tmp_path / FILE).write_bytes(b"longer than it was")
+        outcome, _ = it.load(3)
+        assert isinstance(outcome, LoadFailedError)
+        assert "damaged" in str(outcome)
+
+
+def test_the_last_prediction_hands_the_unload_to_a_thread(tmp_path: Path) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+
+    class Waiting(FakeTensorServable):
+        def infer(self, request: Any) -> Any:
+            inside.set()
+            assert go_on.wait(LIMIT_S)
+            return super().infer(request)
+
+    with bench(tmp_path, lambda _: Waiting()) as it:
+        it.load(1)
+        predicting = threading.Thread(target=it.host.predict, args=(raw_call(),))
+        predicting.start()
+        assert inside.wait(LIMIT_S)
+        done: queue.SimpleQueue[int] = queue.SimpleQueue()
+        it.threads.unload(1, lambda: done.put(threading.get_ident()))
+        assert done.empty()
+        go_on.set()
+        assert done.get(timeout=LIMIT_S) not in {threading.get_ident(), predicting.ident}
+        predicting.join(LIMIT_S)
+
+
+def test_what_light_models_owe_is_paid_once_it_is_quiet(tmp_path: Path) -> None:
+    trimmed = threading.Event()
+    reclaimer = Reclaimer(collect=lambda: None, trim=trimmed.set)
+    with bench(tmp_path, tensors, reclaimer=reclaimer) as it:
+        it.load(1)
+        reclaimer.released(LITTLE_BYTES, came_back=None)
+        it.unload(1)
+        assert it.host.owes
+        assert trimmed.wait(LIMIT_S)
+
+
+def test_it_is_not_quiet_while_light_models_come_and_go(tmp_path: Path) -> None:
+    now_s = 0.0
+    trimmed: list[None] = []
+    reclaimer = Reclaimer(collect=lambda: None, trim=lambda: trimmed.append(None))
+    it = Bench(tmp_path, tensors, reclaimer=reclaimer, now=lambda: now_s)
+    it.host.load(it.spec)
+    reclaimer.released(LITTLE_BYTES, came_back=None)
+    it.unload(1)
+    now_s = 1.9
+    it.threads._reclaim()
+    assert (trimmed, it.host.owes) == ([], True)
+    now_s = 2.0
+    it.threads._reclaim()
+    assert (trimmed, it.host.owes) == ([None], False)
+
+
+def known(path: str, **changes: Any) -> LoadSpec:
+    return replace(spec(Path(path)), **({"files": ((FILE, 5),), "weight": 5000} | changes))
+
+
+def test_versions_are_known_by_their_files_and_forgotten_when_slow() -> None:
+    light, choice = LightVersions(), fake_kit(tensors).runtimes.choice_for(spec(Path("a")), [FILE])
+    light.note(known("a"), Path("a"), choice, took_s=LIGHT_LOAD_S)
+    found = light.get(known("a"))
+    assert found is not None
+    assert (found.path, found.choice) == (Path("a"), choice)
+    assert light.get(known("b")) is None
+    assert light.get(known("a", files=((FILE, 6),))) is None
+    light.note(known("a"), Path("a"), choice, took_s=LIGHT_LOAD_S * 2)
+    assert light.get(known("a")) is None
+
+
+def test_files_that_nobody_published_are_never_known() -> None:
+    light, choice = LightVersions(), fake_kit(tensors).runtimes.choice_for(spec(Path("a")), [FILE])
+    light.note(known("a", files=None), Path("a"), choice, took_s=0.0)
+    assert light.get(known("a", files=None)) is None
+
+
+def test_it_does_not_grow_for_ever() -> None:
+    light, choice = LightVersions(), fake_kit(tensors).runtimes.choice_for(spec(Path("a")), [FILE])
+    for number in range(LightVersions.MOST + 1):
+        light.note(known(str(number)), Path(str(number)), choice, took_s=0.0)
+    assert light.get(known("0")) is None
+    assert light.get(known(str(LightVersions.MOST))) is not None
