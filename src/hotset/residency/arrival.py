@@ -111,7 +111,7 @@ class Arrival:
     ) -> None:
         """``room_timeout_s`` is how long a load waits for leases to end before it gives up.
 
-        Without ``waits_for_room`` it gives up at once where all that is in memory has to stay.
+        Without ``waits_for_room`` it gives up at once where that would be waiting for leases to end.
         """
         self._disk = disk
         self._memory = memory
@@ -275,10 +275,10 @@ class Arrival:
     async def _granted(self, room: _Room, flight: Flight[Any, Any], turn: Turn) -> None:
         """Return when the room is there. If that needs leases to end, others may load meanwhile."""
         self._memory.pump()
+        if not self._waits_for_room:
+            self._refuse_to_wait(room)
         if not room.reservation.is_promised:
             flight.phase = Phase.WAITING_FOR_ROOM
-            if not self._waits_for_room:
-                raise _no_room(room, "has to stay")
             turn.give_up()
             await self._until_granted(room)
             await turn.take()
@@ -291,8 +291,16 @@ class Arrival:
             self._memory.pump()
             if yields and not room.reservation.is_promised:
                 return False
+            if not self._waits_for_room:
+                self._refuse_to_wait(room)
             await self._until_granted(room)
         return True
+
+    def _refuse_to_wait(self, room: _Room) -> None:
+        """Raise if the room is there only once leases end: of what is in memory, or is on its way out of it."""
+        asked = room.reservation
+        if not asked.is_promised or (not asked.is_granted and self._memory.is_held_up):
+            raise _no_room(room, "has to stay")
 
     async def _until_granted(self, room: _Room) -> None:
         if room.reservation.is_granted:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 
 from hotset.keys import ModelKey
 from hotset.payload import Encoded, Signature
-from hotset.residency.arrival import Occupant
+from hotset.residency.arrival import MemoryEntry, Occupant
 from hotset.shared.arena import Payload
 from hotset.tiers.memory import Lease
 from hotset.workers.base import PredictCall
@@ -27,6 +27,11 @@ class ModelLease:
     @property
     def key(self) -> ModelKey:
         return self._lease.key
+
+    @property
+    def entry(self) -> MemoryEntry:
+        """The place in memory that it is on."""
+        return self._lease.entry
 
     @property
     def wants(self) -> frozenset[str]:

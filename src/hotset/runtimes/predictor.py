@@ -49,7 +49,7 @@ def read_predictor(path: Path, *, config: Mapping[str, Any] | None = None) -> Pr
         ConfigError: the file does not fit, or raised while it was imported or its class made.
     """
     path = path.resolve()
-    return predictor_of(path, partial(_imported, path), config=config)
+    return predictor_of(path, partial(imported_file, path), config=config)
 
 
 def predictor_of(
@@ -77,7 +77,8 @@ def predictor_of(
     return PredictorRuntime(_make(path, cls, dict(config or {})), where=str(path), on_close=on_close)
 
 
-def _imported(path: Path) -> ModuleType:
+def imported_file(path: Path) -> ModuleType:
+    """Import a file under a module name of its own; what is beside it can be imported too."""
     directory = str(path.parent)
     if directory not in sys.path:
         sys.path.insert(0, directory)

@@ -66,7 +66,7 @@ class Capacity(NamedTuple):
 class Entry(Generic[K, V]):
     """Something in a tier. ``holds`` counts those who use it (leases, pins of the tier above): no victim while > 0.
 
-    ``uses`` is how many leases it ever had. ``copies`` are the further entries that stand for the same key; each of them ``is_copy``.
+    ``uses`` is how many leases it ever had. A ``pinned`` one is no victim of capacity. ``copies`` are the further entries that stand for the same key; each of them ``is_copy``.
     """
 
     __slots__ = (

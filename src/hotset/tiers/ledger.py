@@ -394,7 +394,8 @@ class Ledger(Generic[K, V]):
             self.evict(entry.key, Cause.CAPACITY)
 
     def _choose(self, target: Weight, but: K | None) -> tuple[list[Entry[K, V]], Weight]:
-        return choose(self.capacity, target, copies=tuple(self._copies), entries=self._evictable(but))
+        copies = tuple([copy for copy in self._copies if not copy.pinned]) if self._copies else ()
+        return choose(self.capacity, target, copies=copies, entries=self._evictable(but))
 
     def _evictable(self, but: K | None) -> Iterator[Entry[K, V]]:
         """Entries that nobody uses, in the order in which they go, ``but`` last."""

@@ -47,6 +47,10 @@ class Lease(Generic[V]):
         return self._entry.value
 
     @property
+    def entry(self) -> Entry[ModelKey, V]:
+        return self._entry
+
+    @property
     def is_released(self) -> bool:
         return self._tier is None
 
@@ -297,6 +301,11 @@ class MemoryTier(Generic[V]):
 
     def draining(self) -> tuple[Entry[ModelKey, V], ...]:
         return self._ledger.draining()
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether something is on its way out that leases keep."""
+        return any(entry.holds for entry in self._ledger.draining())
 
     def has_any_of(self, name: str) -> bool:
         """Whether any version of a model is in memory."""

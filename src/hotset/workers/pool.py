@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Final
 
 from hotset.clock import Clock
 from hotset.errors import ErrorKind, LoadFailedError, UnavailableError, WorkerDiedError
@@ -100,6 +101,8 @@ class WorkerPool:
         self._changed = asyncio.Event()
         self._wanted = asyncio.Event()
         self._closing = False
+        self.wishes: Final[dict[ModelKey, int]] = {}
+        """In which worker a version is to be loaded next, for whoever needs it in a certain one."""
         self._limits = Limits()
         self._unloads: Waits[asyncio.Future[None], Resident] = Waits(self._hangs)
 
@@ -190,6 +193,8 @@ class WorkerPool:
             WorkerDiedError: the worker ended while it loaded.
             UnavailableError: no worker came up within ``wait_s``, or that one is not up.
         """
+        if worker is None and self.wishes:
+            worker = self.wishes.get(key)
         slot = await self._choose(wait_s) if worker is None else self._slot_of(worker)
         chosen = slot.worker
         assert chosen is not None
