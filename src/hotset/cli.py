@@ -39,6 +39,7 @@ from hotset.config_values import SWITCH, WrongValueError, duration, read_ref
 from hotset.errors import ConfigError, HotsetError, InvalidInputError
 from hotset.keys import ModelRef, parse_ref
 from hotset.status import ModelPage, ModelStatus
+from hotset.workers.headstart import head_start
 
 PIPE_WIDTH: Final = 200
 """Columns of a table that no terminal shows; rich's own guess would cut names off."""
@@ -112,10 +113,12 @@ def serve(config: Path | None, location: str | None, **flags: Any) -> None:
         _wrong_use(f"found two model directories: {location} and {flags['model_dir']}; expected one")
     flags["model_dir"] = location or flags["model_dir"]
     settings = load_settings(config, os.environ, flags)
-    # Imported here because it brings every framework-free part of the server, which no other command needs.
-    from hotset import server
+    with head_start(wanted=settings.processes_per_replica > 0) as forks:
+        # Imported here because it brings every framework-free part of the server, which no other command needs; and
+        # meanwhile the fork server imports its own.
+        from hotset import server
 
-    server.run(settings)
+        server.run(settings, forks=forks)
 
 
 def _wrong_use(message: str) -> NoReturn:

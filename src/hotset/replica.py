@@ -55,6 +55,7 @@ from hotset.tiers.memory import MemoryTier
 from hotset.tiers.record import DiskRecord
 from hotset.workers.base import DeathHandler, Worker
 from hotset.workers.forking import ForkServer
+from hotset.workers.headstart import StartedServer
 from hotset.workers.kit import CODELESS_KIT, STANDARD_KIT, Kit
 from hotset.workers.pool import MakeWorker, WorkerPool
 from hotset.workers.process import ProcessOptions, ProcessWorker
@@ -82,8 +83,9 @@ class Replica:
         events: EventBus | None = None,
         store: ObjectStore | None = None,
         make_worker: MakeWorker | None = None,
+        forks: StartedServer | None = None,
     ) -> None:
-        """``store`` and ``make_worker`` None: those that the settings name.
+        """``store`` and ``make_worker`` None: those that the settings name. ``forks`` is a fork server that runs already.
 
         Raises:
             ConfigError: a store or a directory does not fit.
@@ -110,11 +112,11 @@ class Replica:
         )
         self.memory: Final[MemoryTier[Occupant]] = MemoryTier(_memory_capacity(settings))
         self._room = _room_for_payloads(settings)
-        forks = make_worker is None and settings.processes_per_replica > 0
-        children = ForkServer(limit_s=settings.start_timeout) if forks else None
+        has_children = make_worker is None and settings.processes_per_replica > 0
+        children = ForkServer(limit_s=settings.start_timeout, started=forks) if has_children else None
         self.pool: Final = WorkerPool(
             make_worker or partial(_make_worker, settings, self._room, children=children),
-            count=max(1, settings.processes_per_replica) + (forks and settings.isolation == "auto"),
+            count=max(1, settings.processes_per_replica) + (has_children and settings.isolation == "auto"),
             clock=self.clock,
             events=self.events,
             hang_s=settings.load_timeout,

@@ -31,6 +31,7 @@ from hotset.exchange import Targets
 from hotset.grpc_port import GrpcPort, check_grpc
 from hotset.replica import Replica
 from hotset.runtimes.predictor_source import check_predictor
+from hotset.workers.headstart import StartedServer
 
 BACKLOG: Final = 2048
 SWITCH_INTERVAL_S: Final = 0.0005
@@ -71,8 +72,13 @@ class Listener(uvicorn.Server):
             task.cancel()
 
 
-def run(settings: Settings, *, on_listening: Callable[[str], None] = lambda _url: None) -> None:
-    """Serve until SIGTERM or SIGINT; ``on_listening`` is told the address.
+def run(
+    settings: Settings,
+    *,
+    on_listening: Callable[[str], None] = lambda _url: None,
+    forks: StartedServer | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT; ``on_listening`` is told the address. ``forks`` is a fork server that runs already.
 
     Raises:
         ConfigError: a setting does not fit this machine, or the address is taken.
@@ -87,13 +93,18 @@ def run(settings: Settings, *, on_listening: Callable[[str], None] = lambda _url
         check_predictor(Path(settings.predictor))
     check_grpc(settings)
     with _bound(settings.host, settings.port) as listening:
-        uvloop.run(_serve(settings, listening, on_listening))
+        uvloop.run(_serve(settings, listening, on_listening, forks))
 
 
-async def _serve(settings: Settings, listening: socket.socket, on_listening: Callable[[str], None]) -> None:
+async def _serve(
+    settings: Settings,
+    listening: socket.socket,
+    on_listening: Callable[[str], None],
+    forks: StartedServer | None = None,
+) -> None:
     events = EventBus()
     events.subscribe(logs.log_event)
-    replica = Replica(settings, events=events)
+    replica = Replica(settings, events=events, forks=forks)
     predictions = replica.app.predictions
     grpc = GrpcPort(replica)
     listener = Listener(

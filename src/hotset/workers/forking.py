@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from hotset.workers import forkwire
+from hotset.workers.headstart import StartedServer
 from hotset.workers.sibling import ForkFailedError
 from hotset.workers.spawn import (
     ChildProcess,
@@ -26,7 +27,6 @@ from hotset.workers.spawn import (
     WatchedProcess,
     described_exit,
     socket_pairs,
-    start_program,
 )
 
 _logger: Final = logging.getLogger(__name__)
@@ -49,11 +49,16 @@ class ForkServer:
         command: Sequence[str] = forkwire.COMMAND,
         environment: Mapping[str, str] | None = None,
         limit_s: float = 30.0,
+        started: StartedServer | None = None,
     ) -> None:
-        """A fork that takes longer than ``limit_s``, imports that come before it included, is given up."""
+        """A fork that takes longer than ``limit_s``, imports that come before it included, is given up.
+
+        ``started`` is one that runs already, and is this one's from now on.
+        """
         self._command = command
         self._environment = environment
         self._limit_s = limit_s
+        self._started = None if started is None else started.take()
         self._fallback = FreshInterpreters(environment=environment)
         self._shared: dict[str, None] = {}
         self._own: dict[str, None] = {}
@@ -100,6 +105,8 @@ class ForkServer:
 
     async def close(self) -> None:
         """End the fork server. Safe to call twice."""
+        if self._started is not None:
+            self._running()  # nobody asked it for anything yet
         self._problem = "it was closed"
         server, self._server = self._server, None
         if server is not None:
@@ -126,9 +133,10 @@ class ForkServer:
 
     def _running(self) -> _Server:
         if self._server is None:
-            self._server = _Server(
-                self._command, self._environment, on_reply=self._on_reply, on_end=self._on_end
-            )
+            started, self._started = self._started, None
+            if started is None:
+                started = StartedServer(self._command, self._environment)
+            self._server = _Server(started, on_reply=self._on_reply, on_end=self._on_end)
             if self._shared:
                 self._server.send(forkwire.ImportAhead(tuple(self._shared)))
         return self._server
@@ -177,8 +185,7 @@ class _Server:
 
     def __init__(
         self,
-        command: Sequence[str],
-        environment: Mapping[str, str] | None,
+        started: StartedServer,
         *,
         on_reply: Callable[[forkwire.Reply], None],
         on_end: Callable[[_Server, str], None],
@@ -190,13 +197,8 @@ class _Server:
         self._ending: asyncio.Task[None] | None = None
         self._waiting: dict[int, asyncio.Future[int]] = {}
         self._loop = asyncio.get_running_loop()
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            with theirs:
-                self.process = WatchedProcess(start_program(command, (theirs.fileno(),), environment))
-        except BaseException:
-            self._socket.close()
-            raise
+        self._socket = started.channel
+        self.process = WatchedProcess(started.process)
         self._socket.setblocking(False)
         self._loop.add_reader(self._socket.fileno(), self._read)
 

@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from hotset import priorities
 from hotset.runtimes.reason import reason_of
 from hotset.workers import child, forkwire, isolation
 from hotset.workers.sibling import ForkFailedError, fork_sibling, threads_of_this_process
@@ -115,6 +116,7 @@ def _has_threads() -> bool:
 def main(arguments: list[str]) -> None:
     """Serve until the gateway is gone; each child goes on as one."""
     isolation.die_with_parent()
+    priorities.go_first()  # the gateway may not have said so yet when it started us
     isolation.leave_signals_to_parent()
     isolation.call_process("hotset-forks")
     descriptor, *modules = arguments

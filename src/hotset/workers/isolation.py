@@ -52,8 +52,10 @@ def leave_signals_to_parent() -> None:
     """Ignore what a terminal or a service manager sends to the whole group: the gateway drains and then closes us.
 
     SIGTERM gets a handler that does nothing, and is not ignored, because what is ignored stays so in programs that
-    the user's code starts. What the user's code forks (as ``multiprocessing`` does) can be ended with it.
+    the user's code starts. What the user's code forks (as ``multiprocessing`` does) can be ended with it. And whoever
+    started the gateway may have SIGCHLD ignored, and then the user's code is not told how what it starts ended.
     """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda _number, _frame: None)
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
