@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hotset.errors import ErrorKind, HotsetError, InvalidInputError, PredictFailedError
+from hotset.stream import Stream
 
 __version__ = "0.1.0"
 
-__all__ = ["ErrorKind", "HotsetError", "InvalidInputError", "PredictFailedError", "__version__"]
+__all__ = ["ErrorKind", "HotsetError", "InvalidInputError", "PredictFailedError", "Stream", "__version__"]

@@ -12,7 +12,8 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import httptools
 from uvicorn.config import Config
@@ -21,10 +22,12 @@ from uvicorn.server import ServerState
 
 from hotset.api.errors import cut_off_reply, error_reply
 from hotset.api.http1 import Wire, rendered
-from hotset.api.ports import Answer
+from hotset.api.ports import Answer, StreamingAnswer
 from hotset.api.predictions import Predictions
 from hotset.errors import InvalidInputError
 from hotset.exchange import Exchange, Place, Targets
+from hotset.outflow import Outflow
+from hotset.payload import Streamed
 from hotset.upload import LEAST_UPLOAD_BYTES, Upload
 
 if TYPE_CHECKING:
@@ -72,7 +75,9 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._loose_bytes = 0  # since the request began, or its last part of a body: its head or its trailers
         self._is_ending = False
+        self._is_old = False  # a client of HTTP/1.0
         self._is_releasing = False
+        self._outflow: Outflow | None = None
         self._since_s = self.loop.time()
         self._unsent_bytes = 0
         self._taken_s = self._since_s
@@ -146,7 +151,7 @@ class Connection(HttpToolsProtocol):
         if self._coming is not None:
             self._coming.drop()
         self._coming = None
-        self._inside.clear()
+        self._drop_inside()
         self._held.clear()
 
     def pause_writing(self) -> None:
@@ -193,6 +198,8 @@ class Connection(HttpToolsProtocol):
             self._go_uvicorns_way()
             return
         keep_alive = parser.get_http_version() != "1.0" and parser.should_keep_alive()
+        if not keep_alive:
+            self._is_old = parser.get_http_version() == "1.0"
         self._coming = coming = Exchange(self, target, keep_alive=keep_alive)
         coming.head(self._predictions, self.headers)
         if coming.answer is not None:
@@ -339,7 +346,10 @@ class Connection(HttpToolsProtocol):
     # Answers
 
     def answered(self, exchange: Exchange, outcome: Answer | Exception) -> None:
-        """For ``Exchange``: its prediction has ended."""
+        """For ``Exchange``: its prediction has ended, or its answer has begun."""
+        if type(outcome) is StreamingAnswer:
+            self._opened(exchange, outcome)
+            return
         inside = self._inside
         if not inside:
             return  # the client has gone
@@ -347,6 +357,54 @@ class Connection(HttpToolsProtocol):
         exchange.answer = self._predictions.rendered(exchange.target, outcome, keep_alive=keep_alive)
         if inside[0] is exchange:
             self._write_answers()
+
+    def _opened(self, exchange: Exchange, answer: StreamingAnswer) -> None:
+        """Put a streamed answer in its place."""
+        encoded = cast("Streamed", answer.encoded)
+        if not self._inside:
+            encoded.rest.close()
+            return
+        keep_alive = exchange.keep_alive and not (self._is_ending and self._is_last(exchange))
+        is_chunked = not self._is_old
+        try:
+            head = self._predictions.opened(answer, keep_alive=keep_alive, is_chunked=is_chunked)
+        except ValueError as error:
+            encoded.rest.close()
+            self.answered(exchange, error)
+            return
+        exchange.answer = Outflow(head, encoded, is_chunked=is_chunked, keep_alive=keep_alive)
+        exchange.keep_alive = True  # the place behind it, of its end, says whether the connection is closed
+        if self._inside[0] is exchange:
+            self._write_answers()
+
+    def _start_stream(self, outflow: Outflow) -> None:
+        """Write it bit by bit. Its end has a place of its own, which the answers behind it wait for."""
+        self._outflow = outflow
+        end = Place(keep_alive=outflow.keep_alive)
+        self._inside.appendleft(end)
+        outflow.start(self.transport, drain=self.flow.drain, done=partial(self._stream_ended, outflow, end))
+
+    def _stream_ended(self, outflow: Outflow, end: Place, is_whole: bool) -> None:
+        self._outflow = None
+        if not self._inside:
+            return  # the client has gone
+        if is_whole:
+            end.answer = outflow.last
+            self._write_answers()
+        elif outflow.is_chunked:
+            self._close()
+        else:
+            self.transport.abort()  # closed in order it would look whole
+
+    def _drop_inside(self) -> None:
+        """Nobody waits for these answers any more."""
+        outflow, self._outflow = self._outflow, None
+        if outflow is not None:
+            outflow.drop()
+        while self._inside:
+            answer = self._inside.popleft().answer
+            if isinstance(answer, Outflow):
+                answer.drop()
 
     def _write_answers(self) -> None:
         """Write every answer that is next in order."""
@@ -367,9 +425,11 @@ class Connection(HttpToolsProtocol):
         if self._coming is not None:
             self._invite()
 
-    def _write(self, answer: Wire) -> None:
+    def _write(self, answer: Wire | Outflow) -> None:
         if isinstance(answer, bytes):
             self.transport.write(answer)
+        elif isinstance(answer, Outflow):
+            self._start_stream(answer)
         else:
             self.transport.writelines(answer)
 
@@ -393,7 +453,7 @@ class Connection(HttpToolsProtocol):
         return not (self._inside or self._held or self._running or self._coming)
 
     def _close(self) -> None:
-        self._inside.clear()
+        self._drop_inside()
         self._held.clear()
         self.transport.close()
 
@@ -410,7 +470,10 @@ class Connection(HttpToolsProtocol):
     def cut_off(self) -> None:
         """Answer what is still inside with 503 and close: draining is over."""
         if self._inside and self.transport is not None:
-            self._write(rendered(cut_off_reply(), keep_alive=False))
+            if self._outflow is None:
+                self._write(rendered(cut_off_reply(), keep_alive=False))
+            else:
+                self._outflow.cut_off()
             self._close()
 
     def sweep(self, now_s: float) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final, Protocol
 
 import httptools
@@ -17,6 +18,7 @@ from hotset.api.ports import Answer
 from hotset.api.predictions import Predictions, Target
 from hotset.api.reply import RawHeader
 from hotset.errors import HotsetError
+from hotset.outflow import Outflow
 from hotset.shared.arena import LARGE_BYTES
 
 
@@ -37,7 +39,7 @@ class Place:
 
     __slots__ = ("answer", "keep_alive")
 
-    def __init__(self, *, keep_alive: bool, answer: Wire | None = None) -> None:
+    def __init__(self, *, keep_alive: bool, answer: Wire | Outflow | None = None) -> None:
         """Without ``keep_alive`` the connection is closed behind the answer."""
         self.keep_alive = keep_alive
         self.answer = answer
@@ -101,18 +103,16 @@ class Exchange(Place):
         body = self._body if self._sink is None else self._sink.finish()
         self._body, self._sink = b"", None
         try:
-            predictions.start(self.target, self._headers, self._raw, body, self._done)
+            done = partial(self._connection.answered, self)
+            predictions.start(self.target, self._headers, self._raw, body, done)
         except Exception as error:  # noqa: BLE001 - the last border: it is logged and answered
-            self._done(error)
+            self._connection.answered(self, error)
 
     def drop(self) -> None:
         """Its body is not wanted any more."""
         if self._sink is not None:
             self._sink.drop()
         self._body, self._sink = b"", None
-
-    def _done(self, outcome: Answer | Exception) -> None:
-        self._connection.answered(self, outcome)
 
 
 class Targets:

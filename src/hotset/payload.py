@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,3 +111,31 @@ class Encoded:
     body: bytes | memoryview
     content_type: str = "application/json"
     headers: Sequence[tuple[str, str]] = ()
+
+
+class Rest(Protocol):
+    """The parts of an answer behind its first one, as they come. Owned by the event loop, and by one who iterates.
+
+    Iterate to the end, or ``close`` it: until then whoever makes it goes on, and its model stays in use.
+    """
+
+    def __aiter__(self) -> Self: ...
+
+    async def __anext__(self) -> bytes:
+        """Return the next part.
+
+        Raises:
+            HotsetError: it broke off.
+        """
+        ...
+
+    def close(self) -> None:
+        """Nobody wants any more of it. Safe to call at any time, also after the end."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed(Encoded):
+    """An answer of which ``body`` is the first part, and more comes."""
+
+    rest: Rest = field(kw_only=True)

@@ -11,13 +11,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeAlias
 
-from hotset.api.ports import Answer, Headers, HeaderSource, Lease, RequestObserver, Residency, Statistics
+from hotset.api.flow import flowing, when_over
+from hotset.api.ports import (
+    Answer,
+    Headers,
+    HeaderSource,
+    Lease,
+    RequestObserver,
+    Residency,
+    Statistics,
+    StreamingAnswer,
+)
 from hotset.clock import Clock
 from hotset.errors import ErrorKind, HotsetError, OverloadedError, UnavailableError
 from hotset.keys import ModelKey, ModelRef
-from hotset.payload import Encoded
+from hotset.limits import Limits
+from hotset.payload import Encoded, Streamed
 from hotset.shared.arena import Payload
 from hotset.status import Readiness
 
@@ -79,6 +91,7 @@ class DataPlane:
         self._observe = observe
         self._observers: dict[str, RequestObserver] = {}
         self._request_timeout_s = request_timeout_s
+        self._part_limits = Limits()
         self._inside = 0
         self._draining = False
         self._empty = asyncio.Event()
@@ -162,7 +175,10 @@ class DataPlane:
         except Exception:
             observer.failed(ErrorKind.INTERNAL, self._clock.monotonic() - started_s)
             raise
-        observer.ok(self._clock.monotonic() - started_s, answer.tier, answer.key)
+        if isinstance(answer, StreamingAnswer):
+            when_over(answer, partial(self.streamed, answer, observer, started_s))
+        else:
+            observer.ok(self._clock.monotonic() - started_s, answer.tier, answer.key)
         return answer
 
     def start(
@@ -191,10 +207,14 @@ class DataPlane:
 
     async def _admitted(self, call: _Call) -> Answer:
         self.enter()
+        is_open = False
         try:
-            return await self.attempts(call)
+            answer = await self.attempts(call)
+            is_open = isinstance(answer, StreamingAnswer)
         finally:
-            self.leave()
+            if not is_open:
+                self.leave()
+        return answer
 
     async def attempts(self, call: _Call, failed: HotsetError | None = None) -> Answer:
         """Answer a call that is inside, with a second attempt where that is worth it.
@@ -242,16 +262,37 @@ class DataPlane:
                 lease = await self.residency.lease_instead(call.ref, failed, deadline_s=call.deadline_s)
             waited_s = self.seconds_since(began_s)
         # Nothing may come between the lease and this try: it is what gives the lease back on cancellation.
+        own: Lease | None = lease
         try:
             encoded = await call.sent_to(lease)
             if waited_s:
                 self.statistics.waited(lease.key, waited_s)
+            if isinstance(encoded, Streamed):
+                own = None
+                return self.streaming(encoded, lease)
             return Answer(encoded, lease.key, lease.tier, lease.fetch_s, lease.load_s)
         except HotsetError as error:
             error.key = lease.key
             raise
         finally:
-            lease.release()
+            if own is not None:
+                own.release()
+
+    def streaming(self, encoded: Streamed, lease: Lease) -> StreamingAnswer:
+        """Return an answer that has begun; it has the lease from now on."""
+        flow = flowing(encoded, lease, limits=self._part_limits, limit_s=self._request_timeout_s)
+        return StreamingAnswer(flow, lease.key, lease.tier, lease.fetch_s, lease.load_s)
+
+    def streamed(
+        self, answer: Answer, observer: RequestObserver, started_s: float, error: HotsetError | None
+    ) -> None:
+        """A streamed answer has ended: it is inside no more, and is counted."""
+        self.leave()
+        seconds = self.seconds_since(started_s)
+        if error is None:
+            observer.ok(seconds, answer.tier, answer.key)
+        else:
+            observer.failed(error.kind, seconds, answer.key)
 
     def readiness(self) -> Readiness:
         """Whether this replica should get requests: not while it drains."""
@@ -362,16 +403,22 @@ class _Started:
 
     def _answered(self, answer: asyncio.Future[Encoded]) -> None:
         lease = self._lease
-        lease.release()
         if answer.cancelled():
+            lease.release()
             self._leave(_cut_off())
             return
         error = answer.exception()
         if error is None:
             if self._waited_s:
                 self._plane.statistics.waited(lease.key, self._waited_s)
-            self._leave(Answer(answer.result(), lease.key, lease.tier, lease.fetch_s, lease.load_s))
+            encoded = answer.result()
+            if type(encoded) is Streamed:
+                self._open(self._plane.streaming(encoded, lease))
+                return
+            lease.release()
+            self._leave(Answer(encoded, lease.key, lease.tier, lease.fetch_s, lease.load_s))
             return
+        lease.release()
         if isinstance(error, HotsetError):
             error.key = lease.key
             if isinstance(error, UnavailableError) and error.kind in RETRIED:
@@ -387,7 +434,15 @@ class _Started:
             outcome = _cut_off()
         except Exception as error:  # noqa: BLE001 - it is handed on
             outcome = error
-        self._leave(outcome)
+        if isinstance(outcome, StreamingAnswer):
+            self._open(outcome)
+        else:
+            self._leave(outcome)
+
+    def _open(self, answer: StreamingAnswer) -> None:
+        """It has begun; when it ends, it leaves and is counted."""
+        when_over(answer, partial(self._plane.streamed, answer, self._observer, self._started_s))
+        self._done(answer)
 
     def _leave(self, outcome: Answer | Exception) -> None:
         self._plane.leave()

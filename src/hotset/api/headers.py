@@ -15,11 +15,14 @@ TIMEOUT_HEADER: Final = "X-Request-Timeout"
 _JSON_LENGTH: Final = b"inference-header-content-length"
 _ENCODING: Final = b"content-encoding"
 _WISH: Final = b"accept-encoding"
+_ACCEPT: Final = b"accept"
+_EVENTS: Final = b"text/event-stream"
 _READ: Final = frozenset(
-    {b"content-type", b"content-length", b"x-request-timeout", _ENCODING, _WISH, _JSON_LENGTH}
+    {b"content-type", b"content-length", b"x-request-timeout", _ENCODING, _WISH, _ACCEPT, _JSON_LENGTH}
 )
-_FOR_CODECS: Final = (_JSON_LENGTH, _ENCODING)
 _CODINGS: Final = frozenset(coding.encode() for coding in CODINGS)
+_WISHES: Final = _CODINGS | {_EVENTS}
+"""Values of headers of which one is in nearly no request."""
 
 
 class RequestHeaders(NamedTuple):
@@ -54,7 +57,7 @@ def read_headers(raw: Iterable[RawHeader]) -> RequestHeaders:
         length=int(length) if length is not None and length.isdigit() else None,
         timeout_s=None if timeout is None else _seconds(timeout),
         codec=()
-        if found.keys().isdisjoint(_FOR_CODECS) and found.get(_WISH) not in _CODINGS
+        if _JSON_LENGTH not in found and _ENCODING not in found and _WISHES.isdisjoint(found.values())
         else _for_codecs(found),
     )
 
@@ -71,6 +74,7 @@ def _for_codecs(found: dict[bytes, bytes]) -> tuple[tuple[str, str], ...]:
         _JSON_LENGTH: found.get(_JSON_LENGTH),
         _ENCODING: encoding if encoding in _CODINGS else None,
         _WISH: wish if (wish := found.get(_WISH, b"").strip().lower()) in _CODINGS else None,
+        _ACCEPT: _EVENTS if found.get(_ACCEPT) == _EVENTS else None,
     }
     return tuple(
         (name.decode(), value.decode("latin-1")) for name, value in wanted.items() if value is not None

@@ -20,6 +20,9 @@ _OURS: Final = frozenset({b"connection", b"content-length", b"transfer-encoding"
 
 _EMPTY: Final = b"0\r\n\r\n"
 
+LAST_CHUNK: Final = b"0\r\n\r\n"
+"""The end of an answer in chunks; where it is missing, the answer is not whole."""
+
 MOST_HEADS: Final = 4096
 """So many heads of answers are kept ready; then it starts anew."""
 
@@ -39,17 +42,42 @@ def whole(head: bytes, body: bytes | memoryview) -> Wire:
 
 def rendered(reply: Reply, *, keep_alive: bool = True) -> Wire:
     """Return the whole answer. A header that would break the protocol, which only user code can bring, is a 500."""
+    try:
+        lines = _lines(reply, keep_alive=keep_alive)
+    except ValueError as fault:
+        return rendered(error_reply(fault), keep_alive=keep_alive)
+    lines.append(_LENGTH)
+    return whole(b"".join(lines), reply.body)
+
+
+def _lines(reply: Reply, *, keep_alive: bool) -> list[bytes]:
     lines = [_STATUS[reply.status]]
     for name, value in ((b"content-type", reply.content_type), *reply.headers):
         if not _NAME.match(name) or _NO_VALUE.search(value):
-            fault = ValueError(f"an answer's header cannot be sent: {name!r}: {value!r}")
-            return rendered(error_reply(fault), keep_alive=keep_alive)
+            raise ValueError(f"an answer's header cannot be sent: {name!r}: {value!r}")
         if name not in _OURS:
             lines += (name, b": ", value, b"\r\n")
     if not keep_alive:
         lines.append(_CLOSE)
-    lines.append(_LENGTH)
-    return whole(b"".join(lines), reply.body)
+    return lines
+
+
+def stream_head(reply: Reply, *, keep_alive: bool, is_chunked: bool) -> bytes:
+    """Return the head of an answer whose length nobody knows yet.
+
+    Raises:
+        ValueError: a header would break the protocol, which only user code can bring.
+    """
+    lines = _lines(reply, keep_alive=keep_alive)
+    if is_chunked:
+        lines.append(b"transfer-encoding: chunked\r\n")
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+def chunk(part: bytes | memoryview) -> bytes:
+    """Return a part of an answer as a chunk; nothing for an empty one, which would be the last."""
+    return b"%x\r\n%b\r\n" % (len(part), part) if len(part) else b""  # type: ignore[str-format]  # takes any buffer
 
 
 def with_json_length(head: bytes, name: str, value: str) -> bytes | None:

@@ -176,3 +176,12 @@ class Answer(NamedTuple):
     tier: str
     fetch_s: float
     load_s: float
+
+
+class StreamingAnswer(Answer):
+    """An answer whose ``encoded`` is ``Streamed``: whoever gets it iterates its rest to the end, or closes it.
+
+    Until then the request is inside, and has its lease.
+    """
+
+    __slots__ = ()

@@ -18,12 +18,14 @@ from hotset.api.body import BodyReader, BodySink, ClientGoneError
 from hotset.api.dataplane import DataPlane, Done
 from hotset.api.errors import HttpError, HttpKind, cut_off_reply, error_reply, resolved_headers
 from hotset.api.headers import RequestHeaders, all_headers, read_headers
-from hotset.api.http1 import Heads, Wire, rendered, whole, with_json_length
-from hotset.api.ports import Answer
+from hotset.api.http1 import Heads, Wire, rendered, stream_head, whole, with_json_length
+from hotset.api.ports import Answer, StreamingAnswer
 from hotset.api.reply import RawHeader, Receive, Reply, Scope, Send, send_reply
 from hotset.errors import ErrorKind, HotsetError, InvalidInputError
 from hotset.keys import ModelRef
 from hotset.shared.arena import Payload
+
+_EVENTS: Final = "text/event-stream"
 
 Explain: TypeAlias = Callable[[HotsetError, ModelRef], str | None]
 """Puts an error into the words that a protocol's clients match on; None leaves it in its own."""
@@ -187,6 +189,14 @@ class Predictions:
                 return rendered(error_reply(error), keep_alive=keep_alive)
         return rendered(_failed(target, outcome), keep_alive=keep_alive)
 
+    def opened(self, answer: StreamingAnswer, *, keep_alive: bool, is_chunked: bool) -> bytes:
+        """Return the head of a streamed answer.
+
+        Raises:
+            ValueError: it cannot be sent; to be told with ``rendered``.
+        """
+        return stream_head(_good(answer), keep_alive=keep_alive, is_chunked=is_chunked)
+
     def _good(self, answer: Answer, *, keep_alive: bool) -> Wire:
         encoded = answer.encoded
         if answer.tier == "memory" and not encoded.headers and keep_alive:
@@ -256,6 +266,13 @@ class Predictions:
     def _refused(self, door: Door, kind: ErrorKind) -> None:
         """Count a request that never reached the data plane, which counts all others."""
         self._dataplane.observer(door.protocol).failed(kind, 0.0)
+
+
+def error_event(content_type: str, error: HotsetError) -> bytes:
+    """Return how a streamed answer says that it broke off; nothing where its type has no way to."""
+    if content_type.partition(";")[0].strip().lower() != _EVENTS:
+        return b""
+    return b"event: error\ndata: %b\n\n" % error_reply(error).body  # type: ignore[str-format]  # takes any buffer
 
 
 def _failed(target: Target, error: Exception) -> Reply:

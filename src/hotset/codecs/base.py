@@ -5,7 +5,7 @@ The gateway sends a codec's name with the raw bytes; the worker that holds the m
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from hotset.payload import Encoded, InferRequest, InferResponse, Signature
 from hotset.runtimes.base import CallMeta
@@ -38,4 +38,32 @@ class Codec(Protocol):
         Raises:
             PredictFailedError: the result is of a type that this protocol cannot carry.
         """
+        ...
+
+
+class PartWriter(Protocol):
+    """Writes the parts of one answer. Owned by whoever sends it."""
+
+    @property
+    def content_type(self) -> str: ...
+
+    def write(self, part: Any) -> bytes:
+        """Return a part as bytes.
+
+        Raises:
+            PredictFailedError: the answer cannot carry it.
+        """
+        ...
+
+
+@runtime_checkable
+class StreamingCodec(Protocol):
+    """A codec whose protocol has answers in parts."""
+
+    def part_writer(self, first: Any, content_type: str | None, meta: CallMeta) -> PartWriter:
+        """Return what writes a stream, by its first part, its type if ``predict`` told one, and what the client asked."""
+        ...
+
+    def empty(self, content_type: str | None, meta: CallMeta) -> Encoded:
+        """Return the answer for a stream that has no parts."""
         ...

@@ -16,9 +16,11 @@ import msgspec
 import numpy as np
 
 from hotset.codecs.arrow import ARROW, is_table, read_inputs, write_outputs, write_table
+from hotset.codecs.base import PartWriter
 from hotset.codecs.content import BINARY, JSON, TEXT, media_type, read_payload
 from hotset.codecs.jsontext import read_json, write_json
 from hotset.codecs.npy import NPY, NPZ, read_npy, read_npz, write_npy, write_npz
+from hotset.codecs.parts import EVENTS, Events, Lines, Plain
 from hotset.codecs.rows import ONLY_INPUT, read_columns, read_rows, write_columns, write_rows
 from hotset.errors import InvalidInputError, PredictFailedError
 from hotset.payload import Array, Encoded, InferRequest, InferResponse, Signature
@@ -101,6 +103,24 @@ class NativeCodec:
         ):
             return Encoded(write_npz(result), NPZ)
         return Encoded(write_json(result), JSON)
+
+    def part_writer(self, first: Any, content_type: str | None, meta: CallMeta) -> PartWriter:
+        is_plain = isinstance(first, str | bytes | bytearray | memoryview)
+        if content_type is None and _wants_events(meta):
+            return Events()
+        if is_plain:
+            return Plain(content_type or (TEXT if isinstance(first, str) else BINARY))
+        if content_type is not None and media_type(content_type) == EVENTS:
+            return Events(content_type)
+        return Lines(content_type)
+
+    def empty(self, content_type: str | None, meta: CallMeta) -> Encoded:
+        return Encoded(b"", content_type or (EVENTS if _wants_events(meta) else BINARY))
+
+
+def _wants_events(meta: CallMeta) -> bool:
+    """Whether the client asked for server-sent events and for nothing else, as browsers' ``EventSource`` does."""
+    return any(name == "accept" and value.strip().lower() == EVENTS for name, value in meta.headers)
 
 
 def _simple(body: bytes | memoryview, signature: Signature) -> InferRequest | None:

@@ -28,6 +28,7 @@ from hotset.runtimes.predictor_source import (
     ARGUMENTS,
     Method,
     check_predictor,
+    clash_in,
     missing_from,
     problem_with,
 )
@@ -174,6 +175,9 @@ class PredictorRuntime:
         if lacking:
             raise ConfigError(f"{self._where}: class {type(predictor).__name__} {lacking}")
         self._methods = {name: self._checked(name) for name in present}
+        clash = clash_in(self._methods)
+        if clash:
+            raise ConfigError(f"{self._where}: {type(predictor).__name__}.{clash}")
         self._takes_views = _takes_views(predictor)
 
     def _checked(self, name: str) -> Method:

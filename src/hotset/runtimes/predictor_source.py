@@ -66,8 +66,11 @@ def problem_with(method: Method) -> str | None:
     """Return what is wrong with a method's arguments, or None."""
     allowed = ARGUMENTS[method.name]
     expected = f"expected {method.name}({', '.join(('self', *allowed))})"
-    if method.is_async:
-        return f"{method.name} is async; hotset calls it in a thread: write 'def {method.name}'"
+    if method.is_async and method.name != "predict":
+        return (
+            f"{method.name} is async, and only predict may be; "
+            f"hotset calls it in a thread: write 'def {method.name}'"
+        )
     if method.first is None or method.first in allowed:
         return f"{method.name} has no 'self' as its first argument; {expected}"
     if method.star is not None:
@@ -91,6 +94,17 @@ def missing_from(methods: Sequence[str]) -> str | None:
     return None
 
 
+def clash_in(methods: Mapping[str, Method | None]) -> str | None:
+    """Return which methods cannot be together, as a sentence, or None."""
+    predict = methods.get("predict")
+    if predict is not None and predict.is_async and "predict_batch" in methods:
+        return (
+            "predict is async beside predict_batch; expected one of them: coroutines run side by side, and are "
+            "never joined"
+        )
+    return None
+
+
 def check_predictor(path: Path) -> PredictorFile:
     """Return the file's class if nothing is wrong with it as far as its text tells. Runs none of it.
 
@@ -111,6 +125,9 @@ def check_predictor(path: Path) -> PredictorFile:
         problem = problem_with(method) if method is not None else None
         if method is not None and problem:
             raise ConfigError(f"{path}:{method.line}: {chosen.name}.{problem}")
+    clash = clash_in(methods)
+    if clash:
+        raise ConfigError(f"{path}:{chosen.lineno}: {chosen.name}.{clash}")
     return PredictorFile(path, chosen.name)
 
 

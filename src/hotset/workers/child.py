@@ -150,6 +150,10 @@ class Child:
                 self._asking.answered(number, handle)
             case wire.Denied(number, failure) if self._asking is not None:
                 self._asking.answered(number, None if failure is None else unpack(failure))
+            case wire.Taken(number, count):
+                self._predicting.finisher.taken(number, count)
+            case wire.Stop(number):
+                self._predicting.finisher.stop(number)
             case wire.ImportAhead(modules):
                 imports.start(modules, prepare=priorities.give_way)
             case _:

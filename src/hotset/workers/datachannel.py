@@ -17,10 +17,10 @@ from hotset.payload import Encoded
 from hotset.shared.arena import LARGE_BYTES, Arena, Segment
 from hotset.shared.mapped import MappedArena
 from hotset.workers import wire
+from hotset.workers.answers import Answered, Begun, End, Part
 from hotset.workers.backlog import Job
 from hotset.workers.base import PredictCall
 from hotset.workers.failure import pack
-from hotset.workers.predicting import Answered
 
 _LARGE_READ: Final = 1 << 20
 
@@ -119,6 +119,8 @@ class DataChannel:
             except (wire.WireError, TypeError) as error:
                 self._sent.pop(number, None)
                 outcome = HotsetError(f"an answer that cannot be sent: {error}")
+        if not isinstance(outcome, HotsetError):
+            return _stream_frame(number, outcome)
         return (wire.frame_head(wire.Failed(number, pack(outcome))),)
 
     def _unused(self, number: int) -> None:
@@ -138,6 +140,16 @@ class DataChannel:
                     self._socket.sendall(b"".join(_freed(self._done)))
             finally:
                 self._write.release()
+
+
+def _stream_frame(number: int, step: Begun | Part | End) -> tuple[wire.Piece, ...]:
+    if isinstance(step, Part):
+        return wire.frame_head(wire.Part(number), len(step.body)), step.body
+    if isinstance(step, End):
+        return (wire.frame_head(wire.End(number)),)
+    first = step.first
+    head = wire.Begun(number, first.content_type, tuple(first.headers))
+    return wire.frame_head(head, len(first.body)), first.body
 
 
 def _freed(numbers: deque[int]) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -12,6 +13,8 @@ from hotset.workers.batching import batches
 
 SMALL_WEIGHT: Final = 1 << 20
 """Bytes: below it, what measuring costs (up to a millisecond) is more than what it tells."""
+
+_UNSHARED: Final = threading.Lock()
 
 MOST_COMPARISONS: Final = 8
 """So many batches at most are predicted one by one as well, to see that the answers are the same."""
@@ -47,6 +50,7 @@ class Held:
         "comparisons_left",
         "idle",
         "is_plain",
+        "lock",
         "most_rows",
         "name",
         "pace_s",
@@ -66,8 +70,13 @@ class Held:
         *,
         options: ModelOptions = NO_FILE,
         most_rows: int = 1,
+        lock: threading.Lock = _UNSHARED,
     ) -> None:
-        """``most_rows`` is how many calls (and rows) may be predicted at once at most, where it can be batched."""
+        """``most_rows`` is how many calls (and rows) may be predicted at once at most, where it can be batched.
+
+        ``lock`` is the host's, where there is one.
+        """
+        self.lock = lock
         self.name = spec.name
         self.version = spec.version
         self.path = spec.path
@@ -84,6 +93,11 @@ class Held:
         is_own = takes_tensors and not getattr(servable, "brings_code", False)
         self.is_plain = is_own and weight < SMALL_WEIGHT
         """Small, and without code of its own that its unload would run."""
+
+    def keep(self) -> None:
+        """One more uses it, beyond the call that is under way; ``Host.finished`` says when that is over."""
+        with self.lock:
+            self.users += 1
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"

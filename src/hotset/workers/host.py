@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hotset.codecs.compression import MOST_BYTES, coding_of, packed, unpacked, wished_coding
-from hotset.errors import HotsetError, LoadFailedError, UnavailableError
+from hotset.errors import HotsetError, LoadFailedError, PredictFailedError, UnavailableError
 from hotset.payload import Encoded
 from hotset.runtimes.base import Servable
 from hotset.runtimes.gcpause import collector_pause
@@ -29,9 +29,11 @@ from hotset.workers.held import SMALL_WEIGHT, Held, Proofs
 from hotset.workers.intact import intact_files
 from hotset.workers.kit import HANDLER_SPEC, Choice, Kit
 from hotset.workers.light import LightVersions
+from hotset.workers.loopthread import LoopThread
 from hotset.workers.question import Outcome, Question, answer_alone, answer_together, guarded
 from hotset.workers.reclaim import Reclaimer, set_aside
 from hotset.workers.samples import warm_up
+from hotset.workers.unfinished import Unfinished
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -67,8 +69,10 @@ class Host:
         self._lock = threading.Lock()
         self._held: dict[int, Held] = {}
         self._proofs = Proofs()
+        self.loop: Final = LoopThread()
+        """Where coroutines of the user's run."""
         if kit.handler is not None:
-            self._held[HANDLER] = Held(HANDLER_SPEC, kit.handler, most_rows=max_batch)
+            self._held[HANDLER] = Held(HANDLER_SPEC, kit.handler, most_rows=max_batch, lock=self._lock)
         if kit.asking is not None:
             kit.asking.shelf = self
         self._light = LightVersions()
@@ -116,7 +120,9 @@ class Host:
             self._light.forget(spec)
             _logger.exception("load of %s@%d raised", spec.name, spec.version)
             raise load_failure("the load raised", error) from error
-        held = Held(spec, servable, weight, options=choice.options, most_rows=self._max_batch)
+        held = Held(
+            spec, servable, weight, options=choice.options, most_rows=self._max_batch, lock=self._lock
+        )
         self._proofs.recall(held)
         if held.is_plain:
             self._light.note(spec, path, choice, took_s=time.thread_time() - began_s)
@@ -163,7 +169,7 @@ class Host:
     def _warm_up(self, choice: Choice, spec: LoadSpec, servable: Servable) -> None:
         """Within the load, so that what a first prediction takes is weighed too, and nobody waits for it later."""
         try:
-            warm_up(spec, servable, choice.options.samples, self._kit.codecs)
+            warm_up(spec, servable, choice.options.samples, self._kit.codecs, self.loop)
         except BaseException:
             servable.close()
             raise
@@ -182,6 +188,9 @@ class Host:
             UnavailableError: no such handle, or out of memory.
         """
         outcome = self.predict_all([call])[0]
+        if isinstance(outcome, Unfinished):
+            self.finished(outcome)
+            raise PredictFailedError("the answer is not whole; ask for it with predict_all")
         if isinstance(outcome, HotsetError):
             raise outcome
         return outcome
@@ -199,13 +208,14 @@ class Host:
         finally:
             self._leave(held)
 
-    def _alone(self, held: Held, call: PredictCall) -> Encoded:
+    def _alone(self, held: Held, call: PredictCall) -> Encoded | Unfinished:
         if call.headers:
             return self._with_headers(held, self._unpacked(call))
         return answer_alone(held, call, self._kit.codecs(call.codec))
 
-    def _with_headers(self, held: Held, call: PredictCall) -> Encoded:
-        return self._packed(call, answer_alone(held, call, self._kit.codecs(call.codec)))
+    def _with_headers(self, held: Held, call: PredictCall) -> Encoded | Unfinished:
+        answer = answer_alone(held, call, self._kit.codecs(call.codec))
+        return self.packed(call, answer) if isinstance(answer, Encoded) else answer
 
     def _together(self, held: Held, calls: Sequence[PredictCall]) -> list[Outcome]:
         """Compressed bodies are not among them: each may unpack to the largest that there can be."""
@@ -225,9 +235,10 @@ class Host:
         return replace(call, body=unpacked(body, coding, limit_bytes=self._max_body_bytes))
 
     def _packed_outcome(self, call: PredictCall, outcome: Outcome) -> Outcome:
-        return self._packed(call, outcome) if call.headers and isinstance(outcome, Encoded) else outcome
+        return self.packed(call, outcome) if call.headers and isinstance(outcome, Encoded) else outcome
 
-    def _packed(self, call: PredictCall, answer: Encoded) -> Encoded:
+    def packed(self, call: PredictCall, answer: Encoded) -> Encoded:
+        """Return an answer as its client wants it compressed."""
         coding = wished_coding(call.headers)
         return answer if coding is None else packed(answer, coding)
 
@@ -249,6 +260,10 @@ class Host:
                 raise UnavailableError(f"the model was unloaded before this call; handle: {handle}")
             held.users += 1
             return held
+
+    def finished(self, work: Unfinished) -> None:
+        """What was left unfinished is answered, and uses its model no more. Once for each."""
+        self._leave(work.held)
 
     def _leave(self, held: Held) -> None:
         with self._lock:

@@ -12,27 +12,23 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from hotset.errors import ErrorKind, HotsetError, UnavailableError
 from hotset.payload import Encoded
 from hotset.runtimes.reason import reason_of
 from hotset.shared.arena import LARGE_BYTES
+from hotset.workers.answers import Answered
 from hotset.workers.backlog import Backlog, Job
+from hotset.workers.finishing import Finisher
 from hotset.workers.host import Host
 from hotset.workers.question import Outcome
+from hotset.workers.unfinished import Unfinished
 
 _logger: Final = logging.getLogger(__name__)
 
 HOLD_S: Final = 0.001
 """An answer waits no longer than about this for others to be sent with it: each sending wakes the gateway up."""
-
-
-class Answered(NamedTuple):
-    """What goes back under the number of a job."""
-
-    number: int
-    outcome: Outcome
 
 
 class Mailbox(Protocol):
@@ -67,6 +63,8 @@ class PredictThreads:
     ) -> None:
         self._host = host
         self._mailbox = mailbox
+        self.finisher: Final = Finisher(host, mailbox.send, now=now)
+        """Completes what predict threads leave unfinished."""
         self._on_crash = on_crash
         self._now = now
         self._lock = threading.Lock()
@@ -85,7 +83,8 @@ class PredictThreads:
         end = self._now() + limit_s
         for thread in self._threads:
             thread.join(max(0.0, end - self._now()))
-        return not any(thread.is_alive() for thread in self._threads)
+        is_over = self.finisher.close(max(0.0, end - self._now()))
+        return is_over and not any(thread.is_alive() for thread in self._threads)
 
     def _run(self) -> None:
         answers: list[Answered] = []
@@ -135,7 +134,8 @@ class PredictThreads:
         jobs = [job for job in unit if job.call.deadline_s > started] if late else unit
         if jobs:
             outcomes = self._outcomes(jobs)
-            answers.extend(Answered(job.number, it) for job, it in zip(jobs, outcomes, strict=True))
+            for job, outcome in zip(jobs, outcomes, strict=True):
+                self._answer(job, outcome, answers)
             if any(type(outcome) is Encoded and len(outcome.body) >= LARGE_BYTES for outcome in outcomes):
                 self._flush(answers)
             self._host.note_pace(jobs[0].call.handle, (self._now() - started) / len(jobs))
@@ -152,12 +152,21 @@ class PredictThreads:
             if not answers:
                 oldest = started
             outcome = _too_late() if job.call.deadline_s <= started else self._outcomes([job])[0]
-            answers.append(Answered(job.number, outcome))
-            if type(outcome) is Encoded and len(outcome.body) >= LARGE_BYTES:
-                self._flush(answers)  # it may lie in memory that the model writes its next answer to
+            if type(outcome) is not Encoded:
+                self._answer(job, outcome, answers)
+            else:
+                answers.append(Answered(job.number, outcome))
+                if len(outcome.body) >= LARGE_BYTES:
+                    self._flush(answers)  # it may lie in memory that the model writes its next answer to
             ended = self._now()
             host.note_pace(handle, ended - started)
             started = ended
+
+    def _answer(self, job: Job, outcome: Outcome, answers: list[Answered]) -> None:
+        if isinstance(outcome, Unfinished):
+            self.finisher.take(job.number, outcome)
+        else:
+            answers.append(Answered(job.number, outcome))
 
     def _outcomes(self, jobs: list[Job]) -> list[Outcome]:
         try:

@@ -43,6 +43,7 @@ from hotset.workers.base import (
 from hotset.workers.channel import Channel
 from hotset.workers.deadlines import Deadlines
 from hotset.workers.failure import pack, unpack
+from hotset.workers.incoming import IncomingStreams
 from hotset.workers.kit import STANDARD_KIT
 from hotset.workers.spawn import CHILD_COMMAND, ChildProcess, ChildSource, FreshInterpreters, described_exit
 
@@ -104,6 +105,7 @@ class ProcessWorker:
         self._calls = 0
         self._answers: dict[int, asyncio.Future[Encoded]] = {}
         self._deadlines = Deadlines()
+        self._streams = IncomingStreams(taken=self._tell_taken, stop=self._tell_stop)
         self._given_up: str | None = None
         self._replies: dict[int, asyncio.Future[Any]] = {}
         self._gone: str | None = "was not started"
@@ -358,23 +360,52 @@ class ProcessWorker:
         self._answers.clear()
         self._replies.clear()
         self._deadlines.close()
+        self._streams.close(WorkerDiedError(f"the worker process {reason}"))
         for future in waiting:
             if not future.done():
                 future.set_exception(WorkerDiedError(f"the worker process {reason}"))
 
     def _on_answer(self, message: wire.DataReply, body: bytes | memoryview) -> None:
-        if isinstance(message, wire.Freed):
-            self._lent.pop(message.number, None)
+        if not isinstance(message, wire.Answer):
+            self._on_less_than_an_answer(message, bytes(body))
             return
-        if isinstance(message, wire.Answer) and message.place is not None:
+        if message.place is not None:
             body = self._shared_answer(message.number, message.place)
         answer = self._answers.pop(message.number, None)
         self._deadlines.drop(message.number)
-        if isinstance(message, wire.Answer):
-            if answer is not None and not answer.done():
-                answer.set_result(Encoded(body, message.content_type, message.headers))
-        elif answer is not None and not answer.done():
-            answer.set_exception(unpack(message.failure))
+        if answer is not None and not answer.done():
+            answer.set_result(Encoded(body, message.content_type, message.headers))
+
+    def _on_less_than_an_answer(
+        self, message: wire.Freed | wire.Begun | wire.Part | wire.End | wire.Failed, body: bytes
+    ) -> None:
+        match message:
+            case wire.Freed(number):
+                self._lent.pop(number, None)
+            case wire.Part(number):
+                self._streams.part(number, body)
+            case wire.End(number):
+                self._streams.end(number)
+            case wire.Begun(number, content_type, headers):
+                self._deadlines.drop(number)
+                first = Encoded(body, content_type, headers)
+                self._streams.begin(number, first, self._answers.pop(number, None))
+            case wire.Failed(number, failure):
+                self._deadlines.drop(number)
+                error = unpack(failure)
+                answer = self._answers.pop(number, None)
+                if answer is not None and not answer.done():
+                    answer.set_exception(error)
+                elif answer is None:
+                    self._streams.end(number, error)
+
+    def _tell_taken(self, number: int, count: int) -> None:
+        if self._gone is None:
+            self._control.send(wire.Taken(number, count))
+
+    def _tell_stop(self, number: int) -> None:
+        if self._gone is None:
+            self._control.send(wire.Stop(number))
 
     def _shared_answer(self, number: int, place: Place) -> memoryview:
         if self._answer_memory is None:

@@ -17,16 +17,17 @@ from hotset.runtimes.reason import reason_of
 from hotset.workers.base import PredictCall
 from hotset.workers.batching import alike, joined, parted, rows_of, same
 from hotset.workers.held import Held
+from hotset.workers.unfinished import WHOLE, Unfinished, unfinished
 
 _logger: Final = logging.getLogger(__name__)
 
-Outcome: TypeAlias = Encoded | HotsetError
+Outcome: TypeAlias = Encoded | HotsetError | Unfinished
 P = ParamSpec("P")
 
 _NOTHING: Final = Encoded(b"")
 
 
-def answer_alone(held: Held, call: PredictCall, codec: Codec) -> Encoded:
+def answer_alone(held: Held, call: PredictCall, codec: Codec) -> Encoded | Unfinished:
     """Decode, predict and encode one call: what ``Question`` does in steps, without what it has to remember between them."""
     body: Any = call.body  # a segment only in the gateway
     meta = CallMeta(held.name, held.version, call.content_type, call.query_string, call.headers)
@@ -36,7 +37,12 @@ def answer_alone(held: Held, call: PredictCall, codec: Codec) -> Encoded:
         return codec.encode_tensors(tensors.infer(request), request, meta)
     if payloads is not None:
         payload, asked = codec.decode_payload(body, meta)
-        return codec.encode_result(payloads.predict(payload, meta), asked, meta)
+        result = payloads.predict(payload, meta)
+        if type(result) not in WHOLE:
+            rest = unfinished(result, held, call, codec=codec, meta=meta, asked=asked)
+            if rest is not None:
+                return rest
+        return codec.encode_result(result, asked, meta)
     raise _unloaded(held)
 
 
@@ -96,12 +102,14 @@ class Question:
                 self.take_result(self._held.payload.predict(self.payload, self._meta))
         return self._result
 
-    def encode(self) -> Encoded:
+    def encode(self) -> Encoded | Unfinished:
         if self._held.tensors is not None:
             return self._codec.encode_tensors(self._result, self.tensors, self._meta)
-        return self._codec.encode_result(self._result, self._source[1], self._meta)
+        asked, result, codec, meta = self._source[1], self._result, self._codec, self._meta
+        rest = unfinished(result, self._held, self._call, codec=codec, meta=meta, asked=asked)
+        return codec.encode_result(result, asked, meta) if rest is None else rest
 
-    def answer(self) -> Encoded:
+    def answer(self) -> Encoded | Unfinished:
         self.decode()
         self.predict()
         return self.encode()
@@ -154,17 +162,22 @@ def _failure(held: Held, step: Callable[[], None]) -> HotsetError | None:
     return outcome if isinstance(outcome, HotsetError) else None
 
 
-def guarded(held: Held, work: Callable[P, Encoded], *args: P.args, **kwargs: P.kwargs) -> Outcome:
+def guarded(held: Held, work: Callable[P, Outcome], *args: P.args, **kwargs: P.kwargs) -> Outcome:
     """Return what ``work`` returns, or its failure as one of ours."""
     try:
         return work(*args, **kwargs)
-    except HotsetError as error:
+    except BaseException as error:  # noqa: BLE001 - whatever the user's code raises is the call's own failure
+        return failure_of(held, error)
+
+
+def failure_of(held: Held, error: BaseException) -> HotsetError:
+    """Return what a prediction raised as one of ours; what is not ours goes to the log with its traceback."""
+    if isinstance(error, HotsetError):
         return error
-    except MemoryError:
+    if isinstance(error, MemoryError):
         return UnavailableError(f"out of memory while {held} predicted", kind=ErrorKind.OUT_OF_MEMORY)
-    except BaseException as error:
-        _logger.exception("predict of %s raised", held)
-        return PredictFailedError(reason_of(error))
+    _logger.error("predict of %s raised", held, exc_info=error)
+    return PredictFailedError(reason_of(error))
 
 
 def answer_together(held: Held, questions: Sequence[Question], *, most_rows: int) -> list[Outcome]:

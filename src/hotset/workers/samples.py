@@ -14,14 +14,21 @@ from hotset.runtimes.base import Servable
 from hotset.runtimes.modelyaml import Sample
 from hotset.runtimes.options import MODEL_YAML
 from hotset.workers.base import LoadSpec, PredictCall
+from hotset.workers.drained import completed
 from hotset.workers.held import Held
+from hotset.workers.loopthread import LoopThread
 from hotset.workers.question import answer_alone, guarded
+from hotset.workers.unfinished import Unfinished
 
 _JSON = "application/json"
 
 
 def warm_up(
-    spec: LoadSpec, servable: Servable, samples: Sequence[Sample], codecs: Callable[[str], Codec]
+    spec: LoadSpec,
+    servable: Servable,
+    samples: Sequence[Sample],
+    codecs: Callable[[str], Codec],
+    loop: LoopThread,
 ) -> None:
     """Answer every sample, in order.
 
@@ -32,6 +39,8 @@ def warm_up(
     for sample in samples:
         call = PredictCall(spec.handle, sample.codec, sample.body, content_type=_JSON)
         outcome = guarded(held, answer_alone, held, call, codecs(sample.codec))
+        if isinstance(outcome, Unfinished):
+            outcome = completed(outcome, loop)
         if isinstance(outcome, HotsetError):
             kind = ErrorKind.OUT_OF_MEMORY if outcome.kind is ErrorKind.OUT_OF_MEMORY else None
             raise LoadFailedError(f"{MODEL_YAML}: {sample.where} failed: {outcome}", kind=kind) from outcome

@@ -22,15 +22,17 @@ from hotset.errors import ConfigError, HotsetError, OverloadedError, WorkerDiedE
 from hotset.payload import Encoded
 from hotset.runtimes.reason import reason_of
 from hotset.shared.arena import Segment
+from hotset.workers.answers import Answered, Begun, End, Part
 from hotset.workers.asking import Asking
 from hotset.workers.backlog import Job
 from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall, Want, WantHandler, no_models
 from hotset.workers.deadlines import Deadlines
 from hotset.workers.host import Host
 from hotset.workers.imports import imports
+from hotset.workers.incoming import IncomingStreams
 from hotset.workers.kit import Kit
 from hotset.workers.loading import LoadThreads
-from hotset.workers.predicting import Answered, PredictThreads
+from hotset.workers.predicting import PredictThreads
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -111,6 +113,7 @@ class ThreadWorker:
         self._calls = 0
         self._answers: dict[int, asyncio.Future[Encoded]] = {}
         self._deadlines = Deadlines()
+        self._streams = IncomingStreams(taken=self._tell_taken, stop=self._tell_stop)
         self._replies: set[asyncio.Future[Any]] = set()
         self._gone: str | None = "was not started"
         self._started = False
@@ -247,6 +250,7 @@ class ThreadWorker:
         waiting = [*self._answers.values(), *self._replies]
         self._answers.clear()
         self._deadlines.close()
+        self._streams.close(WorkerDiedError(f"the worker {reason}"))
         for future in waiting:
             if not future.done():
                 future.set_exception(WorkerDiedError(f"the worker {reason}"))
@@ -274,10 +278,30 @@ class ThreadWorker:
 
     def _on_answers(self, answers: list[Answered]) -> None:
         for number, outcome in answers:
-            answer = self._answers.pop(number, None)
-            self._deadlines.drop(number)
-            if answer is not None:
-                _settle(answer, outcome)
+            if isinstance(outcome, Part):
+                self._streams.part(number, outcome.body)
+            elif isinstance(outcome, End):
+                self._streams.end(number)
+            else:
+                self._on_answer(number, outcome)
+
+    def _on_answer(self, number: int, outcome: Encoded | HotsetError | Begun) -> None:
+        answer = self._answers.pop(number, None)
+        self._deadlines.drop(number)
+        if isinstance(outcome, Begun):
+            self._streams.begin(number, outcome.first, answer)
+        elif answer is not None:
+            _settle(answer, outcome)
+        elif isinstance(outcome, HotsetError):
+            self._streams.end(number, outcome)
+
+    def _tell_taken(self, number: int, count: int) -> None:
+        if self._started:
+            self._predicting.finisher.taken(number, count)
+
+    def _tell_stop(self, number: int) -> None:
+        if self._started:
+            self._predicting.finisher.stop(number)
 
 
 def _settle(future: asyncio.Future[Any], outcome: Any) -> bool:

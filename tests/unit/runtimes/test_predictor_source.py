@@ -108,9 +108,19 @@ def test_finds_the_class(write) -> None:
             ["'m'", "unload_model(self, model)"],
         ),
         (
-            "class Predictor:\n  def load_model(self, disk_path): ...\n  async def predict(self): ...\n",
+            "class Predictor:\n  async def load_model(self, disk_path): ...\n  def predict(self): ...\n",
+            2,
+            ["load_model is async", "only predict may be"],
+        ),
+        (
+            "class Predictor:\n  def load_model(self, disk_path): ...\n  async def predict_batch(self): ...\n",
             3,
-            ["async"],
+            ["predict_batch is async"],
+        ),
+        (
+            "class Predictor:\n  load_model = f\n  async def predict(self): ...\n  predict_batch = f\n",
+            1,
+            ["predict is async beside predict_batch"],
         ),
         (
             "class Predictor:\n  def load_model(self, disk_path): ...\n  def predict(payload): ...\n",

@@ -8,9 +8,10 @@ from pathlib import Path
 from hotset.errors import ErrorKind, HotsetError
 from hotset.payload import Encoded
 from hotset.runtimes.base import CallMeta
+from hotset.workers.answers import Answered
 from hotset.workers.backlog import Job
 from hotset.workers.host import Host
-from hotset.workers.predicting import HOLD_S, Answered, PredictThreads
+from hotset.workers.predicting import HOLD_S, PredictThreads
 from worker_fakes import FakePayloadServable, fake_kit, raw_call, spec
 
 LIMIT_S = 30.0
