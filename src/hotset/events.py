@@ -126,6 +126,24 @@ class LatestMoved:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelMoved:
+    """From now on this label of the model is answered by ``version``, and no more by ``previous``."""
+
+    name: str
+    label: str
+    version: int
+    previous: int
+
+
+@dataclass(frozen=True, slots=True)
+class LabelsRefused:
+    """A model's new file of labels cannot be used; what the last good one said stays true."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Synced:
     """A pass over the store ended well."""
 
@@ -180,6 +198,8 @@ Event: TypeAlias = (
     | CopyFailed
     | CopyDropped
     | LatestMoved
+    | LabelMoved
+    | LabelsRefused
     | Synced
     | SyncFailed
     | WorkerStarted

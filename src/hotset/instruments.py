@@ -126,6 +126,10 @@ COPIES_DROPPED: Final = _counter(
 LATEST_MOVES: Final = _counter(
     "hotset_latest_moves_total", "How often latest of a model moved to another version."
 )
+LABEL_MOVES: Final = _counter("hotset_label_moves_total", "How often a label moved to another version.")
+LABELS_REFUSED: Final = _counter(
+    "hotset_labels_refused_total", "Files of labels that could not be used; what they said before stays true."
+)
 SYNC_SECONDS: Final = _histogram("hotset_sync_seconds", "Seconds of one good pass over the store.")
 SYNC_FAILURES: Final = _counter("hotset_sync_failures_total", "Passes over the store that failed.")
 WORKER_STARTS: Final = _counter("hotset_worker_starts_total", "Workers that became ready.")

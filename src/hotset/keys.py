@@ -93,6 +93,23 @@ def parse_version(text: str) -> int | None:
     return number if number <= MAX_VERSION else None
 
 
+def parse_label(text: str) -> str:
+    """Return ``text`` if it can name a version beside its number, else raise ``InvalidInputError``."""
+    if text == LATEST:
+        raise InvalidInputError(
+            "found the label 'latest', which always means the highest version; expected another word"
+        )
+    if parse_version(text) is not None:
+        raise InvalidInputError(
+            f"found the label {text!r}, which is a version's number; expected a word such as stable"
+        )
+    if not _LABEL.match(text):
+        raise InvalidInputError(
+            f"found the label {text[:40]!r}, expected a letter and then letters, digits, '.', '_' and '-', 128 at most"
+        )
+    return text
+
+
 def parse_ref(name: str, version: str | None = None) -> ModelRef:
     """Return the ref for a name and an optional version word from a path, a header or a body.
 

@@ -27,6 +27,8 @@ from hotset.events import (
     Evicted,
     Fetched,
     FetchFailed,
+    LabelMoved,
+    LabelsRefused,
     LatestMoved,
     Loaded,
     LoadFailed,
@@ -133,6 +135,10 @@ class Metrics:
                 self._count(instruments.COPIES_DROPPED, event.cause.value)
             case LatestMoved():
                 self._count(instruments.LATEST_MOVES)
+            case LabelMoved():
+                self._count(instruments.LABEL_MOVES)
+            case LabelsRefused():
+                self._count(instruments.LABELS_REFUSED)
             case Synced():
                 self._observe(instruments.SYNC_SECONDS, event.seconds)
             case SyncFailed():
@@ -190,6 +196,8 @@ _EVENT_COUNTERS: Final = (
     instruments.COPY_FAILURES,
     instruments.COPIES_DROPPED,
     instruments.LATEST_MOVES,
+    instruments.LABEL_MOVES,
+    instruments.LABELS_REFUSED,
     instruments.SYNC_FAILURES,
     instruments.WORKER_STARTS,
     instruments.WORKER_DEATHS,

@@ -32,6 +32,7 @@ from hotset.residency.frameworks import Frameworks
 from hotset.residency.front import Front
 from hotset.residency.given import GivenModels
 from hotset.residency.index_source import IndexSource
+from hotset.residency.label_files import LabelFiles
 from hotset.residency.lookup import Lookup
 from hotset.residency.manager import Manager
 from hotset.residency.on_demand import OnDemand
@@ -125,8 +126,13 @@ class Replica:
         self._frameworks = Frameworks(self.pool, store=self.store)
         self._starts_at_once = children is None or settings.predictor is not None
         self.manager: Final = self._make_manager()
+        self._labels: Final = LabelFiles(self.store, events=self.events)
         self._finder: Final = Finder(
-            store=self.store, layout=self.layout, clock=self.clock, settle_time_s=settings.settle_time
+            store=self.store,
+            layout=self.layout,
+            clock=self.clock,
+            settle_time_s=settings.settle_time,
+            labels=self._labels,
         )
         self.discovery: Final = self._make_discovery()
         self.sync: Final = self._make_sync(directory / "catalog")
@@ -351,6 +357,7 @@ class Replica:
             target=self.manager,
             clock=self.clock,
             settle_time_s=settings.settle_time,
+            labels=self._labels,
             index=index if settings.models is None else None,
         )
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from hotset.errors import ErrorKind
+from hotset.keys import LATEST
 from hotset.payload import Signature
 
 
@@ -51,11 +52,27 @@ class VersionStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelStatus:
+    """One label. ``version`` is what the store gives it, ``means`` the version that a request is answered by.
+
+    ``means`` is None where there is none. ``serving`` is the one that answers from memory, None while none does.
+    ``reason`` says why the label does not mean what the store gives it.
+    """
+
+    label: str
+    version: int
+    means: int | None = None
+    serving: int | None = None
+    last_used_s: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelStatus:
     """One model. ``latest`` is the store's highest version, ``serving`` the one that answers for it now.
 
     ``serving`` is None while no version is in memory. ``last_used_s`` is that of the word ``latest``. Versions
-    are ascending.
+    are ascending, labels in order of name; ``labels_problem`` says why the file of labels in the store is not used.
     """
 
     name: str
@@ -63,6 +80,18 @@ class ModelStatus:
     serving: int | None = None
     last_used_s: float | None = None
     versions: tuple[VersionStatus, ...] = ()
+    labels: tuple[LabelStatus, ...] = ()
+    labels_problem: str = ""
+
+    def asked(self, word: int | str) -> tuple[VersionStatus, ...]:
+        """Return the versions that a word names: one or none for a number or a label, all for ``latest``."""
+        if word == LATEST:
+            return self.versions
+        number = word if isinstance(word, int) else self._means(word)
+        return tuple(version for version in self.versions if version.version == number)
+
+    def _means(self, label: str) -> int | None:
+        return next((it.means for it in self.labels if it.label == label), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +104,12 @@ class ModelPage:
 
 @dataclass(frozen=True, slots=True)
 class ModelMetadata:
-    """What a model declares, and the versions that can be asked for, ascending."""
+    """What a version declares, its number, and the versions of its model that can be asked for, ascending."""
 
     name: str
     versions: tuple[int, ...]
     signature: Signature
+    version: int
 
 
 @dataclass(frozen=True, slots=True)

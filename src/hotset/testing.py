@@ -78,6 +78,7 @@ class FakeStore:
         self.download_gate: Final = Gate()
         self.list_fault: Exception | None = None
         self.download_fault: Exception | None = None
+        self.read_fault: Exception | None = None
         self._page_size = page_size
         self._writes = 0
 
@@ -128,6 +129,8 @@ class FakeStore:
 
     async def read(self, path: str, *, limit_bytes: int = 1 << 20) -> bytes | None:
         self.counts["read"] += 1
+        if self.read_fault is not None:
+            raise self.read_fault
         found = self.objects.get(path)
         return None if found is None else found.data[:limit_bytes]
 
@@ -160,6 +163,7 @@ class WorkerScript:
     gates: dict[str, Gate] = field(default_factory=dict)
     unload_gate: Gate = field(default_factory=Gate)
     load_faults: dict[str, Exception] = field(default_factory=dict)
+    """By model, or by version: ``paris@2``."""
     weights: dict[str, int] = field(default_factory=dict)
     short_of_memory: Counter[str] = field(default_factory=Counter)
     """How many of the next predictions of a model run out of memory."""
@@ -202,7 +206,8 @@ class FakeWorker:
     async def load(self, spec: LoadSpec) -> LoadReply:
         self._script.loads[f"{spec.name}@{spec.version}"] += 1
         await self._unless_dead(self._script.gate(spec.name))
-        fault = self._script.load_faults.get(spec.name)
+        faults = self._script.load_faults
+        fault = faults.get(spec.name) or faults.get(f"{spec.name}@{spec.version}")
         if fault is not None:
             raise fault
         intact_files(spec.path, spec.files or ())

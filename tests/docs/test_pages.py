@@ -12,6 +12,7 @@ import typer
 import yaml
 
 from doc_pages import PAGES, ROOT, Block, anchors, blocks, commands, links, name_of, text_of
+from hotset.catalog import parse_labels
 from hotset.cli import app
 from hotset.config import load_settings
 from hotset.instruments import DOCUMENTED
@@ -62,6 +63,13 @@ def test_what_is_said_of_a_model_is_accepted(block: Block, tmp_path: Path) -> No
     (tmp_path / "samples" / "large.json").write_text("{}")
     options = read_model_yaml(tmp_path, ["samples/large.json"])
     assert options.runtime is None or options.runtime in names()
+
+
+@pytest.mark.parametrize(
+    "block", [it for it in blocks("yaml") if it.text.startswith("# labels.yaml")], ids=str
+)
+def test_files_of_labels_are_accepted(block: Block) -> None:
+    assert parse_labels(block.text.encode())
 
 
 @pytest.mark.parametrize("block", [it for it in blocks("yaml") if it.text[0] != "#"], ids=str)

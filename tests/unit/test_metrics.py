@@ -12,6 +12,8 @@ from hotset.events import (
     Evicted,
     Fetched,
     FetchFailed,
+    LabelMoved,
+    LabelsRefused,
     LatestMoved,
     Loaded,
     LoadFailed,
@@ -37,6 +39,8 @@ EVENTS: tuple[Event, ...] = (
     Evicted(TierName.MEMORY, PARIS, Cause.CAPACITY, bytes=2000, seconds=0.5),
     Evicted(TierName.DISK, PARIS, Cause.DELETED, bytes=1000, seconds=0.5),
     LatestMoved("paris", version=4, previous=3),
+    LabelMoved("paris", "stable", version=4, previous=3),
+    LabelsRefused("paris", reason="line 1: this is no YAML"),
     Synced(models=9, versions=9, rejects=0, unsettled=0, added=1, removed=0, changed=0, seconds=0.5),
     SyncFailed(reason="away", consecutive=2, retry_in_s=20.0),
     WorkerStarted(worker=0, pid=12, seconds=0.4),
@@ -118,6 +122,8 @@ def test_events_are_counted_by_tier_cause_and_kind() -> None:
     assert _value(metrics, "hotset_sync_seconds_sum") == 0.5
     assert _value(metrics, "hotset_sync_failures_total") == 1
     assert _value(metrics, "hotset_latest_moves_total") == 1
+    assert _value(metrics, "hotset_label_moves_total") == 1
+    assert _value(metrics, "hotset_labels_refused_total") == 1
     assert _value(metrics, "hotset_worker_starts_total") == 1
     assert _value(metrics, "hotset_worker_deaths_total") == 1
 

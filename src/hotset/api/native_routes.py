@@ -6,6 +6,7 @@ A thin edge: each handler calls one verb of the data plane or the residency and 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -179,10 +180,10 @@ def _verb(name: str, call: Callable[..., Awaitable[ModelStatus]], summary: str) 
 
 def _only(model: ModelStatus, ref: ModelRef) -> ModelStatus:
     """Return the model with the one version that was asked for."""
-    versions = tuple(version for version in model.versions if version.version == ref.version)
+    versions = model.asked(ref.version)
     if not versions:
         raise NotFoundError(
             f"no version {ref.version} of model {ref.name!r}; found: {[v.version for v in model.versions]}",
             kind=ErrorKind.VERSION_NOT_FOUND,
         )
-    return ModelStatus(model.name, model.latest, model.serving, model.last_used_s, versions)
+    return replace(model, versions=versions)

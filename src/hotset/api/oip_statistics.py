@@ -9,7 +9,7 @@ from typing import Any, Final
 from hotset.api.dataplane import DataPlane
 from hotset.api.oip_documents import statistics
 from hotset.errors import ErrorKind, NotFoundError
-from hotset.keys import LATEST, ModelKey, ModelRef
+from hotset.keys import ModelKey, ModelRef
 from hotset.status import VersionStatus
 
 _STEP: Final = 50
@@ -29,13 +29,11 @@ class OipStatistics:
             NotFoundError: there is no such model or version.
         """
         model = await self._dataplane.residency.model(ref.name, deadline_s=deadline_s)
-        versions = model.versions
-        if ref.version != LATEST:
-            versions = tuple(version for version in versions if version.version == ref.version)
-            if not versions:
-                raise NotFoundError(
-                    f"no version {ref.version} of model {ref.name!r}", kind=ErrorKind.VERSION_NOT_FOUND
-                )
+        versions = model.asked(ref.version)
+        if not versions:
+            raise NotFoundError(
+                f"no version {ref.version} of model {ref.name!r}", kind=ErrorKind.VERSION_NOT_FOUND
+            )
         return self._rows(versions)
 
     async def of_all(self) -> list[dict[str, Any]]:

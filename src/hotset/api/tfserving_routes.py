@@ -168,11 +168,10 @@ class TfServingRoutes:
     async def _metadata(self, exchange: Exchange) -> Reply:
         ref = exchange.ref
         metadata = await self._residency.metadata(ref, deadline_s=exchange.deadline_s)
-        version = metadata.versions[-1] if ref.version == LATEST else ref.version
         signatures = {"signature_def": signature_defs(metadata.signature)}
         return json_reply(
             {
-                "model_spec": {"name": metadata.name, "signature_name": "", "version": str(version)},
+                "model_spec": {"name": metadata.name, "signature_name": "", "version": str(metadata.version)},
                 "metadata": {"signature_def": signatures},
             }
         )
@@ -202,10 +201,10 @@ async def _no_name(_exchange: Exchange) -> Reply:
 
 def _asked(model: ModelStatus, ref: ModelRef) -> list[VersionStatus]:
     """Return the versions that are asked for, the newest first."""
-    asked = [it for it in reversed(model.versions) if ref.version in {LATEST, it.version}]
+    asked = model.asked(ref.version)
     if not asked:
         raise NotFoundError(f"no version {ref.version}", kind=ErrorKind.VERSION_NOT_FOUND)
-    return asked
+    return [*reversed(asked)]
 
 
 def _row(version: VersionStatus, *, resident: bool) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from hotset.catalog.labels import Labels
 from hotset.errors import ConfigError
 from hotset.keys import Fingerprint, ModelKey
 
@@ -36,23 +37,34 @@ class VersionEntry:
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """One model with its versions, ascending; never empty."""
+    """One model with its versions, ascending; never empty. ``labels`` None: it has no file of them."""
 
     name: str
     versions: tuple[VersionEntry, ...]
+    labels: Labels | None = None
 
     @property
     def latest(self) -> VersionEntry:
         return self.versions[-1]
 
-    def version(self, number: int | str) -> VersionEntry | None:
-        """Return the version of that number, or None; a label names none yet."""
-        if isinstance(number, str):
+    @property
+    def is_unversioned(self) -> bool:
+        """Whether its files lie directly in its folder, without version directories."""
+        return self.versions[0].prefix == f"{self.name}/"
+
+    def version(self, word: int | str) -> VersionEntry | None:
+        """Return the version of that number or label, or None."""
+        number = word if isinstance(word, int) else self.target(word)
+        if number is None:
             return None
         index = bisect_left(self.versions, number, key=_number)
         if index < len(self.versions) and self.versions[index].key.version == number:
             return self.versions[index]
         return None
+
+    def target(self, label: str) -> int | None:
+        """Return the number that a label stands for, whether there is such a version or not; None: no such label."""
+        return self.labels.target(label) if self.labels is not None else None
 
 
 def _number(entry: VersionEntry) -> int:

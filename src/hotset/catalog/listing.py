@@ -10,14 +10,15 @@ what comes in parts: such a name is ``scattered``, and has to be listed once mor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from hotset.catalog.block import UNKNOWN
 from hotset.catalog.contents import is_folder_marker
-from hotset.catalog.entries import Layout, Reject
+from hotset.catalog.entries import Layout, ModelEntry, Reject
 from hotset.catalog.known import Known, Meeting
+from hotset.catalog.labels import labels_object
 from hotset.catalog.models import Draft, Models
 from hotset.catalog.reading import ModelReader, has_hidden
 from hotset.store.page import ObjectPage
@@ -34,13 +35,15 @@ class Listing:
     """What one pass over the store showed.
 
     ``rejects`` are the first ``MAX_REJECTS`` by path; ``rejects_left_out`` counts the others. ``objects``: how many came, of
-    scattered names twice.
+    scattered names twice. ``unread``: the files of labels that are new, by the name of their model, which has the labels
+    that were known before until somebody has read them.
     """
 
     models: Models
     rejects: tuple[Reject, ...]
     rejects_left_out: int
     objects: int = field(compare=False)
+    unread: Mapping[str, ObjectMeta] = field(default_factory=dict, compare=False)
 
 
 class _Run:
@@ -72,12 +75,14 @@ class ListingReader:
     def __init__(self, layout: Layout, *, known: Models | None = None) -> None:
         """``known``: what an earlier reader of the same store and layout found; it only saves work."""
         self._layout = layout
-        self._models = Draft(known or Models())
-        self._known = Known(known or Models())
+        self._before: Final = known or Models()
+        self._models = Draft(self._before)
+        self._known = Known(self._before)
         self._reader = ModelReader(layout)
         self._pending: dict[str, _Run] = {}
         self._highest = ""
         self._fruitless: set[str] = set()
+        self._unread: dict[str, ObjectMeta] = {}
         self._scattered: set[str] = set()
         self._relisted: set[str] = set()
         self._prefix: str | tuple[()] = ()
@@ -128,6 +133,7 @@ class ListingReader:
         for name in scattered:
             self._pending.pop(name, None)
             self._fruitless.discard(name)
+            self._unread.pop(name, None)
             self._models.set(name, None)
             self._reader.rejects.forget(f"{name}/")
         self._relisted |= scattered
@@ -145,7 +151,7 @@ class ListingReader:
             if name not in models and name not in self._fruitless:
                 self._read(name, [], UNKNOWN)
         rejects, left_out = self._reader.rejects.take()
-        return Listing(self._models.done(), rejects, left_out, self._objects)
+        return Listing(self._models.done(), rejects, left_out, self._objects, self._unread)
 
     def _end_run(self, page: ObjectPage, digests: Sequence[int], start: int, end: int) -> None:
         """The objects of a name have all come, as far as one can tell, the last of them in this part of a page."""
@@ -183,9 +189,24 @@ class ListingReader:
         entry = self._reader.read(name, objects)
         if entry is None:
             self._fruitless.add(name)
+        elif not self._layout.static and not entry.is_unversioned:
+            entry = self._labelled(entry, objects)
         if entry is not None or name in self._models:
-            is_faultless = self._reader.rejects.count == faults
+            is_faultless = self._reader.rejects.count == faults and name not in self._unread
             self._models.set(name, entry, digest if is_faultless else UNKNOWN)
+
+    def _labelled(self, entry: ModelEntry, objects: Sequence[ObjectMeta]) -> ModelEntry:
+        """Give a model the labels that are known; where there is a file of them that is not, note that."""
+        file = labels_object(entry.name, objects)
+        if file is None:
+            return entry
+        before = self._before.get(entry.name)
+        labels = before.labels if before is not None else None
+        if labels is None or labels.etag != file.etag:
+            self._unread[entry.name] = file
+        elif labels.problem:
+            self._reader.rejects.add(file.path, labels.problem)
+        return replace(entry, labels=labels)
 
     def _end_of_name(self, path: str) -> int:
         """Return the index of the slash after the name, or -1 if there is none."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hotset.catalog.contents import UnfaithfulVersionError, VersionContents, version_contents
 from hotset.catalog.entries import Layout, Mark, ModelEntry, Reject, VersionEntry
+from hotset.catalog.labels import LABELS_FILE
 from hotset.errors import InvalidInputError
 from hotset.keys import ModelKey, parse_name, parse_version
 
@@ -131,8 +132,9 @@ class ModelReader:
                 folders.setdefault(meta.path[len(prefix) : end], []).append(meta)
         numbers = {folder: number for folder in folders if (number := parse_version(folder)) is not None}
         if not numbers:
+            # A file of labels that waits for its first version makes no model; beside files it is one of them.
             visible = any(not is_hidden(part) for part in folders) or any(
-                _is_file(stray, has_bytes) for stray, has_bytes in strays.items()
+                stray != LABELS_FILE and _is_file(stray, has_bytes) for stray, has_bytes in strays.items()
             )
             return [_Candidate(1, prefix, objects)] if visible else []
         self._turn_down_others(prefix, folders, numbers)

@@ -96,13 +96,9 @@ def _settled_model(
     if tuple(versions) == listed.versions:
         return listed
     if versions:
-        return ModelEntry(listed.name, tuple(versions))
-    return known if known is not None and _is_unversioned(known) else None
-
-
-def _is_unversioned(model: ModelEntry) -> bool:
-    """Such a model is not gone when its first version directory appears: it stays until that has settled."""
-    return model.versions[0].prefix == f"{model.name}/"
+        return ModelEntry(listed.name, tuple(versions), listed.labels)
+    # A model without version directories is not gone when its first one appears: it stays until that has settled.
+    return known if known is not None and known.is_unversioned else None
 
 
 def _sight(entry: VersionEntry, old: VersionEntry | None, this: _Pass) -> Sighting:

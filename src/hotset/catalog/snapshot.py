@@ -12,11 +12,13 @@ from typing import Final
 
 from hotset.catalog.entries import ModelEntry, Reject, VersionEntry
 from hotset.catalog.key_list import KeyList
+from hotset.catalog.labels import LABELS_FILE
 from hotset.catalog.models import Draft, Models, differences
 from hotset.errors import ErrorKind, NotFoundError
 from hotset.keys import LATEST, ModelKey, ModelRef
 
 _VERSIONS_NAMED: Final = 5
+_LABELS_NAMED: Final = 10
 _MOST_KNOWN: Final = 64
 """So many models that were asked for last are kept unpacked: a load asks for its model several times."""
 
@@ -57,13 +59,30 @@ class Snapshot:
             return version
         raise NotFoundError(
             f"Request for unknown model: '{ref.name}' version {ref.version} is not found. "
-            f"Versions offered: {_named(model)}.",
+            f"{_about_label(model, ref.version)}Versions offered: {_named(model)}.",
             kind=ErrorKind.VERSION_NOT_FOUND,
         )
 
     def with_model(self, entry: ModelEntry) -> Snapshot:
         """Return a snapshot with one model added or replaced; it shares all others with this one."""
         return replace(self, models=self.models.with_changes({entry.name: entry}))
+
+
+def _about_label(model: ModelEntry, word: int | str) -> str:
+    """Say what the file of labels has to do with a word that is no version."""
+    if isinstance(word, int):
+        return ""
+    path = f"{model.name}/{LABELS_FILE}"
+    labels = model.labels
+    if labels is None:
+        return f"There is no {path} that gives it to a version. "
+    target = labels.target(word)
+    problem = f"{path} cannot be used ({labels.problem}). " if labels.problem else ""
+    if target is not None:
+        return f"{problem}{path} says '{word}: {target}', and there is no such version. "
+    shown = ", ".join(f"{label}: {number}" for label, number in labels.targets[:_LABELS_NAMED])
+    more = ", …" if len(labels.targets) > _LABELS_NAMED else ""
+    return f"{problem}Labels given by {path}: {shown or 'none'}{more}. "
 
 
 def _named(model: ModelEntry) -> str:
@@ -121,18 +140,20 @@ class Diff:
     """What differs between two snapshots, in order of name. ``changed``: the same key with another fingerprint.
 
     ``added`` is only counted: in the first snapshot it is everything. ``latest_changed``: the new latest of the
-    models offered before and after whose latest is another version or another content.
+    models offered before and after whose latest is another version or another content. ``relabelled``: the new latest
+    of those whose labels mean something else, or something that there was not.
     """
 
     added: int = 0
     removed: Sequence[ModelKey] = field(default_factory=KeyList)
     changed: Sequence[ModelKey] = field(default_factory=KeyList)
     latest_changed: Sequence[ModelKey] = field(default_factory=KeyList)
+    relabelled: Sequence[ModelKey] = field(default_factory=KeyList)
 
 
 def diff(old: Snapshot, new: Snapshot) -> Diff:
     """Return what changed from ``old`` to ``new``; what both share costs nothing."""
-    removed, changed, latest_changed = KeyList(), KeyList(), KeyList()
+    removed, changed, latest_changed, relabelled = KeyList(), KeyList(), KeyList(), KeyList()
     for difference in differences(old.models, new.models) if old.models else ():
         before = difference.before
         if before is None:
@@ -147,12 +168,20 @@ def diff(old: Snapshot, new: Snapshot) -> Diff:
                 changed.append(version.key)
         if after is not None and _content(before.latest) != _content(after.latest):
             latest_changed.append(after.latest.key)
+        if after is not None and _meanings(before) != _meanings(after):
+            relabelled.append(after.latest.key)
     added = new.models.version_count - old.models.version_count + len(removed)
-    return Diff(added, removed, changed, latest_changed)
+    return Diff(added, removed, changed, latest_changed, relabelled)
 
 
 def _fingerprints(model: ModelEntry | None) -> dict[ModelKey, str]:
     return {entry.key: entry.fingerprint for entry in model.versions} if model else {}
+
+
+def _meanings(model: ModelEntry) -> list[tuple[str, int, bool]]:
+    """What the labels say, and of which there is a version."""
+    targets = model.labels.targets if model.labels is not None else ()
+    return [(label, number, model.version(number) is not None) for label, number in targets]
 
 
 def _content(entry: VersionEntry) -> tuple[ModelKey, str]:

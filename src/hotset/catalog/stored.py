@@ -21,7 +21,7 @@ import msgspec
 from hotset.catalog.block import UNKNOWN, Block
 from hotset.catalog.entries import Reject
 from hotset.catalog.models import Models
-from hotset.catalog.packing import VERSION, are_regular
+from hotset.catalog.packing import are_regular, count_all
 from hotset.catalog.snapshot import Snapshot
 from hotset.errors import InvalidInputError
 from hotset.keys import MAX_PART_BYTES, ModelKey, parse_name
@@ -148,7 +148,7 @@ def _block(frame: memoryview) -> Block:
         raise SnapshotFormatError("the snapshot does not fit its format: a block's parts do not fit together")
     if not are_regular(ends, entries):
         raise SnapshotFormatError(f"the snapshot holds malformed versions, near: {names[:40]!r}")
-    return Block(names, ends, entries, array("Q", [UNKNOWN]) * len(ends), len(entries) // VERSION.size)
+    return Block(names, ends, entries, array("Q", [UNKNOWN]) * len(ends), count_all(ends, entries))
 
 
 def _check_names(names: str) -> None:

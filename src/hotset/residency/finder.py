@@ -12,6 +12,7 @@ from hotset.catalog import Layout, ListingReader, ModelEntry, Models, Settling, 
 from hotset.clock import Clock
 from hotset.errors import InvalidInputError, StoreError
 from hotset.keys import parse_name
+from hotset.residency.label_files import LabelFiles
 from hotset.store import ObjectStore
 
 LOOK_TIMEOUT_S: Final = 120.0
@@ -27,9 +28,12 @@ class Finder:
         layout: Layout,
         clock: Clock,
         settle_time_s: float,
+        labels: LabelFiles | None = None,
         timeout_s: float = LOOK_TIMEOUT_S,
     ) -> None:
+        """``labels`` None: files of labels are not read."""
         self._store = store
+        self._labels = labels
         self._layout = layout
         self._clock = clock
         self._settle_time_s = settle_time_s
@@ -50,17 +54,21 @@ class Finder:
         except InvalidInputError:
             return None, memory
         now_s, wall_s = self._clock.monotonic(), self._clock.wall()
-        reader = ListingReader(self._layout)
+        models = Models.of({name: known} if known is not None else {})
+        reader = ListingReader(self._layout, known=models)
         try:
             async with asyncio.timeout(self._timeout_s):
                 async for page in self._store.list(f"{name}/"):
                     reader.feed(page)
         except TimeoutError as error:
             raise StoreError(f"the store did not list {name!r} within {self._timeout_s:g} s") from error
+        listing = reader.finish()
+        if self._labels is not None:
+            listing = await self._labels.read(listing)
         snapshot, settling = settle(
-            reader.finish(),
+            listing,
             memory,
-            Snapshot(Models.of({name: known} if known is not None else {})),
+            Snapshot(models),
             now_s=now_s,
             wall_s=wall_s,
             settle_time_s=self._settle_time_s,

@@ -58,9 +58,9 @@ class Front:
     async def metadata(self, ref: ModelRef, *, deadline_s: float) -> ModelMetadata:
         """Return what the version declares: as it was when last loaded, else it is loaded now."""
         version = await self._manager.resolve(ref, deadline_s=deadline_s)
-        signature = await self._signature(ref, version, deadline_s)
+        signature, number = await self._signature(ref, version, deadline_s)
         versions = tuple(it.key.version for it in self._model(ref.name).versions)
-        return ModelMetadata(name=ref.name, versions=versions, signature=signature)
+        return ModelMetadata(name=ref.name, versions=versions, signature=signature, version=number)
 
     async def ready(self, ref: ModelRef, *, resident: bool, deadline_s: float) -> Readiness:
         """Whether a request would be answered; with ``resident``, whether it is in memory now."""
@@ -86,8 +86,8 @@ class Front:
 
     async def unload(self, ref: ModelRef, *, deadline_s: float) -> ModelStatus:
         """Take the version (or, for ``latest``, every version) out of memory; return when it is out."""
-        await self._manager.resolve(ref, deadline_s=deadline_s)
-        await self._manager.unload(self._keys(ref), Cause.EXPLICIT, deadline_s=deadline_s)
+        version = await self._manager.resolve(ref, deadline_s=deadline_s)
+        await self._manager.unload(self._keys(ref, version), Cause.EXPLICIT, deadline_s=deadline_s)
         return self._status_of(ref.name)
 
     async def pin(self, ref: ModelRef, *, deadline_s: float) -> ModelStatus:
@@ -101,8 +101,8 @@ class Front:
         return self._status_of(ref.name)
 
     async def unpin(self, ref: ModelRef, *, deadline_s: float) -> ModelStatus:
-        await self._manager.resolve(ref, deadline_s=deadline_s)
-        for key in self._keys(ref):
+        version = await self._manager.resolve(ref, deadline_s=deadline_s)
+        for key in self._keys(ref, version):
             self._manager.pin(key, pinned=False)
         return self._status_of(ref.name)
 
@@ -126,19 +126,25 @@ class Front:
     def _status_of(self, name: str) -> ModelStatus:
         return self._view.model(self._model(name))
 
-    def _keys(self, ref: ModelRef) -> set[ModelKey]:
+    def _keys(self, ref: ModelRef, resolved: VersionEntry) -> set[ModelKey]:
         """Every version that is meant: offered, in memory, or on its way out of it."""
         memory = self._manager.memory
+        if ref.version != LATEST:
+            serving = memory.find(ref)  # what a label means in memory, and what it will mean
+            return {resolved.key} if serving is None else {resolved.key, serving.key}
         keys = {version.key for version in self._model(ref.name).versions}
         keys.update(entry.key for entry in (*memory.entries_of(ref.name), *memory.draining()))
-        return {key for key in keys if key.name == ref.name and ref.version in {LATEST, key.version}}
+        return {key for key in keys if key.name == ref.name}
 
-    async def _signature(self, ref: ModelRef, version: VersionEntry, deadline_s: float) -> Signature:
+    async def _signature(
+        self, ref: ModelRef, version: VersionEntry, deadline_s: float
+    ) -> tuple[Signature, int]:
+        """Return what a version declares, and its number."""
         record = self._manager.disk.lookup(version.fingerprint)
         if record is not None and record.signature is not None:
-            return record.signature
+            return record.signature, version.key.version
         lease = await self._manager.lease(ref, deadline_s=deadline_s)
         try:
-            return lease.signature
+            return lease.signature, lease.key.version
         finally:
             lease.release()

@@ -176,20 +176,14 @@ class Manager:
             raise
 
     def _older(self, ref: ModelRef, error: HotsetError) -> VersionEntry | None:
-        """What answers for ``latest`` instead: the newest that loads, or while the store is away, that is on disk."""
+        """What answers for a word instead: the newest that loads, or while the store is away, that is on disk."""
         if error.key is None or not isinstance(error, (LoadFailedError, CapacityError, StoreError)):
             return None
         failed = ModelKey(*error.key)
         if not isinstance(error, StoreError):
             return self.rollover.fallback(ref, failed)
-        model = self.catalog.model(ref.name) if ref.version == LATEST else None
-        usable = (
-            version
-            for version in reversed(model.versions if model is not None else ())
-            if version.key < failed
-            and self.disk.lookup(version.fingerprint) is not None
-            and self.rollover.not_older_than_served(version.key)
-        )
+        earlier = self.rollover.earlier(ref, failed)
+        usable = (it for it in earlier if self.disk.lookup(it.fingerprint) is not None)
         return next(usable, None)
 
     async def _lease_version(self, ref: ModelRef, version: VersionEntry, deadline_s: float) -> ModelLease:
@@ -389,7 +383,10 @@ class Manager:
             if self.catalog.version(key) is None:  # else a lookup has found it again
                 self.memory.evict(key, Cause.DELETED)
                 self.rollover.forget_served(key.name)
-        touched = {key.name for key in (*changes.removed, *changes.changed, *changes.latest_changed)}
+        for key in changes.relabelled:
+            self.rollover.labels.forget_gone(key.name, self.catalog.model(key.name))
+        moved = (*changes.latest_changed, *changes.relabelled)
+        touched = {key.name for key in (*changes.removed, *changes.changed, *moved)}
         for name in touched:
             if self.memory.entries_of(name) or self.rollover.is_outdated(name):
                 self._follow_name(name)
@@ -411,6 +408,11 @@ class Manager:
             return False
         self.flights.start(version.key, partial(self._bring, version), now_s=now_s)
         return True
+
+    def remember_label(self, ref: ModelRef, number: int) -> None:
+        """A label meant this version before a restart; forgotten if the store has no such label any more."""
+        self.rollover.labels.remember(ref, number)
+        self.rollover.labels.forget_gone(ref.name, self.catalog.model(ref.name))
 
     # Leaving memory
 
@@ -489,6 +491,8 @@ def _in_steps(changes: Diff) -> Iterator[Diff]:
         yield Diff(changed=changed)
     for latest_changed in _parts(changes.latest_changed):
         yield Diff(latest_changed=latest_changed)
+    for relabelled in _parts(changes.relabelled):
+        yield Diff(relabelled=relabelled)
 
 
 def _parts(keys: Iterable[ModelKey]) -> Iterator[list[ModelKey]]:

@@ -1,12 +1,13 @@
-"""When the store has something newer than memory: what ``latest`` means, and what is loaded ahead.
+"""When the store has something newer than memory: what ``latest`` and labels mean, and what is loaded ahead.
 
-The manager asks it after every arrival, every lookup and every new snapshot. ``latest`` moves in one step, and only
+The manager asks it after every arrival, every lookup and every new snapshot. A word moves in one step, and only
 to a version that is in memory; until then the one that answered goes on answering.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from hotset.catalog import Catalog, ModelEntry, VersionEntry
 from hotset.clock import Clock
@@ -15,6 +16,7 @@ from hotset.keys import LATEST, ModelKey, ModelRef
 from hotset.residency.ahead import Step, is_same, next_step
 from hotset.residency.arrival import Occupant
 from hotset.residency.failures import Failures
+from hotset.residency.label_moves import LabelMoves
 from hotset.tiers.ledger import Weight
 from hotset.tiers.memory import MemoryTier
 
@@ -41,6 +43,9 @@ class Rollover:
         self._events = events
         self._outdated: set[str] = set()
         self._newest_served: dict[str, int] = {}
+        self.labels: Final = LabelMoves(
+            memory=memory, failures=failures, clock=clock, events=events, supersede=self._supersede
+        )
 
     @property
     def outdated(self) -> frozenset[str]:
@@ -61,37 +66,61 @@ class Rollover:
         model = self._catalog.model(ref.name)
         if model is None:
             return None
-        return self._newest(model) if ref.version == LATEST else model.version(ref.version)
+        if ref.version == LATEST:
+            return self._newest(model)
+        if isinstance(ref.version, str):
+            return self.labels.offered(model, ref.version)
+        return model.version(ref.version)
 
     def fallback(self, ref: ModelRef, failed: ModelKey) -> VersionEntry | None:
-        """Return the older version that answers for ``latest`` where ``failed`` could not be loaded, or None."""
-        older = self.offered(ref) if ref.version == LATEST else None
-        return older if older is not None and older.key < failed else None
+        """Return the version that answers for ``latest`` or a label where ``failed`` could not be loaded, or None."""
+        older = self.offered(ref) if isinstance(ref.version, str) else None
+        if older is None or older.key == failed:
+            return None
+        return older if ref.version != LATEST or older.key < failed else None
 
-    def not_older_than_served(self, key: ModelKey) -> bool:
+    def earlier(self, ref: ModelRef, failed: ModelKey) -> Iterator[VersionEntry]:
+        """Yield what may answer for a word where ``failed`` cannot be fetched now, the best first."""
+        model = self._catalog.model(ref.name)
+        if model is None or not isinstance(ref.version, str):
+            return
+        if ref.version != LATEST:
+            before = self.labels.before(model, ref.version)
+            if before is not None and before.key != failed:
+                yield before
+            return
+        for version in reversed(model.versions):
+            if version.key < failed and self._not_older_than_served(version.key):
+                yield version
+
+    def _not_older_than_served(self, key: ModelKey) -> bool:
         """Whether answering ``latest`` by this version would not go back behind what this process has answered."""
         return key.version >= self._newest_served.get(key.name, 0)
 
     def forget_served(self, name: str) -> None:
         """The model, or its newest version, was deleted: going back is right now."""
         self._newest_served.pop(name, None)
+        self.labels.forget_gone(name, self._catalog.model(name))
 
     def _note_served(self, key: ModelKey) -> None:
         self._newest_served[key.name] = max(key.version, self._newest_served.get(key.name, 0))
 
     def follow(self, name: str) -> None:
-        """Let ``latest`` mean the newest version, if it is in memory, and note whether the store has a newer one."""
+        """Let words mean what the store says, if that is in memory, and note whether the store has something newer."""
         model = self._catalog.model(name) if self._memory.has_any_of(name) else None
         if model is None:
             self._outdated.discard(name)
             return
+        labelled = model.labels is not None or bool(self._memory.labels_of(name))
+        if labelled:
+            self.labels.follow(model)
         newest = self._newest(model)
         if self.holds(newest):
             self._point_latest(newest.key)
-            if newest is model.latest and self._memory.has_only(newest.key):
+            if newest is model.latest and not labelled and self._memory.has_only(newest.key):
                 self._outdated.discard(name)
                 return
-        if any(True for _ in self._steps(model)):
+        if any(True for _ in self._all_steps(model)):
             self._outdated.add(name)
         else:
             self._outdated.discard(name)
@@ -101,7 +130,11 @@ class Rollover:
 
         The store may have got a newer version while this one was loaded; else the next request would wait again.
         """
-        if ref.version != LATEST or self._memory.serving_latest(key.name) is not None:
+        if ref.version != LATEST:
+            if isinstance(ref.version, str):
+                self._label_answered(ref, key)
+            return
+        if self._memory.serving_latest(key.name) is not None:
             return
         version = self._catalog.version(key)
         if version is not None and self.holds(version):
@@ -109,10 +142,17 @@ class Rollover:
             self._note_served(key)
             self.follow(key.name)
 
+    def _label_answered(self, ref: ModelRef, key: ModelKey) -> None:
+        model = self._catalog.model(key.name)
+        if model is None or model.version(key.version) is None or self._memory.entry(key) is None:
+            return
+        if self.labels.answered(model, ref, key):
+            self.follow(key.name)
+
     def load_ahead(self, name: str) -> None:
         """Load what is newer in the store where the one in memory is used enough."""
         model = self._catalog.model(name)
-        for step, wanted in list(self._steps(model)) if model is not None else ():
+        for step, wanted in list(self._all_steps(model)) if model is not None else ():
             if step is Step.LOAD:
                 self._start_load(wanted)
 
@@ -151,8 +191,12 @@ class Rollover:
             self._memory.pin(key, pinned=True)
         self._memory.evict(previous, Cause.SUPERSEDED)
 
+    def _all_steps(self, model: ModelEntry) -> Iterator[tuple[Step, VersionEntry]]:
+        yield from self._steps(model)
+        yield from self.labels.steps(model)
+
     def _steps(self, model: ModelEntry) -> Iterator[tuple[Step, VersionEntry]]:
-        """For each word that is answered from memory by another version or other files than the store has: what to do."""
+        """For each number, and ``latest``, that is answered from memory by another version or other files than the store has: what to do."""
         for entry in self._memory.entries_of(model.name):
             is_latest = self._memory.serving_latest(model.name) == entry.key
             wanted = model.latest if is_latest else model.version(entry.key.version)
@@ -161,7 +205,9 @@ class Rollover:
             step = next_step(
                 serving=entry.value.version,
                 wanted=wanted,
-                used_s=self._memory.last_used_s(ModelRef(model.name) if is_latest else ModelRef(*entry.key)),
+                used_s=self._memory.last_used_s(ModelRef(model.name))
+                if is_latest
+                else self._memory.entry_used_s(entry.key),
                 oldest_used_s=self._memory.oldest_used_s(),
                 has_room=self._memory.has_room(Weight(bytes=entry.weight.bytes)),
             )

@@ -16,6 +16,7 @@ from hotset.residency.manager import Manager
 from hotset.residency.state import Facts, Phase, State, state_of
 from hotset.status import (
     CatalogStatus,
+    LabelStatus,
     ModelPage,
     ModelStatus,
     Readiness,
@@ -88,7 +89,34 @@ class View:
             serving=serving.version if serving is not None else None,
             last_used_s=self._age(memory.last_used_s(ModelRef(model.name))),
             versions=tuple(self._version_status(version) for version in model.versions),
+            labels=tuple(self._labels(model)),
+            labels_problem=model.labels.problem if model.labels is not None else "",
         )
+
+    def _labels(self, model: ModelEntry) -> Iterator[LabelStatus]:
+        memory = self._manager.memory
+        for label, number in model.labels.targets if model.labels is not None else ():
+            ref = ModelRef(model.name, label)
+            serving, offered = memory.serving(ref), self._manager.rollover.offered(ref)
+            means = serving.version if serving is not None else offered.key.version if offered else None
+            yield LabelStatus(
+                label=label,
+                version=number,
+                means=means,
+                serving=serving.version if serving is not None else None,
+                last_used_s=self._age(memory.last_used_s(ref)),
+                reason=self._why_not(model, number) if means != number else "",
+            )
+
+    def _why_not(self, model: ModelEntry, number: int) -> str:
+        """Why a label does not mean the version that the store gives it."""
+        version = model.version(number)
+        if version is None:
+            return f"the store has no version {number}, or it has not settled yet"
+        failure = self._manager.failures.get(version.key, version.fingerprint)
+        if failure is not None:
+            return f"{version.key} could not be loaded: {failure.error}"
+        return f"{version.key} is not in memory yet"
 
     def server(self) -> ServerStatus:
         return ServerStatus(

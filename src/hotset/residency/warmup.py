@@ -29,11 +29,12 @@ FORMAT: Final = 1
 
 
 class HotWord(msgspec.Struct, frozen=True, array_like=True):
-    """A word that means something in memory, and how long ago it was last used."""
+    """A word that means something in memory, and how long ago it was last used; of a label, the number that it ``means``."""
 
     name: str
     version: int | str
     age_s: float
+    means: int | None = None
 
 
 class _HotSet(msgspec.Struct, frozen=True):
@@ -59,7 +60,11 @@ def write_hot_set(path: Path, words: Sequence[HotWord]) -> None:
 
 def hot_words(manager: Manager, now_s: float) -> list[HotWord]:
     """Return what is in memory now, oldest first."""
-    return [HotWord(ref.name, ref.version, now_s - used_s) for ref, used_s in manager.memory.by_recency()]
+    meant = manager.rollover.labels.last_meant
+    return [
+        HotWord(ref.name, ref.version, now_s - used_s, meant(ref))
+        for ref, used_s in manager.memory.by_recency()
+    ]
 
 
 class Warmup:
@@ -83,6 +88,8 @@ class Warmup:
         now_s = self._clock.monotonic()
         for word in self._hot:
             self._manager.memory.admit(ModelRef(word.name, word.version), now_s - word.age_s)
+            if word.means is not None:
+                self._manager.remember_label(ModelRef(word.name, word.version), word.means)
         for ref in self._preload.refs:
             if self._manager.rollover.offered(ref) is None:
                 _logger.warning("preload: the store has no %s; it is skipped, look for a typing error", ref)

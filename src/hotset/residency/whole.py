@@ -25,6 +25,7 @@ from hotset.clock import Clock
 from hotset.errors import StoreError
 from hotset.residency.discovery import Look, Source, SyncTarget
 from hotset.residency.index_source import IndexSource
+from hotset.residency.label_files import LabelFiles
 from hotset.store import ObjectMeta, ObjectStore
 
 PAGE_TIMEOUT_S: Final = 120.0
@@ -58,15 +59,17 @@ class WholeStore:
         target: SyncTarget,
         clock: Clock,
         settle_time_s: float,
+        labels: LabelFiles | None = None,
         index: IndexSource | None = None,
         page_timeout_s: float = PAGE_TIMEOUT_S,
     ) -> None:
-        """``index`` None: the store is listed, whatever it has."""
+        """``labels`` None: files of labels are not read. ``index`` None: the store is listed, whatever it has."""
         self._store = store
         self._layout = layout
         self._target = target
         self._clock = clock
         self._settle_time_s = settle_time_s
+        self._labels = labels
         self._index = index
         self._page_timeout_s = page_timeout_s
         self._settling = Settling()
@@ -125,6 +128,8 @@ class WholeStore:
         await self._read_pages(reader)
         took_s = self._clock.monotonic() - started_s
         listing = await asyncio.to_thread(reader.finish)
+        if self._labels is not None:
+            listing = await self._labels.read(listing)
         settled = await self._put_in_force(
             listing,
             before,

@@ -1,8 +1,8 @@
-"""The memory tier: which versions are loaded, who uses them, and which of them answers for ``latest``.
+"""The memory tier: which versions are loaded, who uses them, and which of them answer for ``latest`` and for labels.
 
 The residency manager calls it; it holds opaque values and does no I/O, awaits nothing and reads no clock.
 
-Recency is kept for what clients *wrote*: a version number and the word ``latest`` have a last-used time each. An
+Recency is kept for what clients *wrote*: a version number, the word ``latest`` and a label have a last-used time each. An
 entry is as young as the youngest word that means it now. So when ``latest`` moves on, nothing is reordered: the
 old version keeps what was asked of it by number, the new one inherits the time of ``latest``.
 
@@ -15,12 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Generic, TypeVar, cast
+from typing import Final, Generic, TypeVar, cast
 
 from hotset.events import Cause
 from hotset.keys import LATEST, ModelKey, ModelRef
 from hotset.tiers.eviction import LRU, Eviction
-from hotset.tiers.ledger import Capacity, Entry, Ledger, LedgerStatistics, Reservation, Weight
+from hotset.tiers.labels import LabelWords
+from hotset.tiers.ledger import NOTHING, Capacity, Entry, Ledger, LedgerStatistics, Reservation, Weight
 
 V = TypeVar("V")
 
@@ -103,6 +104,8 @@ class MemoryTier(Generic[V]):
             wake=lambda: self.wake(),  # noqa: PLW0108 - the owner sets `wake` later
         )
         self._latest: dict[str, ModelKey] = {}
+        self._labels: Final = LabelWords(self._recency)
+        self._labelled: Final = self._labels.by_name
         self._versions: dict[str, set[ModelKey]] = {}
         self._unasked: dict[ModelKey, None] = {}
         self._leases = 0
@@ -113,6 +116,9 @@ class MemoryTier(Generic[V]):
         """Return the entry that ``ref`` means in memory now; ``latest`` is the version that answers for it."""
         if ref.version == LATEST:
             key = self._latest.get(ref.name)
+            return None if key is None else self._ledger.entries.get(key)
+        if self._labelled and isinstance(ref.version, str):
+            key = self._labels.means(ref)
             return None if key is None else self._ledger.entries.get(key)
         return self._ledger.entries.get(ref)  # type: ignore[call-overload, no-any-return]  # equal tuples
 
@@ -153,17 +159,24 @@ class MemoryTier(Generic[V]):
         """Note a use of something that is being loaded. Forgotten again by ``forget_unused``."""
         self._recency.touch(ref, now_s)
         self._note_word(ref)
+        if isinstance(ref.version, str) and ref.version != LATEST:
+            self._labels.await_(ref)
 
     def admit(self, ref: ModelRef, used_s: float) -> None:
         """Give a word its last-used time of before a restart; call it oldest first."""
         self._recency.admit(ref, used_s)
         self._note_word(ref)
+        if isinstance(ref.version, str) and ref.version != LATEST:
+            self._labels.await_(ref)
 
     def last_used_s(self, ref: ModelRef) -> float | None:
         return self._recency.last_used_s(ref)
 
     def entry_used_s(self, key: ModelKey) -> float | None:
         """Return the youngest of the times that count for an entry, or None if it was never asked for."""
+        if self._labelled and key.name in self._labelled:
+            word = self._youngest_word(key)
+            return None if word is None else self._recency.last_used_s(word)
         by_number_s = self._recency.last_used_s(_word(key))
         if self._latest.get(key.name) != key:
             return by_number_s
@@ -201,6 +214,32 @@ class MemoryTier(Generic[V]):
         if previous is not None:
             self._note_whether_asked(previous)
         return previous
+
+    # Labels
+
+    def serving(self, ref: ModelRef) -> ModelKey | None:
+        """Return the version that answers for a label; it stays so until ``point`` moves it."""
+        return self._labels.means(ref)
+
+    def labels_of(self, name: str) -> dict[str, ModelKey]:
+        """Return what a model's labels mean in memory now."""
+        return self._labels.of(name) if self._labelled else {}
+
+    def point(self, ref: ModelRef, key: ModelKey) -> ModelKey | None:
+        """From now on ``key``, which must be in memory, answers for a label. Returns the version that did."""
+        if key not in self._ledger.entries:
+            raise RuntimeError(f"a label cannot mean what is not in memory: {ref} → {key}")
+        previous = self._labels.point(ref, key)
+        self._note_whether_asked(key)
+        if previous is not None:
+            self._note_whether_asked(previous)
+        return previous
+
+    def forget_label(self, ref: ModelRef) -> None:
+        """A label means nothing any more, here or in the store."""
+        previous = self._labels.drop(ref)
+        if previous is not None:
+            self._note_whether_asked(previous)
 
     # Room, entries and leaving: the ledger's, with the words kept in step
 
@@ -304,8 +343,12 @@ class MemoryTier(Generic[V]):
 
     @property
     def is_held_up(self) -> bool:
-        """Whether something is on its way out that leases keep."""
-        return any(entry.holds for entry in self._ledger.draining())
+        """Whether room that was promised is there only once leases end on what is on its way out."""
+        kept = NOTHING
+        for entry in self._ledger.draining():
+            if entry.holds:
+                kept = kept.plus(entry.weight)
+        return kept != NOTHING and not self.capacity.holds(self._ledger.commitment.plus(kept))
 
     def has_any_of(self, name: str) -> bool:
         """Whether any version of a model is in memory."""
@@ -323,13 +366,17 @@ class MemoryTier(Generic[V]):
         """Drop the last-used time of a word that means nothing in memory: after a load that failed."""
         if self.find(ref) is None:
             self._recency.remove(ref)
+            if self._labelled:
+                self._labels.drop(ref)
 
     def forget_words(self, key: ModelKey) -> None:
-        """Drop the last-used times of the two words that may mean a version, where they mean nothing in memory."""
+        """Drop the last-used times of the words that may mean a version, where they mean nothing in memory."""
         if key not in self._ledger.entries:
             self._recency.remove(_word(key))
         if key.name not in self._latest:
             self._recency.remove(ModelRef(key.name))
+        if self._labelled:
+            self._labels.drop_those_of(key.name, None)
 
     def statistics(self) -> MemoryStatistics:
         return MemoryStatistics(
@@ -341,6 +388,7 @@ class MemoryTier(Generic[V]):
         entries = self._ledger.entries
         assert {key for keys in self._versions.values() for key in keys} == entries.keys()
         assert all(key in entries for key in self._latest.values())
+        assert all(key in entries for name in self._labelled for key in self._labels.of(name).values())
         assert {key for key in entries if self.entry_used_s(key) is None} == self._unasked.keys()
         everything = (*entries.values(), *self._ledger.copies(), *self._ledger.draining())
         held = sum(entry.holds for entry in everything)
@@ -358,6 +406,8 @@ class MemoryTier(Generic[V]):
         self._unasked.pop(key, None)
         if self._latest.get(key.name) == key:
             del self._latest[key.name]
+        if self._labelled:
+            self._labels.drop_those_of(key.name, key)
         if not versions:
             del self._versions[key.name]
             self._recency.remove(ModelRef(key.name))
@@ -383,7 +433,9 @@ class MemoryTier(Generic[V]):
                 yield entry.key
 
     def _is_youngest(self, ref: ModelRef, key: ModelKey) -> bool:
-        """Whether it is this word that gives an entry its place: one of two, also where both were used at the same time."""
+        """Whether it is this word that gives an entry its place: one of several, also where all were used at the same time."""
+        if self._labelled and key.name in self._labelled:
+            return self._youngest_word(key) == ref
         if ref.version == LATEST:
             number_s, latest_s = self._recency.last_used_s(_word(key)), self._recency.last_used_s(ref)
             return number_s is None or (latest_s is not None and number_s <= latest_s)
@@ -391,6 +443,11 @@ class MemoryTier(Generic[V]):
             return True
         number_s, latest_s = self._recency.last_used_s(ref), self._recency.last_used_s(ModelRef(key.name))
         return latest_s is None or (number_s is not None and number_s > latest_s)
+
+    def _youngest_word(self, key: ModelKey) -> ModelRef | None:
+        """The word that was used last of all that mean an entry."""
+        is_latest = self._latest.get(key.name) == key
+        return self._labels.youngest(key, [_word(key), ModelRef(key.name)][: 1 + is_latest])
 
 
 def _word(key: ModelKey) -> ModelRef:

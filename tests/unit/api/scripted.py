@@ -185,8 +185,8 @@ class ScriptedResidency:
         return ModelStatus(name, model.versions[-1], versions=rows)
 
     async def metadata(self, ref: ModelRef, *, deadline_s: float) -> ModelMetadata:
-        model, _ = self.find(ref)
-        return ModelMetadata(ref.name, tuple(model.versions), SIGNATURE)
+        model, key = self.find(ref)
+        return ModelMetadata(ref.name, tuple(model.versions), SIGNATURE, key.version)
 
     async def ready(self, ref: ModelRef, *, resident: bool, deadline_s: float) -> Readiness:
         model, _ = self.find(ref)
