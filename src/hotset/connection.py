@@ -9,6 +9,8 @@ side and answered in order; they never overtake, or are overtaken by, one that g
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
@@ -43,6 +45,7 @@ MOST_HEAD_BYTES: Final = 64 << 10
 KEEP_ALIVE_S: Final = 75.0
 SWEEP_S: Final = 1.0
 
+_AT_ONCE: Final = struct.pack("ii", 1, 0)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -136,8 +139,9 @@ class Connection(HttpToolsProtocol):
         return b"%b%b\r\n" % (first, b"".join(lines))
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """The client sends no more; whether it still reads shows when its answers are written."""
-        if not self._inside or self._running is not None:
+        """The client sends no more; whether it still reads shows when its answers are written. Who is in the middle of a
+        streamed answer has gone: the next part may be long in coming, and its maker should know before."""
+        if not self._inside or self._running is not None or self._outflow is not None:
             return False
         self._is_ending = True
         return True
@@ -394,7 +398,14 @@ class Connection(HttpToolsProtocol):
         elif outflow.is_chunked:
             self._close()
         else:
-            self.transport.abort()  # closed in order it would look whole
+            self._reset()
+
+    def _reset(self) -> None:
+        """End the connection as no whole answer ends: where there are no chunks, closed in order it would look whole."""
+        connected = self.transport.get_extra_info("socket")
+        if connected is not None:
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        self.transport.abort()
 
     def _drop_inside(self) -> None:
         """Nobody waits for these answers any more."""

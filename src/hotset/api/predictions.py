@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, cast
 
 from hotset.api.address import model_ref
 from hotset.api.body import BodyReader, BodySink, ClientGoneError
@@ -20,9 +20,10 @@ from hotset.api.errors import HttpError, HttpKind, cut_off_reply, error_reply, r
 from hotset.api.headers import RequestHeaders, all_headers, read_headers
 from hotset.api.http1 import Heads, Wire, rendered, stream_head, whole, with_json_length
 from hotset.api.ports import Answer, StreamingAnswer
-from hotset.api.reply import RawHeader, Receive, Reply, Scope, Send, send_reply
+from hotset.api.reply import RawHeader, Receive, Reply, Scope, Send, send_head, send_reply
 from hotset.errors import ErrorKind, HotsetError, InvalidInputError
 from hotset.keys import ModelRef
+from hotset.payload import Rest, Streamed
 from hotset.shared.arena import Payload
 
 _EVENTS: Final = "text/event-stream"
@@ -81,6 +82,10 @@ class Door:
             InvalidInputError: the name or the version is malformed.
         """
         return model_ref(path, prefix=self.prefix, suffix=self.suffix, labelled=self.labelled)
+
+
+class BrokenOffError(Exception):
+    """An answer has begun and cannot be ended: the client must not take it for whole."""
 
 
 class Target(NamedTuple):
@@ -231,6 +236,9 @@ class Predictions:
                 codec_headers=headers.codec,
                 timeout_s=headers.timeout_s,
             )
+            if isinstance(answer, StreamingAnswer):
+                await self._serve_parts(answer, receive, send)
+                return
             reply = _good(answer)
         except ClientGoneError:
             return
@@ -240,9 +248,33 @@ class Predictions:
             reply = cut_off_reply()
         except HotsetError as error:
             reply = told(error, ref, explain=door.explain, status=door.status)
+        except BrokenOffError:
+            raise
         except Exception as error:  # noqa: BLE001 - the last border: it is logged and answered
             reply = error_reply(error)
         await send_reply(reply, send)
+
+    async def _serve_parts(self, answer: StreamingAnswer, receive: Receive, send: Send) -> None:
+        """Send a streamed answer.
+
+        Raises:
+            BrokenOffError: it is not whole. What the server makes of that is that the client sees it.
+        """
+        encoded = cast("Streamed", answer.encoded)
+        watch = asyncio.get_running_loop().create_task(_close_when_gone(encoded.rest, receive))
+        try:
+            await send_head(_good(answer), send)
+            await send({"type": "http.response.body", "body": bytes(encoded.body), "more_body": True})
+            async for part in encoded.rest:
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        except HotsetError as error:
+            event = error_event(encoded.content_type, error)
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+            raise BrokenOffError(str(error)) from error
+        finally:
+            encoded.rest.close()
+            watch.cancel()
 
     def _ref(self, door: Door, path: bytes) -> ModelRef:
         try:
@@ -266,6 +298,12 @@ class Predictions:
     def _refused(self, door: Door, kind: ErrorKind) -> None:
         """Count a request that never reached the data plane, which counts all others."""
         self._dataplane.observer(door.protocol).failed(kind, 0.0)
+
+
+async def _close_when_gone(rest: Rest, receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    rest.close()
 
 
 def error_event(content_type: str, error: HotsetError) -> bytes:

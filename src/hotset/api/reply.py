@@ -50,6 +50,12 @@ def header_value(text: str) -> bytes:
     return quote(text, safe=_SAFE, errors="surrogatepass").encode("ascii")
 
 
+async def send_head(reply: Reply, send: Send) -> None:
+    """Send the status and the headers of an answer whose length nobody knows yet; its body follows."""
+    headers = [(b"content-type", reply.content_type), *reply.headers]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+
+
 async def send_reply(reply: Reply, send: Send) -> None:
     """Send the whole answer. A client that has gone makes no difference here: the server drops it."""
     body = reply.body

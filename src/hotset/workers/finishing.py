@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from hotset.errors import ErrorKind, UnavailableError
+from hotset.errors import ErrorKind, HotsetError, UnavailableError
 from hotset.stream import Stream
 from hotset.workers.answers import Answered, Begun, Outcome
 from hotset.workers.cutting import Cutter
@@ -44,6 +44,7 @@ class Finisher:
         self._now = now
         self._threads = StreamThreads()
         self._windows: dict[int, Window] = {}
+        self._soon: list[Answered] = []
 
     def take(self, number: int, work: Unfinished) -> None:
         """Complete it, under the number of its call."""
@@ -93,8 +94,8 @@ class Finisher:
                 return
             outcome = self._host.packed(work.call, work.codec.encode_result(result, work.asked, work.meta))
         except BaseException as error:  # noqa: BLE001 - whatever the user's code raises is the call's own failure
-            outcome = failure_of(work.held, error)
-        self._tell(number, outcome)
+            outcome = _failure(work, error)
+        self._tell_soon(number, outcome)
         self._host.finished(work)
 
     async def _in_time(self, work: Unfinished, what: Awaitable[T]) -> T:
@@ -122,13 +123,14 @@ class Finisher:
                     for step in cutter.cut(part):
                         if not isinstance(step, Begun):
                             await window.take()
-                        self._tell(number, step)
+                        self._tell_soon(number, step)
                     part = await anext(source)
-            self._tell(number, cutter.end())
+            self._tell_soon(number, cutter.end())
         except BaseException as error:  # noqa: BLE001 - as above
             if not window.is_stopped:
-                self._tell(number, failure_of(work.held, error))
+                self._tell_soon(number, _failure(work, error))
         finally:
+            window.end()
             del self._windows[number]
             await self._close_soon(work, source)
             self._host.finished(work)
@@ -168,9 +170,28 @@ class Finisher:
         except BaseException:
             _logger.exception("the stream of %s raised when it was closed", work.held)
 
+    def _tell_soon(self, number: int, outcome: Outcome) -> None:
+        """On the loop: what is said in one turn of it is sent at once."""
+        if not self._soon:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._soon.append(Answered(number, outcome))
+
+    def _flush(self) -> None:
+        answers, self._soon = self._soon, []
+        with suppress(OSError):  # as below
+            self._send(answers)
+
     def _tell(self, number: int, outcome: Outcome) -> None:
         with suppress(OSError):  # the other end is gone: there is nobody left to answer
             self._send([Answered(number, outcome)])
+
+
+def _failure(work: Unfinished, error: BaseException) -> HotsetError:
+    """Return why a coroutine has no result."""
+    task = asyncio.current_task()
+    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        return UnavailableError("the worker is stopping")
+    return failure_of(work.held, error)
 
 
 def _too_late() -> UnavailableError:

@@ -59,6 +59,7 @@ class IncomingStream:
         if not self._is_over:
             self._is_over = True
             self._streams.drop(self._number)
+            self._wake()
 
     def add(self, part: bytes) -> None:
         """One more part has come."""
@@ -110,7 +111,7 @@ class IncomingStreams:
         if self._streams.pop(number, None) is not None:
             self._stop(number)
 
-    def close(self, error: HotsetError) -> None:
-        """Nothing more will come."""
+    def close(self, error: Callable[[], HotsetError]) -> None:
+        """Nothing more will come; ``error`` says why, to each."""
         for number in tuple(self._streams):
-            self.end(number, error)
+            self.end(number, error())

@@ -360,7 +360,7 @@ class ProcessWorker:
         self._answers.clear()
         self._replies.clear()
         self._deadlines.close()
-        self._streams.close(WorkerDiedError(f"the worker process {reason}"))
+        self._streams.close(lambda: WorkerDiedError(f"the worker process {reason}"))
         for future in waiting:
             if not future.done():
                 future.set_exception(WorkerDiedError(f"the worker process {reason}"))

@@ -250,7 +250,7 @@ class ThreadWorker:
         waiting = [*self._answers.values(), *self._replies]
         self._answers.clear()
         self._deadlines.close()
-        self._streams.close(WorkerDiedError(f"the worker {reason}"))
+        self._streams.close(lambda: WorkerDiedError(f"the worker {reason}"))
         for future in waiting:
             if not future.done():
                 future.set_exception(WorkerDiedError(f"the worker {reason}"))

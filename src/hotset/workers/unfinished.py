@@ -5,7 +5,7 @@ Made by ``question`` in a predict thread. It keeps its model in use until whoeve
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import AsyncIterable, Awaitable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -56,7 +56,7 @@ def stream_of(result: Any, codec: Codec) -> Stream | None:
     """Return a result as a stream, if it is one.
 
     Raises:
-        PredictFailedError: it is, and this protocol has no answers in parts.
+        PredictFailedError: it is, and is malformed, or this protocol has no answers in parts.
     """
     if isinstance(result, Stream):
         stream = result
@@ -64,16 +64,22 @@ def stream_of(result: Any, codec: Codec) -> Stream | None:
         stream = Stream(result)
     else:
         return None
-    if not isinstance(codec, StreamingCodec):
-        close_unread(stream)
-        raise PredictFailedError(
-            "predict returned a stream, which this protocol cannot carry; ask POST /models/<model>/predict"
-        )
+    problem = _problem_with(stream, codec)
+    if problem:
+        close = getattr(stream.parts, "close", None)
+        if callable(close):
+            close()  # it has not begun, and an asynchronous one need not be closed then
+        raise PredictFailedError(problem)
     return stream
 
 
-def close_unread(stream: Stream) -> None:
-    """Drop a stream of which nothing was read: a generator that has not begun has nothing to clean up."""
-    close = getattr(stream.parts, "close", None)
-    if callable(close):
-        close()
+def _problem_with(stream: Stream, codec: Codec) -> str | None:
+    if not isinstance(codec, StreamingCodec):
+        return "predict returned a stream, which this protocol cannot carry; ask POST /models/<model>/predict"
+    content_type: Any = stream.content_type
+    if not isinstance(content_type, str | None):
+        return f"expected a str for a stream's content_type, found: {type(content_type).__name__}"
+    parts: Any = stream.parts
+    if not isinstance(parts, Iterable | AsyncIterable):
+        return f"expected an iterable for a stream's parts, found: {type(parts).__name__}"
+    return None

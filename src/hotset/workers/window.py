@@ -79,6 +79,10 @@ class LoopWindow:
     def stop(self) -> None:
         self._call(self._stopped)
 
+    def end(self) -> None:
+        """From now on ``stop`` changes nothing: the task cleans up. In that task."""
+        self._task = None
+
     def _call(self, step: object, *arguments: object) -> None:
         with suppress(RuntimeError):  # the loop was closed: nothing is made any more
             self._loop.call_soon_threadsafe(step, *arguments)  # type: ignore[arg-type]
