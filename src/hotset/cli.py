@@ -312,7 +312,7 @@ def check(
     """Say what is wrong with the settings in a file and in the environment; start nothing."""
     settings = load_settings(file, os.environ, {})
     if settings.predictor is not None:
-        _check_predictor(settings.predictor)
+        _check_predictor(settings, settings.predictor)
     if store:
         _check_store(settings)
     values = _shown(settings)
@@ -326,11 +326,15 @@ def check(
     _tables().print(settings_table(changed))
 
 
-def _check_predictor(path: str) -> None:
+def _check_predictor(settings: Settings, path: str) -> None:
     # Late, as in `serve`.
+    from hotset.runtimes.handler_source import check_handler
     from hotset.runtimes.predictor_source import check_predictor
 
-    check_predictor(Path(path))
+    if settings.cortex is not None:
+        check_handler(Path(path), settings.predictor_config)
+    else:
+        check_predictor(Path(path))
 
 
 def _check_store(settings: Settings) -> None:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
+from hotset.config_cortex import from_cortex
 from hotset.config_sources import Given, from_environment, from_file, from_flags, from_platform
 from hotset.config_values import (
     CACHE_SIZE,
@@ -65,6 +66,18 @@ class Settings(BaseModel):
         False,
         description="Be a container of a SageMaker multi-model endpoint: the platform alone loads and unloads models. On where"
         " `SAGEMAKER_MULTI_MODEL` is `true`, with `host` `0.0.0.0` and as `port` that of `SAGEMAKER_BIND_TO_PORT`, or 8080.",
+        json_schema_extra=_MODELS,
+    )
+    cortex: Annotated[str | None, PATH] = Field(
+        None,
+        description="A `cortex.yaml`: its handler is run as it is, with the models and sizes that it names. Where it holds"
+        " several APIs, `cortex.yaml#name`. Other settings given here win over what it says.",
+        json_schema_extra=_MODELS,
+    )
+    begin_again: Annotated[bool, SWITCH] = Field(
+        True,
+        description="Whether a request whose handler asks for one model too many while memory is full is begun again, with room"
+        " for all of them; the handler is called a second time then. With `false` it is answered 503.",
         json_schema_extra=_MODELS,
     )
     name_depth: Annotated[int, number(1, 16)] = Field(
@@ -348,12 +361,15 @@ def load_settings(file: Path | None, env: Mapping[str, str], flags: Mapping[str,
     """
     problems: list[str] = []
     given: dict[str, Given] = {}
-    layers = (
+    layers: list[dict[str, Given]] = [
         from_file(file, TABLE, problems),
         from_platform(env),
         from_environment(env, TABLE, problems),
         from_flags(flags),
-    )
+    ]
+    cortex = next((layer["cortex"] for layer in reversed(layers) if "cortex" in layer), None)
+    if cortex is not None:
+        layers.insert(0, from_cortex(cortex, problems))
     for layer in layers:
         for one, other in (("model_dir", "models"), ("models", "model_dir")):
             if one in layer and other not in layer:

@@ -99,6 +99,12 @@ def _nearest(unknown: str, known: Iterable[str]) -> str:
 
 
 def _read(file: Path, problems: list[str]) -> Mapping[Any, Any]:
+    document: Mapping[Any, Any] = read_yaml(file, problems)
+    return document
+
+
+def read_yaml(file: Path, problems: list[str], *, kinds: tuple[type, ...] = (Mapping,)) -> Any:
+    """Return what a file holds, if that is one of ``kinds``; else nothing, and why goes to ``problems``."""
     try:
         document = yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506
     except OSError as error:
@@ -108,7 +114,7 @@ def _read(file: Path, problems: list[str]) -> Mapping[Any, Any]:
     except yaml.YAMLError as error:
         problems.append(f"{file}: not YAML: {' '.join(str(error).split())}")
     else:
-        if isinstance(document, Mapping):
+        if isinstance(document, kinds):
             return document
         if document is not None:
             problems.append(

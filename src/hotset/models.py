@@ -30,6 +30,8 @@ def open_models(settings: Settings) -> ObjectStore:
 
 def layout_of(settings: Settings) -> Layout:
     """Return how the store's paths become names."""
+    if settings.cortex is not None:
+        return Layout()  # those that it lists by name may have versions too
     if settings.models is not None or settings.sagemaker:
         return Layout(static=True, names=frozenset(settings.models or ()))
     return Layout(name_depth=settings.name_depth)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -31,11 +31,14 @@ from hotset.residency.finder import Finder
 from hotset.residency.frameworks import Frameworks
 from hotset.residency.front import Front
 from hotset.residency.given import GivenModels
+from hotset.residency.handler_front import HandlerFront
+from hotset.residency.handlers import Handlers
 from hotset.residency.index_source import IndexSource
 from hotset.residency.label_files import LabelFiles
 from hotset.residency.lookup import Lookup
 from hotset.residency.manager import Manager
 from hotset.residency.on_demand import OnDemand
+from hotset.residency.places import Places
 from hotset.residency.pressure import default_disk_bytes, default_memory_bytes, memory_limit_bytes
 from hotset.residency.snapshot_file import SnapshotFile
 from hotset.residency.store_pages import StorePages
@@ -54,8 +57,9 @@ from hotset.tiers.disk import DiskTier
 from hotset.tiers.ledger import Capacity
 from hotset.tiers.memory import MemoryTier
 from hotset.tiers.record import DiskRecord
-from hotset.workers.base import DeathHandler, Worker
+from hotset.workers.base import DeathHandler, Want, WantHandler, Word, Worker, no_models
 from hotset.workers.forking import ForkServer
+from hotset.workers.handler_kit import CODELESS_HANDLER_KIT, HANDLER_KIT, threaded_handler_kit
 from hotset.workers.headstart import StartedServer
 from hotset.workers.kit import CODELESS_KIT, STANDARD_KIT, Kit
 from hotset.workers.pool import MakeWorker, WorkerPool
@@ -67,6 +71,8 @@ FRAMEWORKS_LIMIT_S: Final = 1.0
 """Workers start without imported frameworks if nothing is known of the models by then."""
 LEAST_ESTIMATE_BYTES: Final = 64 * 1024
 BODY_TIMEOUT_S: Final = 60.0
+HANDLER_DISK_LIMIT_S: Final = 1.0
+"""So long a fetch waits for room on disk on behalf of a handler: longer, and its request gives way to others."""
 UNLOAD_LIMIT_S: Final = 5.0
 """At the end, unloads that wait for a prediction are waited for so long."""
 
@@ -109,20 +115,21 @@ class Replica:
             _disk_capacity(settings),
             clock=self.clock,
             on_evicted=self._disk_evicted,
-            room_timeout_s=settings.request_timeout,
+            room_timeout_s=settings.request_timeout if settings.cortex is None else HANDLER_DISK_LIMIT_S,
         )
         self.memory: Final[MemoryTier[Occupant]] = MemoryTier(_memory_capacity(settings))
         self._room = _room_for_payloads(settings)
         has_children = make_worker is None and settings.processes_per_replica > 0
         children = ForkServer(limit_s=settings.start_timeout, started=forks) if has_children else None
         self.pool: Final = WorkerPool(
-            make_worker or partial(_make_worker, settings, self._room, children=children),
-            count=max(1, settings.processes_per_replica) + (has_children and settings.isolation == "auto"),
+            make_worker or partial(_make_worker, settings, self._room, self._wanted, children=children),
+            count=_worker_count(settings, has_children=has_children),
             clock=self.clock,
             events=self.events,
             hang_s=settings.load_timeout,
             children=children,
         )
+        self.handlers: Handlers | None = None
         self._frameworks = Frameworks(self.pool, store=self.store)
         self._starts_at_once = children is None or settings.predictor is not None
         self.manager: Final = self._make_manager()
@@ -152,6 +159,7 @@ class Replica:
             max_batch=settings.max_batch_size,
             room=self._room,
             given=self.discovery if isinstance(self.discovery, GivenModels) else None,
+            handler=None if self.handlers is None else self._offered,
         )
         self._warmup: Warmup | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -253,6 +261,8 @@ class Replica:
 
     async def _close(self) -> None:
         """Unload everything and stop the workers; a prediction that does not end holds nothing of it up for long."""
+        if self.handlers is not None:
+            await self.handlers.close()
         unloading = asyncio.create_task(self.manager.close(), name="unload everything")
         await asyncio.wait({unloading}, timeout=UNLOAD_LIMIT_S)
         await self.pool.close()  # which ends every call of a worker, the unloads that still wait too
@@ -380,13 +390,45 @@ class Replica:
 
     def _make_dataplane(self, view: View) -> DataPlane:
         return DataPlane(
-            Front(self.manager, view, readiness=self.readiness, pages=self._make_pages()),
+            self._make_front(view),
             clock=self.clock,
             observe=self.metrics.request_observer,
             statistics=self.metrics.tallies,
             request_timeout_s=self.settings.request_timeout,
             max_queue=self.settings.max_queue,
         )
+
+    def _make_front(self, view: View) -> Front:
+        if self.settings.cortex is None:
+            return Front(self.manager, view, readiness=self.readiness, pages=self._make_pages())
+        self.handlers = self._make_handlers()
+        return HandlerFront(
+            self.manager, view, handlers=self.handlers, readiness=self.readiness, pages=self._make_pages()
+        )
+
+    def _make_handlers(self) -> Handlers:
+        settings = self.settings
+        told = settings.predictor_config
+        return Handlers(
+            self.manager,
+            Places(self.manager, clock=self.clock, events=self.events),
+            clock=self.clock,
+            name=str(told.get("name", "handler")),
+            only=told.get("only"),
+            begins_again=settings.begin_again,
+            threads=settings.threads_per_process,
+        )
+
+    def _wanted(self, want: Want, give: Callable[[Word], None]) -> None:
+        """A handler in a worker asks for a model."""
+        (no_models if self.handlers is None else self.handlers.wanted)(want, give)
+
+    def _offered(self) -> Mapping[str, Sequence[tuple[int, float]]]:
+        models = self.manager.snapshot.models
+        return {
+            name: [(version.key.version, version.modified_s) for version in model.versions]
+            for name, model in models.items()
+        }
 
     def _make_pages(self) -> StorePages | None:
         """Where a page of models comes from, if not from the catalog."""
@@ -414,7 +456,7 @@ class Replica:
             events=self.events,
             parallel_loads=settings.parallel_loads,
             room_timeout_s=settings.request_timeout,
-            waits_for_room=not settings.sagemaker,
+            waits_for_room=not settings.sagemaker and settings.cortex is None,
         )
         lookup = Lookup(
             self._find,
@@ -514,8 +556,20 @@ def _room_for_payloads(settings: Settings) -> Room | None:
     return Room(whole_grains(max(settings.shared_memory_size, settings.max_body_size)))
 
 
+def _worker_count(settings: Settings, *, has_children: bool) -> int:
+    """One more than was asked for, unless a handler runs there: its models have to be where its requests are."""
+    has_one_more = has_children and settings.isolation == "auto" and settings.cortex is None
+    return max(1, settings.processes_per_replica) + has_one_more
+
+
 def _make_worker(
-    settings: Settings, room: Room | None, number: int, on_death: DeathHandler, *, children: ForkServer | None
+    settings: Settings,
+    room: Room | None,
+    on_want: WantHandler,
+    number: int,
+    on_death: DeathHandler,
+    *,
+    children: ForkServer | None,
 ) -> Worker:
     if settings.processes_per_replica == 0:
         return ThreadWorker(
@@ -526,6 +580,7 @@ def _make_worker(
             parallel_loads=settings.parallel_loads,
             max_batch=settings.max_batch_size,
             max_body_bytes=settings.max_body_size,
+            on_want=on_want,
         )
     options = ProcessOptions(
         threads=settings.threads_per_process,
@@ -534,17 +589,31 @@ def _make_worker(
         max_body_bytes=settings.max_body_size,
         predictor=settings.predictor,
         predictor_config=settings.predictor_config,
-        kit=STANDARD_KIT if settings.allow_pickle else CODELESS_KIT,
+        kit=_kit_name(settings),
         log_level=settings.log_level,
         log_format=settings.log_format,
         start_timeout_s=settings.start_timeout,
         children=children,
+        on_want=on_want,
     )
     return ProcessWorker(
         number, options=options, on_death=on_death, bodies=None if room is None else room.arena
     )
 
 
+def _kit_name(settings: Settings) -> str:
+    if settings.cortex is not None:
+        return HANDLER_KIT if settings.allow_pickle else CODELESS_HANDLER_KIT
+    return STANDARD_KIT if settings.allow_pickle else CODELESS_KIT
+
+
 def _kit(settings: Settings) -> Callable[[], Kit]:
+    if settings.cortex is not None:
+        return partial(
+            threaded_handler_kit,
+            settings.predictor,
+            settings.predictor_config,
+            runs_code=settings.allow_pickle,
+        )
     kit = standard_kit if settings.allow_pickle else codeless_kit
     return partial(kit, settings.predictor, settings.predictor_config)

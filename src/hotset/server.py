@@ -30,6 +30,7 @@ from hotset.events import EventBus
 from hotset.exchange import Targets
 from hotset.grpc_port import GrpcPort, check_grpc
 from hotset.replica import Replica
+from hotset.runtimes.handler_source import check_handler
 from hotset.runtimes.predictor_source import check_predictor
 from hotset.workers.headstart import StartedServer
 
@@ -89,7 +90,9 @@ def run(
     # Whoever started us may have it ignored, and then nobody is told how a child ended: not us, nor the user's code.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     logs.configure(settings.log_level, settings.log_format, sys.stderr)
-    if settings.predictor is not None:
+    if settings.predictor is not None and settings.cortex is not None:
+        check_handler(Path(settings.predictor), settings.predictor_config)
+    elif settings.predictor is not None:
         check_predictor(Path(settings.predictor))
     check_grpc(settings)
     with _bound(settings.host, settings.port) as listening:

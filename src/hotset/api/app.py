@@ -14,9 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
-from hotset.api import native_routes, oip_routes, openapi, sagemaker_routes, tfserving_routes
+from hotset.api import cortex_routes, native_routes, oip_routes, openapi, sagemaker_routes, tfserving_routes
 from hotset.api.address import raw_path
 from hotset.api.body import BodyReader
+from hotset.api.cortex_routes import CortexRoutes, Offered
 from hotset.api.dataplane import DataPlane
 from hotset.api.errors import error_reply
 from hotset.api.guard import Guard, local_only
@@ -48,19 +49,26 @@ class App:
         max_batch: int = 64,
         room: Room | None = None,
         given: Given | None = None,
+        handler: Offered | None = None,
     ) -> None:
-        """``given``: the models are those that SageMaker brings, and its routes take the place of our own for them."""
+        """``given``: the models are those that SageMaker brings, and its routes take the place of our own for them.
+
+        ``handler``: requests to ``/`` go to a handler written for Cortex; the models that it can ask for.
+        """
         bodies = BodyReader(limit_bytes=max_body_bytes, limit_s=body_timeout_s, room=room)
         self.bodies: Final = bodies
-        self.predictions: Final = Predictions(
-            dataplane, bodies=bodies, doors=DOORS if given is None else (*DOORS, sagemaker_routes.DOOR)
-        )
+        doors = DOORS if given is None else (*DOORS, sagemaker_routes.DOOR)
+        if handler is not None:
+            doors = (*doors, cortex_routes.DOORS["POST"])  # all other methods come by ``__call__``
+        self.predictions: Final = Predictions(dataplane, bodies=bodies, doors=doors)
         self._platform = None if given is None else SageMakerRoutes(dataplane, given)
+        self._has_handler = handler is not None
         native = NativeRoutes(dataplane, metrics=metrics, document=self.document).table()
         self.tables: Final[tuple[RouteTable, ...]] = (
             *((native,) if self._platform is None else (self._platform.table(), _for_predictions(native))),
             OipRoutes(dataplane, version=version, max_batch=max_batch).table(),
             *TfServingRoutes(dataplane).tables(),
+            *(() if handler is None else (CortexRoutes(handler).table(),)),
         )
         self._version = version
         self._others = _starlette(self.tables, Surroundings(dataplane, bodies, guard))
@@ -75,6 +83,8 @@ class App:
             return
         path = raw_path(scope)
         door = self.predictions.door(path)
+        if path == b"/" and self._has_handler:
+            door = cortex_routes.DOORS.get(scope["method"])
         if door is not None:
             await self.predictions.serve(door, path, scope, receive, send)
             return

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from typing import Final, NamedTuple, TypeAlias, cast
 
 from hotset.api.address import model_ref
@@ -31,6 +32,9 @@ _EVENTS: Final = "text/event-stream"
 Explain: TypeAlias = Callable[[HotsetError, ModelRef], str | None]
 """Puts an error into the words that a protocol's clients match on; None leaves it in its own."""
 
+
+_STATUS: Final = ":status"
+"""Among an answer's headers, but none of HTTP's: the status, where it is not 200."""
 
 StatusOf: TypeAlias = Callable[[HotsetError, ModelRef], int | None]
 """The status that a protocol's clients expect of an error; None leaves it as it is for all."""
@@ -57,7 +61,8 @@ def told(error: HotsetError, ref: ModelRef | None, *, explain: Explain, status: 
 class Door:
     """One protocol's prediction route: ``<prefix><model>[/versions/<version>]<suffix>``, POST only.
 
-    Where it is ``labelled``, ``/labels/<label>`` may stand in the place of the version.
+    Where it is ``labelled``, ``/labels/<label>`` may stand in the place of the version. With ``only`` it is the path
+    ``prefix`` alone, asked with ``method``, and always means that ref.
     """
 
     protocol: str
@@ -67,8 +72,12 @@ class Door:
     explain: Explain = own_words
     status: StatusOf = own_status
     labelled: bool = False
+    method: str = "POST"
+    only: ModelRef | None = None
 
     def opens(self, path: bytes) -> bool:
+        if self.only is not None:
+            return path == self.prefix
         return (
             path.startswith(self.prefix)
             and path.endswith(self.suffix)
@@ -81,6 +90,8 @@ class Door:
         Raises:
             InvalidInputError: the name or the version is malformed.
         """
+        if self.only is not None:
+            return self.only
         return model_ref(path, prefix=self.prefix, suffix=self.suffix, labelled=self.labelled)
 
 
@@ -221,7 +232,7 @@ class Predictions:
         """Answer one request, whatever happens to it."""
         ref: ModelRef | None = None
         try:
-            if scope["method"] != "POST":
+            if scope["method"] != door.method:
                 raise _wrong_method(scope, path)
             ref = self._ref(door, path)
             headers, body = await self._request(door, scope, receive)
@@ -333,6 +344,18 @@ def _good(answer: Answer) -> Reply:
     if answer.tier != "memory":
         timing = f"fetch;dur={answer.fetch_s * 1e3:.1f}, load;dur={answer.load_s * 1e3:.1f}"
         headers.append((b"server-timing", timing.encode("ascii")))
+    status = 200
     for name, value in encoded.headers:
-        headers.append((name.lower().encode("ascii"), value.encode("latin-1")))
-    return Reply(200, encoded.body, encoded.content_type.encode("latin-1"), headers)
+        if name == _STATUS:
+            status = _known_status(value)
+        else:
+            headers.append((name.lower().encode("ascii"), value.encode("latin-1")))
+    return Reply(status, encoded.body, encoded.content_type.encode("latin-1"), headers)
+
+
+def _known_status(value: str) -> int:
+    """Return the status that a handler gave its answer; one that HTTP has not is the handler's fault."""
+    try:
+        return HTTPStatus(int(value)).value
+    except ValueError:
+        return HTTPStatus.INTERNAL_SERVER_ERROR.value

@@ -112,7 +112,7 @@ def check_predictor(path: Path) -> PredictorFile:
         ConfigError: the file cannot be read or parsed, has no such class, or a method does not fit; the message
             starts with ``path:line``.
     """
-    tree = _parse(path)
+    tree = parsed(path)
     classes = _classes(tree)
     chosen = _choose(path, tree, classes)
     if chosen is None:
@@ -131,7 +131,12 @@ def check_predictor(path: Path) -> PredictorFile:
     return PredictorFile(path, chosen.name)
 
 
-def _parse(path: Path) -> ast.Module:
+def parsed(path: Path) -> ast.Module:
+    """Return the syntax of a Python file.
+
+    Raises:
+        ConfigError: it cannot be read or is not one.
+    """
     try:
         return ast.parse(path.read_bytes(), filename=str(path))
     except OSError as error:

@@ -276,6 +276,15 @@ class WorkerPool:
                 return slot
         raise UnavailableError(f"worker {worker} is not up", kind=ErrorKind.WORKER_DIED)
 
+    async def up(self, wait_s: float = 30.0) -> None:
+        """Return when a worker is up.
+
+        Raises:
+            UnavailableError: none came up within ``wait_s``.
+        """
+        if not self.workers:
+            await self._until_one_is_up(wait_s)
+
     async def _choose(self, wait_s: float) -> _Slot:
         loads = self.loads()
         if not loads:
