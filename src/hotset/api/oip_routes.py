@@ -54,7 +54,9 @@ def explain(error: HotsetError, ref: ModelRef) -> str | None:
     if error.kind is ErrorKind.MODEL_NOT_FOUND:
         return f"Request for unknown model: '{ref.name}' is not found"
     if error.kind is ErrorKind.VERSION_NOT_FOUND:
-        return f"Request for unknown model: '{ref.name}' version {ref.version} is not found"
+        said = f"Request for unknown model: '{ref.name}' version {ref.version} is not found"
+        # Of a label the rest is worth telling: what the store's file says, and which versions there are.
+        return str(error) if isinstance(ref.version, str) and str(error).startswith(said) else said
     if error.kind is ErrorKind.LOAD_FAILED:
         return f"failed to load '{ref.name}', {error}"
     return None
