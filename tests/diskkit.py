@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from hotset.events import Cause
 from hotset.keys import Fingerprint, ModelKey, fingerprint
-from hotset.tiers.disk import DiskRecord, DiskTier
+from hotset.store.target import make_directory
+from hotset.tiers.disk import DiskRecord, DiskTier, Stage
 from hotset.tiers.ledger import Capacity
 from hotset.tiers.medium import BOOT_ID
 
@@ -85,12 +86,17 @@ def content(number: int, size: int) -> dict[str, bytes]:
     return {"model": bytes([number % 256]) * (size // 2), "part/weights": b"w" * (size - size // 2)}
 
 
+def write_files(stage: Stage, files: Mapping[str, bytes]) -> None:
+    """What a download does."""
+    for name, target in stage.targets(files).items():
+        make_directory(target.parent)
+        target.write_bytes(files[name])
+
+
 async def put(tier: DiskTier, number: int, size: int = 10) -> DiskRecord:
     files = content(number, size)
     async with tier.stage(fp(number), key=key(number), bytes=size) as stage:
-        targets = await stage.prepare(files)
-        for name, data in files.items():
-            targets[name].write_bytes(data)
+        write_files(stage, files)
         return await stage.publish({name: len(data) for name, data in files.items()})
 
 

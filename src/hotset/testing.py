@@ -7,6 +7,7 @@ fail with is an error that the test puts there.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Final
 from hotset.errors import ErrorKind, LoadFailedError, UnavailableError, WorkerDiedError
 from hotset.payload import Encoded, Signature
 from hotset.store import Content, ObjectChangedError, ObjectMeta, Revision
+from hotset.store.target import new_file
 from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall
 from hotset.workers.intact import intact_files
 
@@ -143,7 +145,7 @@ class FakeStore:
         found = self.objects.get(object_.path)
         if found is None or found.etag != object_.etag:
             raise ObjectChangedError(f"not the object that was listed any more: {object_.path}")
-        with target.open("xb") as file:
+        with os.fdopen(new_file(target), "wb") as file:
             file.write(found.data)
 
     def _meta(self, path: str) -> ObjectMeta:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from diskkit import CancelledAt, Opened, content, fp, in_objects, in_staging, key, put
+from diskkit import CancelledAt, Opened, content, fp, in_objects, in_staging, key, put, write_files
 from hotset.catalog import VersionEntry, version_contents
 from hotset.errors import CapacityError, ConfigError, ErrorKind
 from hotset.events import Cause
@@ -238,8 +238,8 @@ async def test_check_leaves_a_stage_and_a_models_own_files_alone(tmp_path: Path)
         async with opened.tier.stage(fp(2), key=key(2), bytes=0) as stage:
             report = await opened.tier.check(fix=True)
             assert (report.corrupt, report.extra, report.strays) == ((), (own,), ())
-            await stage.prepare([])
-            await stage.publish({})
+            write_files(stage, {"model": b""})
+            await stage.publish({"model": 0})
         assert own.exists()
         opened.tier.release(fp(1))
 
@@ -277,7 +277,7 @@ async def test_cancelled_anywhere_a_stage_leaves_nothing(tmp_path: Path, fsync: 
                 break
             opened.tier.evict(fp(2), Cause.EXPLICIT)
         assert finished
-        assert at >= 3
+        assert at >= 2
         assert opened.tier.lookup(fp(2)) is not None
 
 

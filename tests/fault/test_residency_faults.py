@@ -39,6 +39,7 @@ class FlakyStore(FakeStore):
             return
         self.counts["download"] += 1
         fault = self.faults.popleft()
+        target.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(fault, Exception):
             target.write_bytes(b"half")
             raise fault

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from diskkit import Opened, bytes_of_files, content, fp, in_objects, in_staging, key
+from diskkit import Opened, bytes_of_files, content, fp, in_objects, in_staging, key, write_files
 from hotset.events import Cause
 from hotset.tiers.ledger import Capacity
 from hotset.tiers.stage import Stage
@@ -153,9 +153,7 @@ class DiskMachine(RuleBasedStateMachine):
         context = self.tier.stage(fp(number), key=key(number), bytes=size_of(number))
         stage = await context.__aenter__()
         files = content(number, size_of(number))
-        targets = await stage.prepare(files)
-        for name, data in files.items():
-            targets[name].write_bytes(data)
+        write_files(stage, files)
         self.staged.append(Staged(number, context, stage))
 
     @rule(several=st.lists(numbers, min_size=1, max_size=5))

@@ -140,7 +140,7 @@ class Fetcher:
     async def _stage(self, entry: VersionEntry, contents: VersionContents) -> None:
         async with self._disk.stage(entry.fingerprint, key=entry.key, bytes=contents.bytes) as stage:
             try:
-                targets = await stage.prepare(contents.objects)
+                targets = stage.targets(contents.objects)
             except ValueError as error:
                 raise LoadFailedError(f"{entry.key} cannot be written to disk: {error}") from error
             await self._download_all(contents.objects, targets)
@@ -151,6 +151,9 @@ class Fetcher:
 
     async def _download_all(self, objects: Mapping[str, ObjectMeta], targets: Mapping[str, Path]) -> None:
         remaining = iter([(meta, targets[path]) for path, meta in objects.items()])
+        if len(objects) == 1:
+            await self._download_some(remaining)
+            return
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(self._parallel_objects, len(objects))):

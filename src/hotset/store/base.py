@@ -99,6 +99,8 @@ class ObjectStore(Protocol):
     async def download(self, object_: ObjectMeta, target: Path) -> None:
         """Write the object to the new file ``target``, verified against its listed size and etag.
 
+        Directories above it that are missing are made, for their owner alone.
+
         Raises:
             ObjectChangedError: it is no longer the object that was listed.
             StoreError: the store did not answer, refused or cut the answer short.

@@ -13,7 +13,7 @@ from pathlib import Path
 from hotset.store.base import ObjectChangedError, ObjectMeta
 from hotset.store.local import LocalStore
 from hotset.store.local_writing import meta_of
-from hotset.store.target import in_thread
+from hotset.store.target import in_thread, make_directory
 
 
 class LinkedStore(LocalStore):
@@ -36,6 +36,7 @@ class LinkedStore(LocalStore):
         source = self._real(object_.path)
         if not self._contains(source):
             return
+        make_directory(target.parent)
         try:
             os.link(source, target, follow_symlinks=False)
         except OSError:

@@ -32,6 +32,7 @@ _MAX_LINKS = 4
 """Directory links followed on the way to one file: enough for ``latest`` inside a linked model, few enough that
 directories full of links to each other cannot make a listing endless."""
 
+_NO_NAMES = frozenset({"", ".", ".."})
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR})
 _SKIPPED = _GONE | {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG}
 """What hides one entry and not its neighbours: gone since, a dangling link, a ``lost+found`` that is not ours to read.
@@ -169,7 +170,16 @@ class LocalStore:
             raise self._failed("cannot be listed", error) from error
 
     def _real(self, path: str) -> str:
-        return os.path.realpath(f"{self._root}/{path}")
+        """Return where a path leads. The root is real already, so only what is below it is looked at, until there is a link."""
+        real = self._root
+        try:
+            for part in path.removesuffix("/").split("/"):
+                real = f"{real}/{part}"
+                if part in _NO_NAMES or stat.S_ISLNK(os.lstat(real).st_mode):
+                    return os.path.realpath(f"{self._root}/{path}")
+        except OSError:
+            return os.path.realpath(f"{self._root}/{path}")
+        return real
 
     def _contains(self, real: str) -> bool:
         return real == self._root or real.startswith(self._root.rstrip("/") + "/")

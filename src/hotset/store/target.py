@@ -69,8 +69,28 @@ def write_at(descriptor: int, data: bytes, offset: int) -> None:
         offset += written
 
 
+def new_file(path: Path) -> int:
+    """Return the descriptor of an exclusive new file, to write to. Directories that it needs are made, for their owner alone."""
+    try:
+        return os.open(path, _CREATE, 0o644)
+    except FileNotFoundError:
+        make_directory(path.parent)
+        return os.open(path, _CREATE, 0o644)
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory, and those above it, unless they are there; others may make the same ones at the same time."""
+    with contextlib.suppress(FileExistsError):
+        try:
+            path.mkdir(0o700)
+        except FileNotFoundError:
+            make_directory(path.parent)
+            path.mkdir(0o700)
+
+
 async def write_new(path: Path, fill: Callable[[int], None]) -> None:
-    """Write an exclusive new file in one step of one thread: ``fill`` is given its descriptor. It is gone unless that succeeds."""
+    """Write an exclusive new file in one step of one thread, with the directories that it needs: ``fill`` is given its
+    descriptor. It is gone unless that succeeds."""
     created: list[Path] = []  # a cancelled caller must still know that there is a file
     try:
         await in_thread(partial(_write_new, path, fill, created))
@@ -81,7 +101,7 @@ async def write_new(path: Path, fill: Callable[[int], None]) -> None:
 
 
 def _write_new(path: Path, fill: Callable[[int], None], created: list[Path]) -> None:
-    descriptor = os.open(path, _CREATE, 0o644)
+    descriptor = new_file(path)
     created.append(path)
     try:
         fill(descriptor)
@@ -134,7 +154,7 @@ class TargetFile:
 
     def _open(self) -> None:
         # Kept on the object and not returned: a cancelled caller must still know that there is a file.
-        self._descriptor = os.open(self._path, _CREATE, 0o644)
+        self._descriptor = new_file(self._path)
         self._created = True
 
     def _close(self) -> None:

@@ -35,7 +35,7 @@ import msgspec
 
 from hotset.errors import ConfigError
 from hotset.keys import Fingerprint
-from hotset.tiers.medium import BOOT_ID, boot_id, replace_file, sync_directory, sync_tree
+from hotset.tiers.medium import BOOT_ID, boot_id, replace_file, sync_directory, sync_tree, write_new_file
 from hotset.tiers.record import NOT_A_FILE, Differences, DiskRecord, compare, decode, encode
 
 RECORD: Final = "record"
@@ -139,12 +139,6 @@ class DiskDirectory:
 
     # Staging and publishing
 
-    def make_stage(self, stage: Path, paths: Iterable[str]) -> None:
-        """Make the directories that files with these relative ``paths`` need."""
-        files = stage / FILES
-        for directory in (stage, files, *sorted({(files / path).parent for path in paths} - {files})):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-
     def publish(self, stage: Path, target: Path, record: DiskRecord) -> bool:
         """Give a staged directory its final name, if it holds exactly the files of ``record``.
 
@@ -157,7 +151,7 @@ class DiskDirectory:
         if differences != Differences():
             raise ValueError(f"the files of {record.key} are not those expected: {differences}")
         if self._fsync and self._boot is not None:
-            (stage / RECORD).write_bytes(encode(record, boot=self._boot))
+            write_new_file(f"{stage}/{RECORD}", encode(record, boot=self._boot))
             stage.rename(target)
             return False
         if self._fsync:

@@ -281,8 +281,9 @@ class DiskTier(Shelf):
         reservation = self._ledger.reserve(fingerprint, weight, granted.set)
         try:
             self._pump()
-            async with asyncio.timeout(self._room_timeout_s):
-                await granted.wait()
+            if not granted.is_set():
+                async with asyncio.timeout(self._room_timeout_s):
+                    await granted.wait()
         except TimeoutError as error:
             self._ledger.cancel(reservation)
             raise OverloadedError(

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Stage:
-    """Owned by one task. ``prepare``, write the files, ``publish``; then leave the context."""
+    """Owned by one task. Write the files to their ``targets``, ``publish``; then leave the context."""
 
     def __init__(
         self,
@@ -46,16 +46,17 @@ class Stage:
         self._target: Path | None = None
         self._step: asyncio.Future[Any] | None = None
 
-    async def prepare(self, paths: Iterable[str]) -> dict[str, Path]:
-        """Make the directories for files of these relative paths; return where each file is to be written. Once.
+    def targets(self, paths: Iterable[str]) -> dict[str, Path]:
+        """Return where files of these relative paths are to be written.
+
+        Whoever writes them makes the directories: to wait for a thread for that alone would take as long as to copy a
+        small file.
 
         Raises:
             ValueError: a path leads out of the stage, or two of them exclude each other.
-            OSError: the disk's fault.
         """
         names = tuple(paths)
         check_paths(names)
-        await self._run(partial(self._files.directory.make_stage, self.root, names))
         return {name: self.path / name for name in names}
 
     async def publish(self, files: Mapping[str, int]) -> DiskRecord:

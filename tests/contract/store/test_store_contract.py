@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -134,10 +135,24 @@ async def test_an_existing_target_is_never_overwritten(place: Place, tmp_path: P
     assert (tmp_path / "target").read_bytes() == b"old"
 
 
-async def test_a_missing_folder_is_the_disks_error(place: Place, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [3, 5 * PART])
+async def test_missing_folders_are_made_for_their_owner_alone(
+    opening: Open, tmp_path: Path, size: int
+) -> None:
+    place = opening(part_bytes=PART)
+    objects = [await put(place, f"m/1/{number}", os.urandom(size)) for number in range(3)]
+    folder = tmp_path / "new" / "files"
+    await asyncio.gather(*(place.store.download(each, folder / each.path) for each in objects))
+    assert {file.stat().st_size for file in (folder / "m" / "1").iterdir()} == {size}
+    made = (folder.parent, folder, folder / "m", folder / "m" / "1")
+    assert {stat.S_IMODE(each.stat().st_mode) for each in made} == {0o700}
+
+
+async def test_a_folder_that_cannot_be_made_is_the_disks_error(place: Place, tmp_path: Path) -> None:
     object_ = await put(place, "m/1/weights", b"new")
-    with pytest.raises(FileNotFoundError):
-        await place.store.download(object_, tmp_path / "nowhere" / "target")
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        await place.store.download(object_, tmp_path / "file" / "target")
 
 
 async def test_a_cancelled_download_leaves_no_file(opening: Open, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from hotset.errors import StoreError
 from hotset.store import ObjectChangedError, ObjectStore, open_store
+from hotset.store.local import LocalStore
 from store_places import listed
 
 
@@ -140,3 +141,34 @@ async def test_slices_join(root: Path, tmp_path: Path) -> None:
     data = os.urandom((16 << 20) + 12_345)
     (root / "paris" / "1" / "large").write_bytes(data)
     assert await content(open_store(str(root)), "paris/1/large", tmp_path) == data
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "paris/1/model",
+        "paris/1/",
+        "",
+        "paris",
+        "rome/1/model",
+        "paris/away/model",
+        "paris/1/same",
+        "paris/dangling",
+        "paris/dangling/deeper",
+        "paris/loop/model",
+        "nowhere/at/all",
+        "paris/1/model/below-a-file",
+        "paris/./1/model",
+        "paris//1/model",
+        "paris/1//",
+        "x" * 300,
+    ],
+)
+async def test_a_path_leads_where_the_system_says(root: Path, path: str) -> None:
+    """Links are told by looking at the parts below the root alone."""
+    (root / "rome").symlink_to(root / "paris")
+    (root / "paris" / "away").symlink_to("/etc")
+    (root / "paris" / "1" / "same").symlink_to("model")
+    (root / "paris" / "dangling").symlink_to("gone")
+    (root / "paris" / "loop").symlink_to("loop")
+    assert LocalStore(root)._real(path) == os.path.realpath(f"{root}/{path}")

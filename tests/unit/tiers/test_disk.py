@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from diskkit import Opened, bytes_of_files, content, fp, in_objects, in_staging, key, put, until
+from diskkit import Opened, bytes_of_files, content, fp, in_objects, in_staging, key, put, until, write_files
 from hotset.errors import CapacityError, ConfigError, UnavailableError
 from hotset.events import Cause
 from hotset.payload import Signature, TensorSpec
@@ -160,7 +160,7 @@ async def test_a_stage_that_is_left_leaves_nothing(tmp_path: Path) -> None:
     async with Opened(tmp_path, Capacity(bytes=10)) as opened:
         with pytest.raises(ZeroDivisionError):
             async with opened.tier.stage(fp(1), key=key(1), bytes=10) as stage:
-                (await stage.prepare(["a/b"]))["a/b"].write_bytes(b"12345")
+                write_files(stage, {"a/b": b"12345"})
                 1 / 0  # noqa: B018
         assert in_staging(tmp_path) == in_objects(tmp_path) == set()
         assert opened.tier.usage == (0, 0, 0)
@@ -173,14 +173,14 @@ async def test_a_stage_that_is_left_leaves_nothing(tmp_path: Path) -> None:
 async def test_no_path_leaves_the_stage(tmp_path: Path, path: str) -> None:
     async with Opened(tmp_path) as opened, opened.tier.stage(fp(1), key=key(1), bytes=1) as stage:
         with pytest.raises(ValueError):
-            await stage.prepare(["fine", path])
+            stage.targets(["fine", path])
 
 
 @pytest.mark.parametrize("paths", [("a", "a/b"), ("a/b/c", "a/b"), ("a", "a")])
 async def test_paths_that_exclude_each_other_are_refused(tmp_path: Path, paths: tuple[str, ...]) -> None:
     async with Opened(tmp_path) as opened, opened.tier.stage(fp(1), key=key(1), bytes=1) as stage:
         with pytest.raises(ValueError):
-            await stage.prepare(paths)
+            stage.targets(paths)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ async def test_files_that_are_not_those_expected_are_not_published(
     async with Opened(tmp_path) as opened:
         with pytest.raises(ValueError, match="not those expected"):
             async with opened.tier.stage(fp(1), key=key(1), bytes=9) as stage:
-                (await stage.prepare(["a"]))["a"].write_bytes(b"12345")
+                write_files(stage, {"a": b"12345"})
                 await stage.publish(expected)
         assert opened.tier.lookup(fp(1)) is None
         assert in_staging(tmp_path) == in_objects(tmp_path) == set()
@@ -202,14 +202,14 @@ async def test_more_bytes_than_reserved_are_not_published(tmp_path: Path) -> Non
     async with Opened(tmp_path) as opened:
         with pytest.raises(ValueError, match="reserved were 4"):
             async with opened.tier.stage(fp(1), key=key(1), bytes=4) as stage:
-                (await stage.prepare(["a"]))["a"].write_bytes(b"12345")
+                write_files(stage, {"a": b"12345"})
                 await stage.publish({"a": 5})
 
 
 async def test_fewer_bytes_than_reserved_give_the_rest_back(tmp_path: Path) -> None:
     async with Opened(tmp_path, Capacity(bytes=10)) as opened:
         async with opened.tier.stage(fp(1), key=key(1), bytes=9) as stage:
-            (await stage.prepare(["a"]))["a"].write_bytes(b"12345")
+            write_files(stage, {"a": b"12345"})
             await stage.publish({"a": 5})
         await put(opened.tier, 2, 5)
         assert in_objects(tmp_path) == {fp(1), fp(2)}
