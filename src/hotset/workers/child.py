@@ -133,6 +133,7 @@ class Child:
         while orders := self._control.receive():
             for order in orders:
                 if isinstance(order, wire.Close):
+                    self._predicting.finisher.close(0.0)  # their models can be unloaded then
                     self._loading.close(order.limit_s)
                     return
                 self._carry_out(order)

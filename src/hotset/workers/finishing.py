@@ -67,7 +67,7 @@ class Finisher:
             window.stop()
 
     def close(self, limit_s: float) -> bool:
-        """Stop everything; False if something has not ended after ``limit_s``."""
+        """Stop everything; False if something has not ended after ``limit_s``. May be called again, to wait longer."""
         end = self._now() + limit_s
         for window in tuple(self._windows.values()):
             window.stop()

@@ -237,6 +237,7 @@ class ThreadWorker:
         self._mailbox.end()
         if self._asking is not None:
             self._asking.close()
+        self._predicting.finisher.close(0.0)  # their models can be unloaded then
         await asyncio.to_thread(self._loading.close, self._close_timeout_s)
         await asyncio.to_thread(self._predicting.join, self._close_timeout_s)
 
