@@ -54,6 +54,7 @@ class Predictor:
         }
 
     def unload_model(self, model):
+        self._do(model.get("unload") or {})
         if "unloaded" in model:
             pathlib.Path(model["unloaded"]).write_text("unloaded")
         if model.get("unload_raises"):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from hotset.errors import ErrorKind, LoadFailedError, UnavailableError, WorkerDiedError
+from hotset.errors import ErrorKind, LoadFailedError, OverloadedError, UnavailableError, WorkerDiedError
 from hotset.payload import Encoded, Signature
 from hotset.store import Content, ObjectChangedError, ObjectMeta, Revision
 from hotset.store.target import new_file
@@ -170,8 +170,13 @@ class WorkerScript:
     short_of_memory: Counter[str] = field(default_factory=Counter)
     """How many of the next predictions of a model run out of memory."""
     loads: Counter[str] = field(default_factory=Counter)
+    """How many loads of a version have begun."""
+    asked: list[LoadSpec] = field(default_factory=list)
+    """The loads that were asked for, in order: some wait for others to be gone."""
     live: dict[int, LoadSpec] = field(default_factory=dict)
     most_live: int = 0
+    in_use: bool = False
+    """Whether what is unloaded is still used by a prediction, so that nothing can come in behind it."""
     imported: list[str] = field(default_factory=list)
     used_after_unload: list[int] = field(default_factory=list)
 
@@ -193,6 +198,7 @@ class FakeWorker:
         self._contents: dict[int, str] = {}
         self._dead: str | None = None
         self._died = asyncio.Event()
+        self._left = Gate()
 
     @property
     def id(self) -> int:
@@ -206,6 +212,12 @@ class FakeWorker:
         self._check_alive()
 
     async def load(self, spec: LoadSpec) -> LoadReply:
+        self._script.asked.append(spec)
+        if spec.after and self._script.in_use:
+            raise OverloadedError("still in use", kind=ErrorKind.NO_ROOM)
+        while any(handle in self._contents for handle in spec.after):
+            self._left.close()
+            await self._unless_dead(self._left)
         self._script.loads[f"{spec.name}@{spec.version}"] += 1
         await self._unless_dead(self._script.gate(spec.name))
         faults = self._script.load_faults
@@ -222,6 +234,7 @@ class FakeWorker:
         await self._unless_dead(self._script.unload_gate)
         self._contents.pop(handle, None)
         self._script.live.pop(handle, None)
+        self._left.open()
 
     def import_ahead(self, modules: Sequence[str]) -> None:
         self._script.imported += modules

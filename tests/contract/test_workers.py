@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +263,47 @@ async def test_a_cancelled_predict_counts_until_it_ends_and_its_model_is_unloade
         await unloading
         await until(lambda: worker.queued == 0)
         assert marker.exists()
+
+
+async def test_a_load_comes_in_behind_those_that_leave(
+    bench: Bench, make_worker: Callable[..., Worker]
+) -> None:
+    """It is asked for together with the unload, and its model is never there at the same time."""
+    async with bench.running(make_worker()) as worker:
+        gate = bench.gate()
+        leaving = bench.spec("leaving", unload={"gate": str(gate.path)})
+        await worker.load(leaving)
+        unloading = asyncio.ensure_future(worker.unload(leaving.handle))
+        behind = replace(bench.spec("behind"), after=(leaving.handle,))
+        told: list[bool] = []
+        loading = asyncio.ensure_future(worker.load(behind))
+        loading.add_done_callback(lambda _: told.append(unloading.done()))
+        await gate.reached()
+        await worker.load(bench.spec("other"))  # asked for after it
+        assert not loading.done()
+        gate.open()
+        await asyncio.wait_for(loading, LIMIT_S)
+        assert told == [True], "the unload is told first"
+        assert await worker.predict(call(behind.handle))
+
+
+async def test_a_load_behind_a_model_in_use_is_refused(
+    bench: Bench, make_worker: Callable[..., Worker]
+) -> None:
+    async with bench.running(make_worker()) as worker:
+        gate = bench.gate()
+        busy = bench.spec("busy")
+        await worker.load(busy)
+        waiting = asyncio.ensure_future(worker.predict(call(busy.handle, {"gate": str(gate.path)})))
+        await gate.reached()
+        waiting.cancel()
+        unloading = asyncio.ensure_future(worker.unload(busy.handle))
+        behind = replace(bench.spec("behind"), after=(busy.handle,))
+        with pytest.raises(OverloadedError, match="still in use"):
+            await worker.load(behind)
+        gate.open()
+        await unloading
+        assert await worker.load(behind)
 
 
 async def test_an_unload_hook_that_raises_hurts_nobody(

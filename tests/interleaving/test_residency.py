@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -265,6 +266,96 @@ async def test_a_request_while_its_model_is_unloaded_loads_it_again_from_disk(tm
         await leaving
         assert await asked == "paris@1|paris-1"
         assert it.store.counts["download"] == 1
+
+
+# A load that makes room for itself
+
+
+@asynccontextmanager
+async def behind_paris(path, **settings):
+    """Room for one: paris is in memory and is told to leave, and does not yet; rome waits for its room."""
+    async with bench(path, stored(paris=[1], rome=[1], oslo=[1]), model_cache_size=1, **settings) as it:
+        await it.ask("paris")
+        it.script.unload_gate.close()
+        asked = asyncio.create_task(it.ask("rome"))
+        await it.script.unload_gate.arrived()
+        await steps()
+        yield it, asked
+
+
+async def test_a_load_is_asked_for_together_with_the_unload_that_makes_room_for_it(tmp_path):
+    async with behind_paris(tmp_path) as (it, asked):
+        paris, rome = it.script.asked
+        assert rome.after == (paris.handle,)
+        assert it.script.loads["rome@1"] == 0, "it has not begun"
+        assert it.memory.usage.models == 1
+        it.script.unload_gate.open()
+        assert await asked == "rome@1|rome-1"
+        assert it.script.most_live == 1
+
+
+async def test_who_asks_next_waits_for_room_of_its_own(tmp_path):
+    async with behind_paris(tmp_path) as (it, asked):
+        other = asyncio.create_task(it.ask("oslo"))
+        await steps()
+        assert len(it.script.asked) == 2
+        it.script.unload_gate.open()
+        assert await asked == "rome@1|rome-1"
+        assert await other == "oslo@1|oslo-1"
+        assert it.script.most_live == 1
+
+
+async def test_the_worker_dies_while_a_load_waits_behind_an_unload(tmp_path):
+    async with behind_paris(tmp_path) as (it, asked):
+        it.script.unload_gate.open()
+        it.workers[0].die()
+        assert await asked == "rome@1|rome-1", "in the worker that takes its place"
+        assert it.script.asked[-1].after == ()
+        assert it.in_memory() == {"rome@1"}
+
+
+async def test_a_load_behind_a_model_that_is_still_used_waits_for_its_room_as_others_do(tmp_path):
+    async with bench(tmp_path, stored(paris=[1], rome=[1]), model_cache_size=1) as it:
+        await it.ask("paris")
+        it.script.in_use = True
+        it.script.unload_gate.close()
+        asked = asyncio.create_task(it.ask("rome"))
+        await it.script.unload_gate.arrived()
+        await steps()
+        assert [spec.after != () for spec in it.script.asked] == [False, True]
+        assert it.memory.usage.models == 1
+        it.script.unload_gate.open()
+        assert await asked == "rome@1|rome-1"
+        assert it.script.asked[-1].after == ()
+        assert it.script.most_live == 1
+
+
+async def test_a_load_that_fails_behind_an_unload_leaves_free_room(tmp_path):
+    async with behind_paris(tmp_path) as (it, asked):
+        it.script.load_faults["rome"] = LoadFailedError("broken")
+        it.script.unload_gate.open()
+        with pytest.raises(LoadFailedError):
+            await asked
+        await it.settled()
+        assert it.memory.usage.models == 0
+        assert await it.ask("paris") == "paris@1|paris-1"
+
+
+async def test_the_replica_stops_while_a_load_waits_behind_an_unload(tmp_path):
+    it = Bench(tmp_path, stored(paris=[1], rome=[1]), model_cache_size=1)
+    await it.start()
+    await it.ask("paris")
+    it.script.unload_gate.close()
+    asked = asyncio.create_task(it.ask("rome"))
+    await it.script.unload_gate.arrived()
+    await steps()
+    stopping = asyncio.create_task(it.stop())
+    await steps()
+    it.script.unload_gate.open()
+    await stopping
+    await asyncio.gather(asked, return_exceptions=True)  # answered or let go, as it came
+    assert it.memory.usage.models == 0
+    assert it.disk.statistics().ledger.held == 0
 
 
 async def test_drain_during_a_flight(tmp_path):

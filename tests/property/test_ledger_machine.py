@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from hotset.errors import CapacityError
 from hotset.events import Cause
+from hotset.tiers.books import larger
 from hotset.tiers.eviction import LRU
 from hotset.tiers.ledger import NOTHING, Capacity, Entry, Ledger, Reservation, Weight
 
@@ -142,6 +143,33 @@ class LedgerMachine(RuleBasedStateMachine):
             assert not ready
             assert not newly
 
+    @precondition(lambda self: self.handed and any(r.is_promised and not r.is_granted for r in self.open))
+    @rule(data=st.data())
+    def grant_behind(self, data: st.DataObject) -> None:
+        reservation = data.draw(st.sampled_from([r for r in self.open if r.is_promised and not r.is_granted]))
+        entries = data.draw(st.permutations(self.handed))
+        entries = entries[: data.draw(st.integers(1, len(entries)))]
+        usage, granted = self.ledger.usage, reservation.granted
+        follows = {entry: entry.followed_by for entry in entries}
+        if not self.ledger.grant_behind(reservation, entries):
+            assert (self.ledger.usage, reservation.granted) == (usage, granted)
+            assert {entry: entry.followed_by for entry in entries} == follows
+            return
+        assert granted == NOTHING
+        assert reservation.is_granted
+        assert set(reservation.behind) <= {entry for entry, before in follows.items() if before is None}
+        assert all(entry.followed_by is reservation for entry in reservation.behind)
+
+    @precondition(lambda self: any(r.leaving != NOTHING for r in self.open))
+    @rule(data=st.data())
+    def stand_back(self, data: st.DataObject) -> None:
+        reservation = data.draw(st.sampled_from([r for r in self.open if r.leaving != NOTHING]))
+        before = reservation.behind
+        self.ledger.stand_back(reservation)
+        assert reservation.is_promised
+        assert reservation.granted == NOTHING
+        assert all(entry.followed_by is None for entry in before)
+
     @precondition(lambda self: self.open)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
@@ -163,6 +191,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.turn_into_entry(reservation)
 
     def turn_into_entry(self, reservation: Reservation[int]) -> None:
+        for before in reservation.behind:  # it comes in behind them
+            if before in self.handed:
+                self.handed.remove(before)
+                self.ledger.freed(before)
         old = self.ledger.entries.get(reservation.key)
         usage = self.ledger.usage
         entry = self.ledger.commit(reservation, "value")
@@ -219,9 +251,12 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def freed(self, data: st.DataObject) -> None:
         entry = self.handed.pop(data.draw(st.integers(0, len(self.handed) - 1)))
-        usage = self.ledger.usage
+        usage, follower = self.ledger.usage, entry.followed_by
         self.ledger.freed(entry)
-        assert self.ledger.usage == usage.minus(entry.weight)
+        if follower is None:
+            assert self.ledger.usage == usage.minus(entry.weight)
+        else:
+            assert all(now <= before for now, before in zip(self.ledger.usage, usage, strict=True))
 
     @rule(key=keys, pinned=st.booleans())
     def pin(self, key: int, pinned: bool) -> None:
@@ -259,8 +294,12 @@ class LedgerMachine(RuleBasedStateMachine):
     def sums_do_not_drift(self) -> None:
         self.ledger.check_invariants()
         resident = total(entry.weight for entry in (*self.ledger.entries.values(), *self.ledger.copies()))
-        leaving = total(entry.weight for entry in self.ledger.draining())
-        granted = total(r.granted for r in self.open)
+        draining = self.ledger.draining()
+        leaving = total(entry.weight for entry in draining if entry.followed_by is None)
+        granted = total(
+            larger(r.granted, total(entry.weight for entry in r.behind if entry in draining))
+            for r in self.open
+        )
         promised = total(r.promised for r in self.open)
         assert self.ledger.usage == resident.plus(leaving).plus(granted)
         assert self.ledger.commitment == resident.plus(promised)

@@ -67,7 +67,9 @@ def _values_of(name: str) -> st.SearchStrategy[tuple[Any, Any]]:
 
 @st.composite
 def _given_settings(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
-    names = draw(st.sets(st.sampled_from(sorted(set(TABLE) - {"models", "model_dir", "sagemaker", "cortex"}))))
+    names = draw(
+        st.sets(st.sampled_from(sorted(set(TABLE) - {"models", "model_dir", "sagemaker", "cortex"})))
+    )
     names.add(draw(st.sampled_from(["models", "model_dir"])))
     names -= {"disk_model_cache_size", "load_failure_backoff_max", "load_failure_backoff"}
     pairs = {name: draw(_values_of(name)) for name in sorted(names)}

@@ -59,6 +59,14 @@ class Occupant:
     load_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Behind:
+    """Models that leave a worker, whose room is taken by the one that is loaded there behind them."""
+
+    worker: int
+    handles: tuple[int, ...]
+
+
 class _Room:
     """Room that is spoken for in memory; a context manager, which gives it up at the end unless it became an entry.
 
@@ -189,16 +197,23 @@ class Arrival:
         flight.phase = Phase.LOADING
         async with self._turns.turn() as turn:
             with _Room(self._memory, version.key, Weight(bytes=expected)) as room:
-                await self._granted(room, flight, turn)
+                behind = await self._granted(room, flight, turn)
                 began_s = self._clock.monotonic()
-                resident = await self._load(version, expected)
+                try:
+                    resident = await self._load(version, expected, behind)
+                except OverloadedError:
+                    if behind is None:
+                        raise
+                    await self._stand_back(room)
+                    began_s = self._clock.monotonic()
+                    resident = await self._load(version, expected, None)
                 load_s = self._clock.monotonic() - began_s
                 turn.give_up()
                 if not await self._has_its_room(version, resident, room, yields=yields):
                     return None
                 return self._commit(version, resident, room.reservation, fetch_s, load_s)
 
-    async def _load(self, version: VersionEntry, expected_bytes: int) -> Resident:
+    async def _load(self, version: VersionEntry, expected_bytes: int, behind: _Behind | None) -> Resident:
         record = self._disk.lookup(version.fingerprint)
         if record is None:
             raise LoadFailedError(
@@ -215,8 +230,11 @@ class Arrival:
                     expected_bytes=expected_bytes,
                     weight=record.memory_bytes,
                     files=record.files,
+                    worker=None if behind is None else behind.worker,
+                    after=() if behind is None else behind.handles,
                 )
             except WorkerDiedError as error:
+                behind = None  # what was to leave there is gone too
                 deaths += 1  # the first may be another model's fault
                 if deaths >= _MOST_DEATHS:
                     raise LoadFailedError(
@@ -272,8 +290,11 @@ class Arrival:
         self._events.publish(Loaded(version.key, resident.worker.id, reply.runtime, reply.bytes, load_s))
         return entry
 
-    async def _granted(self, room: _Room, flight: Flight[Any, Any], turn: Turn) -> None:
-        """Return when the room is there. If that needs leases to end, others may load meanwhile."""
+    async def _granted(self, room: _Room, flight: Flight[Any, Any], turn: Turn) -> _Behind | None:
+        """Return when the room is there, or will be there behind those who leave a worker.
+
+        If that needs leases to end, others may load meanwhile.
+        """
         self._memory.pump()
         if not self._waits_for_room:
             self._refuse_to_wait(room)
@@ -283,6 +304,32 @@ class Arrival:
             await self._until_granted(room)
             await turn.take()
             flight.phase = Phase.LOADING
+        elif not room.reservation.is_granted:
+            behind = self._behind(room)
+            if behind is not None:
+                return behind
+        await self._until_granted(room)
+        return None
+
+    def _behind(self, room: _Room) -> _Behind | None:
+        """Have the room granted at once where it is only a load behind unloads away, in the order of one worker.
+
+        That saves the way there and back, on which both would wait for nothing but each other.
+        """
+        leaving: dict[int, list[MemoryEntry]] = {}
+        for entry in self._memory.draining():
+            leaving.setdefault(entry.value.resident.worker.id, []).append(entry)
+        for worker, entries in leaving.items():
+            if not self._pool.suits(room.reservation.key, worker):
+                continue
+            if self._memory.grant_behind(room.reservation, entries):
+                handles = [entry.value.resident.handle for entry in room.reservation.behind]
+                return _Behind(worker, tuple(handles))
+        return None
+
+    async def _stand_back(self, room: _Room) -> None:
+        """Wait for the room as others do: a model that had to leave before is used by a prediction that nobody waits for."""
+        self._memory.stand_back(room.reservation)
         await self._until_granted(room)
 
     async def _resize(self, room: _Room, weight: Weight, *, yields: bool) -> bool:

@@ -6,7 +6,7 @@ The ledger keeps them; whoever uses a tier reads them, and changes nothing but `
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from hotset.events import Cause
 
@@ -66,12 +66,15 @@ class Capacity(NamedTuple):
 class Entry(Generic[K, V]):
     """Something in a tier. ``holds`` counts those who use it (leases, pins of the tier above): no victim while > 0.
 
-    ``uses`` is how many leases it ever had. A ``pinned`` one is no victim of capacity. ``copies`` are the further entries that stand for the same key; each of them ``is_copy``.
+    ``uses`` is how many leases it ever had. A ``pinned`` one is no victim of capacity. ``copies`` are the further entries that
+    stand for the same key; each of them ``is_copy``. One that leaves may be ``followed_by`` one that has its room already, and
+    comes in behind it.
     """
 
     __slots__ = (
         "cause",
         "copies",
+        "followed_by",
         "handed_out",
         "holds",
         "is_copy",
@@ -93,6 +96,7 @@ class Entry(Generic[K, V]):
         self.handed_out = False
         self.copies: tuple[Entry[K, V], ...] = ()
         self.is_copy = False
+        self.followed_by: Reservation[K] | None = None
 
     @property
     def is_used(self) -> bool:
@@ -104,9 +108,12 @@ class Entry(Generic[K, V]):
 
 
 class Reservation(Generic[K]):
-    """Room spoken for. ``on_granted`` is called once, from ``advance``, when the room is there."""
+    """Room spoken for. ``on_granted`` is called once, from ``advance``, when the room is there.
 
-    __slots__ = ("granted", "key", "on_granted", "overtaken", "promised", "weight")
+    ``behind`` are those who leave whose room it was granted before they have; ``leaving`` is what they still take of it.
+    """
+
+    __slots__ = ("behind", "granted", "key", "leaving", "on_granted", "overtaken", "promised", "weight")
 
     def __init__(self, key: K, weight: Weight, on_granted: Callable[[], None]) -> None:
         self.key = key
@@ -115,6 +122,8 @@ class Reservation(Generic[K]):
         self.overtaken = 0
         self.promised = NOTHING
         self.granted = NOTHING
+        self.behind: tuple[Entry[K, Any], ...] = ()
+        self.leaving = NOTHING
 
     @property
     def is_promised(self) -> bool:
@@ -124,6 +133,20 @@ class Reservation(Generic[K]):
     @property
     def is_granted(self) -> bool:
         return self.granted == self.weight
+
+
+def larger(one: Weight, other: Weight) -> Weight:
+    """Return the larger of each part."""
+    models, bytes_, device_bytes = one
+    other_models, other_bytes, other_device_bytes = other
+    return _new(
+        Weight,
+        (
+            models if models > other_models else other_models,
+            bytes_ if bytes_ > other_bytes else other_bytes,
+            device_bytes if device_bytes > other_device_bytes else other_device_bytes,
+        ),
+    )
 
 
 def smaller(one: Weight, other: Weight) -> Weight:

@@ -7,7 +7,9 @@ entry (``commit``). No I/O, no await, no clock.
 Two sums are kept below the capacity, each in every part:
 
 * *usage* = entries + entries that are being given back + reservations that were granted. It is what the tier
-  really holds, so a reservation is granted only once the room is physically there.
+  really holds, so a reservation is granted only once the room is physically there. But whoever comes in behind those who
+  leave, in the same place and not before they are gone, is granted their room at once (``grant_behind``); of the two, what
+  is larger counts.
 * *commitment* = entries + reservations that have been promised room. Victims are chosen against it, so that the
   room which one reservation waits for is never given to another.
 
@@ -17,13 +19,13 @@ room that nobody else wants, they are the first to go, and they go with their en
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from hotset.errors import CapacityError, ErrorKind
 from hotset.events import Cause
-from hotset.tiers.books import NOTHING, Capacity, Entry, Reservation, Weight, smaller
+from hotset.tiers.books import NOTHING, Capacity, Entry, Reservation, Weight, larger, smaller
 from hotset.tiers.victims import choose
 
 __all__ = ["NOTHING", "Capacity", "Entry", "Ledger", "LedgerStatistics", "Reservation", "Weight"]
@@ -169,6 +171,35 @@ class Ledger(Generic[K, V]):
         self._wake()
         return True
 
+    def grant_behind(self, reservation: Reservation[K], entries: Iterable[Entry[K, V]]) -> bool:
+        """Grant promised room at once to whoever comes in only once as many of ``entries`` are gone as that needs.
+
+        They have to be handed out. ``reservation.behind`` are those that it needs. False, and nothing is changed, if all of
+        them are not enough.
+        """
+        if not reservation.is_promised or reservation.granted != NOTHING:
+            return False
+        behind, leaving, usage = [], NOTHING, self._usage.plus(reservation.weight)
+        for entry in entries:
+            if self.capacity.holds(usage):
+                break
+            if entry.handed_out and entry.followed_by is None:
+                behind.append(entry)
+                leaving = leaving.plus(entry.weight)
+                usage = self._usage.minus(leaving).plus(larger(leaving, reservation.weight))
+        if not self.capacity.holds(usage):
+            return False
+        for entry in behind:
+            entry.followed_by = reservation
+        self._usage, reservation.granted = usage, reservation.weight
+        reservation.behind, reservation.leaving = tuple(behind), leaving
+        return True
+
+    def stand_back(self, reservation: Reservation[K]) -> None:
+        """Undo ``grant_behind``: the promised room is granted once it is there, as any other."""
+        self._fall_back(reservation)
+        self._wake()
+
     def cancel(self, reservation: Reservation[K]) -> None:
         """Give a reservation up. One that was committed or cancelled before is fine."""
         if reservation in self._reservations:
@@ -291,7 +322,14 @@ class Ledger(Generic[K, V]):
         if not entry.handed_out or entry not in self._draining:
             raise RuntimeError(f"freed twice, or before it was handed out: {entry.key!s}")
         del self._draining[entry]
-        self._usage = self._usage.minus(entry.weight)
+        follower = entry.followed_by
+        if follower is None:
+            self._usage = self._usage.minus(entry.weight)
+        else:
+            self._usage = self._usage.minus(_taken(follower))
+            left = follower.leaving.minus(entry.weight)
+            follower.leaving = NOTHING if left == NOTHING else left
+            self._usage = self._usage.plus(_taken(follower))
         self._wake()
 
     def release(self, entry: Entry[K, V]) -> None:
@@ -329,10 +367,18 @@ class Ledger(Generic[K, V]):
         assert spare == self._spare, (spare, self._spare)
         usage = commitment = total.plus(spare)
         for entry in self._draining:
-            usage = usage.plus(entry.weight)
             assert entry.cause is not None
+            if entry.followed_by is None:
+                usage = usage.plus(entry.weight)
+            else:
+                assert entry.followed_by in self._reservations
+                assert entry in entry.followed_by.behind
         for reservation in self._reservations:
-            usage = usage.plus(reservation.granted)
+            leaving = NOTHING
+            for entry in reservation.behind:
+                leaving = leaving.plus(entry.weight if entry in self._draining else NOTHING)
+            assert leaving == reservation.leaving, (leaving, reservation.leaving)
+            usage = usage.plus(_taken(reservation))
             commitment = commitment.plus(reservation.promised)
         assert (usage, commitment) == (self._usage, self._commitment)
 
@@ -422,8 +468,9 @@ class Ledger(Generic[K, V]):
         return True
 
     def _set_granted(self, reservation: Reservation[K], weight: Weight) -> None:
-        self._usage = self._usage.minus(reservation.granted).plus(weight)
+        self._usage = self._usage.minus(_taken(reservation))
         reservation.granted = weight
+        self._usage = self._usage.plus(_taken(reservation))
 
     def _set_promised(self, reservation: Reservation[K], weight: Weight) -> None:
         self._commitment = self._commitment.minus(reservation.promised).plus(weight)
@@ -431,6 +478,20 @@ class Ledger(Generic[K, V]):
 
     def _close(self, reservation: Reservation[K]) -> None:
         del self._reservations[reservation]
-        self._usage = self._usage.minus(reservation.granted)
+        self._fall_back(reservation)
         self._commitment = self._commitment.minus(reservation.promised)
-        reservation.granted = reservation.promised = NOTHING
+        reservation.promised = NOTHING
+
+    def _fall_back(self, reservation: Reservation[K]) -> None:
+        """It has no room any more; whoever it was to come in behind has theirs until they are gone."""
+        self._usage = self._usage.minus(_taken(reservation)).plus(reservation.leaving)
+        reservation.granted = reservation.leaving = NOTHING
+        for entry in reservation.behind:
+            entry.followed_by = None
+        reservation.behind = ()
+
+
+def _taken(reservation: Reservation[K]) -> Weight:
+    """What a reservation and those whom it comes in behind take together, as they are never there at once."""
+    granted, leaving = reservation.granted, reservation.leaving
+    return granted if leaving is NOTHING else larger(granted, leaving)

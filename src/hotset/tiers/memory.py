@@ -12,7 +12,7 @@ own and answer to the same words; a lease goes to the one with the fewest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final, Generic, TypeVar, cast
@@ -257,6 +257,17 @@ class MemoryTier(Generic[V]):
 
     def reserve(self, key: ModelKey, weight: Weight, on_granted: Callable[[], None]) -> Reservation[ModelKey]:
         return self._ledger.reserve(key, weight, on_granted)
+
+    def grant_behind(self, reservation: Reservation[ModelKey], entries: Iterable[Entry[ModelKey, V]]) -> bool:
+        """Grant promised room to what will be loaded only once those of ``entries`` are gone that ``reservation.behind`` tells.
+
+        False if all of them, unloaded, would not be enough.
+        """
+        return self._ledger.grant_behind(reservation, entries)
+
+    def stand_back(self, reservation: Reservation[ModelKey]) -> None:
+        """Undo ``grant_behind``; it is granted once its room is there."""
+        self._ledger.stand_back(reservation)
 
     def resize(self, reservation: Reservation[ModelKey], weight: Weight) -> None:
         self._ledger.resize(reservation, weight)

@@ -46,7 +46,9 @@ class LoadSpec:
 
     ``weight`` is what the same files weighed when they were loaded before, or None; a small model that is known is
     not measured again. ``files`` are those that were published (relative path, bytes): the worker checks that they are
-    there as they were; None means whatever is there.
+    there as they were; None means whatever is there. ``after`` are handles of models that are being unloaded, as was asked
+    for before: it has their room, so it is loaded only once they are gone. While a prediction still uses one of them, which may
+    take any time, the load is refused with ``OverloadedError``.
     """
 
     handle: int
@@ -56,6 +58,7 @@ class LoadSpec:
     runtime: str | None = None
     weight: int | None = None
     files: tuple[tuple[str, int], ...] | None = None
+    after: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,7 @@ class Worker(Protocol):
 
         Raises:
             LoadFailedError, WorkerDiedError
+            OverloadedError: one of those that it comes ``after`` is still in use.
         """
         ...
 

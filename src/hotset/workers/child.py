@@ -41,12 +41,13 @@ CRASHED: Final = 70
 
 
 class ControlChannel:
-    """The control socket. ``receive`` in the main thread, ``send`` in any."""
+    """The control socket. ``receive`` in the main thread, all else in any. Replies arrive in the order of the calls."""
 
     def __init__(self, channel: socket.socket) -> None:
         self._socket = channel
         self._reader = wire.FrameReader(wire.decode_control_order)
         self._write = threading.Lock()
+        self._held = b""
         self.files: list[int] = []
         """What came with orders; whoever carries them out closes them."""
 
@@ -66,7 +67,20 @@ class ControlChannel:
     def send(self, reply: wire.ControlReply) -> None:
         frame = wire.frame_head(reply)
         with self._write:
-            self._socket.sendall(frame)
+            held, self._held = self._held, b""
+            self._socket.sendall(held + frame)
+
+    def hold(self, reply: wire.ControlReply) -> None:
+        """Send it with the next one, or with ``send_held``."""
+        frame = wire.frame_head(reply)
+        with self._write:
+            self._held += frame
+
+    def send_held(self) -> None:
+        if self._held:
+            with self._write:
+                held, self._held = self._held, b""
+                self._socket.sendall(held)
 
 
 class Child:
@@ -75,6 +89,7 @@ class Child:
     def __init__(self, control: ControlChannel, data: socket.socket) -> None:
         self._control = control
         self._data = data
+        self._thread = threading.get_ident()
         self._shared: Shared | None = None
         self._asking: Asking | None = None
         self._host: Host
@@ -137,6 +152,7 @@ class Child:
                     self._loading.close(order.limit_s)
                     return
                 self._carry_out(order)
+            self._control.send_held()
 
     def _carry_out(self, order: wire.ControlOrder) -> None:
         match order:
@@ -146,7 +162,7 @@ class Child:
             case wire.Load(number, spec):
                 self._loading.load(spec, self._load_done(number, spec))
             case wire.Unload(number, handle):
-                self._loading.unload(handle, lambda: self._control.send(wire.Unloaded(number)))
+                self._loading.unload(handle, lambda: self._reply(wire.Unloaded(number)))
             case wire.Given(number, handle) if self._asking is not None:
                 self._asking.answered(number, handle)
             case wire.Denied(number, failure) if self._asking is not None:
@@ -163,11 +179,21 @@ class Child:
     def _load_done(self, number: int, spec: LoadSpec) -> Callable[[LoadReply | HotsetError], None]:
         def done(outcome: LoadReply | HotsetError) -> None:
             if isinstance(outcome, LoadReply):
-                self._control.send(wire.Loaded(number, spec.handle, outcome))
+                self._reply(wire.Loaded(number, spec.handle, outcome))
             else:
-                self._control.send(wire.Failed(number, pack(outcome)))
+                self._reply(wire.Failed(number, pack(outcome)))
 
         return done
+
+    def _reply(self, reply: wire.ControlReply) -> None:
+        """Send it; in the thread that carries out orders, once all that came together are carried out.
+
+        They are mostly an unload and the load behind it, and the gateway wakes up once for both.
+        """
+        if threading.get_ident() == self._thread:
+            self._control.hold(reply)
+        else:
+            self._control.send(reply)
 
 
 def _built_kit(order: wire.Configure) -> Kit:

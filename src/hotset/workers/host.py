@@ -82,6 +82,10 @@ class Host:
         with self._lock:
             return list(self._held)
 
+    def holds(self, handle: int) -> bool:
+        """Whether a model is held under this handle, and was not retired."""
+        return handle in self._held
+
     def pace_s(self, handle: int) -> float:
         """Return how long a prediction of this model takes of late, or 0 where nothing is known."""
         held = self._held.get(handle)

@@ -14,9 +14,10 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from hotset.errors import HotsetError, WorkerDiedError
+from hotset.errors import ErrorKind, HotsetError, OverloadedError, WorkerDiedError
 from hotset.runtimes.reason import load_failure
 from hotset.workers.base import LoadReply, LoadSpec
 from hotset.workers.held import Held
@@ -30,6 +31,24 @@ _MOST_DEADLOCKS: Final = 3
 
 LoadDone: TypeAlias = Callable[[LoadReply | HotsetError], None]
 UnloadDone: TypeAlias = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A load that has the room of models that are not gone yet."""
+
+    models: set[int]
+    spec: LoadSpec
+    done: LoadDone
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaving:
+    """A model that no prediction uses any more; None if there was none of that handle."""
+
+    handle: int
+    held: Held | None
+    done: UnloadDone
 
 
 class LoadThreads:
@@ -59,9 +78,12 @@ class LoadThreads:
         self._released_s = -math.inf
         self._now = now
         self._loading = 0
+        self._leaving: dict[int, bool] = {}
+        """Models whose unload was asked for and has not ended; whether nobody uses them any more."""
+        self._waiting: list[_Waiting] = []
         self._lock = threading.Lock()
         self._loads: queue.SimpleQueue[tuple[LoadSpec, LoadDone] | None] = queue.SimpleQueue()
-        self._idle: queue.SimpleQueue[tuple[Held | None, UnloadDone] | None] = queue.SimpleQueue()
+        self._idle: queue.SimpleQueue[_Leaving | None] = queue.SimpleQueue()
         self._closing = False
         self._loaders = [
             threading.Thread(target=self._run_loads, name=f"hotset-load-{number}", daemon=True)
@@ -74,14 +96,24 @@ class LoadThreads:
             thread.start()
 
     def load(self, spec: LoadSpec, done: LoadDone) -> None:
-        """Load ``spec``, in a thread if it is not light, and call ``done`` there with the reply or the error."""
+        """Load ``spec``, in a thread if it is not light, and call ``done`` there with the reply or the error.
+
+        Not before those are gone that it comes ``after``; while one of them is in use it is refused (``OverloadedError``), as
+        that may take any time.
+        """
+        if spec.after and self._has_to_wait(spec, done):
+            return
         if not (self._at_once and self._host.is_light(spec) and self._load_at_once(spec, done)):
             self._loads.put((spec, done))
 
     def unload(self, handle: int, done: UnloadDone) -> None:
         """Unload once no prediction uses the model, and call ``done`` when its memory was given back."""
         asked_in = threading.get_ident()
-        self._host.retire(handle, lambda held: self._leave(held, done, asked_in))
+        with self._lock:
+            self._leaving[handle] = False
+        self._host.retire(handle, lambda held: self._leave(_Leaving(handle, held, done), asked_in))
+        if self._waiting and self._leaving.get(handle) is False:
+            self._refuse_waiting(handle)
 
     def close(self, limit_s: float) -> bool:
         """Let loads that run end, refuse those queued, unload all that is idle, and end the threads.
@@ -90,6 +122,7 @@ class LoadThreads:
         """
         end = self._now() + limit_s
         self._closing = True
+        self._refuse_waiting(None)
         for _ in self._loaders:
             self._loads.put(None)
         for thread in self._loaders:
@@ -105,6 +138,25 @@ class LoadThreads:
         self._unloader.join(max(0.0, end - self._now()))
         return not any(thread.is_alive() for thread in (*self._loaders, self._unloader))
 
+    def _has_to_wait(self, spec: LoadSpec, done: LoadDone) -> bool:
+        """Whether it is not to be loaded now: it waits, or was refused."""
+        with self._lock:
+            models = {model for model in spec.after if model in self._leaving or self._host.holds(model)}
+            is_in_use = any(self._leaving.get(model) is False for model in models)
+            if models and not is_in_use:
+                self._waiting.append(_Waiting(models, spec, done))
+        if is_in_use:
+            done(_in_use(spec))
+        return bool(models)
+
+    def _refuse_waiting(self, model: int | None) -> None:
+        """Refuse the loads that wait for this model, which is in use; None: all that wait, as this is the end."""
+        with self._lock:
+            refused = [load for load in self._waiting if model is None or model in load.models]
+            self._waiting = [load for load in self._waiting if load not in refused]
+        for load in refused:
+            load.done(WorkerDiedError("the worker is closing") if model is None else _in_use(load.spec))
+
     def _load_at_once(self, spec: LoadSpec, done: LoadDone) -> bool:
         try:
             reply = self._host.load(spec)
@@ -113,14 +165,31 @@ class LoadThreads:
         done(reply)
         return True
 
-    def _leave(self, held: Held | None, done: UnloadDone, asked_in: int) -> None:
-        """Nobody uses the model any more. This is the thread that asked, or the one of the last prediction."""
+    def _leave(self, model: _Leaving, asked_in: int) -> None:
+        """Unload it, or have it unloaded. This is the thread that asked, or the one of the last prediction."""
+        held = model.held
+        with self._lock:
+            self._leaving[model.handle] = True
         if held is None or not (self._at_once and held.is_plain and threading.get_ident() == asked_in):
-            self._idle.put((held, done))
+            self._idle.put(model)
             return
         self._host.release(held)
         self._released_s = self._now()
-        done()
+        self._left(model)
+
+    def _left(self, model: _Leaving) -> None:
+        """Tell that it is gone, and then load what comes behind it."""
+        model.done()
+        with self._lock:
+            self._leaving.pop(model.handle, None)
+            if not self._waiting:
+                return
+            for load in self._waiting:
+                load.models.discard(model.handle)
+            ready = [load for load in self._waiting if not load.models]
+            self._waiting = [load for load in self._waiting if load.models]
+        for load in ready:
+            self._loads.put((load.spec, load.done))
 
     def _run_loads(self) -> None:
         self._prepare()
@@ -178,11 +247,18 @@ class LoadThreads:
         if self._host.owes:
             self._host.reclaim(quiet=self._now() - self._released_s >= QUIET_S)
 
-    def _unload_all(self, orders: list[tuple[Held | None, UnloadDone]]) -> None:
-        held = [held for held, _ in orders if held is not None]
+    def _unload_all(self, models: list[_Leaving]) -> None:
+        held = [model.held for model in models if model.held is not None]
         for one in held:
             self._host.release(one)
         if held:
             self._host.reclaim(quiet=False)
-        for _, done in orders:
-            done()
+        for model in models:
+            self._left(model)
+
+
+def _in_use(spec: LoadSpec) -> OverloadedError:
+    return OverloadedError(
+        f"a model whose room {spec.name}@{spec.version} was to have is still in use: expected it to be idle",
+        kind=ErrorKind.NO_ROOM,
+    )

@@ -53,6 +53,17 @@ class CallRate:
         return self._per_s
 
 
+def suits(candidates: Sequence[WorkerLoad], worker: int) -> bool:
+    """Whether a load disturbs not much more there than in the best place, and starts not much later: it is as calm as
+    the calmest, and has at most one load more under way than the calm one with the fewest.
+
+    Not if it is no candidate.
+    """
+    calm = _calm(candidates)
+    loading = [it.loading for it in calm if it.id == worker]
+    return bool(loading) and loading[0] <= min([it.loading for it in calm]) + 1
+
+
 def place(candidates: Sequence[WorkerLoad]) -> int:
     """Return the id of a worker whose predictions a load disturbs least: of those as calm as the calmest, the one
     with the fewest loads under way, then the shortest queue, then most room.
@@ -64,11 +75,15 @@ def place(candidates: Sequence[WorkerLoad]) -> int:
         raise ValueError("no worker to place a model on")
     if len(candidates) == 1:
         return candidates[0].id
-    limit = AS_CALM * min([worker.calls_per_s for worker in candidates]) + NEXT_TO_NONE
     return min(
         [
             (worker.loading, worker.queued, worker.bytes, worker.models, worker.id)
-            for worker in candidates
-            if worker.calls_per_s <= limit
+            for worker in _calm(candidates)
         ]
     )[-1]
+
+
+def _calm(candidates: Sequence[WorkerLoad]) -> list[WorkerLoad]:
+    """Those of at least one that are as calm as the calmest."""
+    limit = AS_CALM * min([worker.calls_per_s for worker in candidates]) + NEXT_TO_NONE
+    return [worker for worker in candidates if worker.calls_per_s <= limit]

@@ -23,7 +23,7 @@ from hotset.status import WorkerStatus
 from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall, Worker
 from hotset.workers.forking import ForkServer
 from hotset.workers.intact import Files
-from hotset.workers.placement import CallRate, WorkerLoad, place
+from hotset.workers.placement import CallRate, WorkerLoad, place, suits
 
 MakeWorker = Callable[[int, DeathHandler], Worker]
 """(worker id, what to call when it dies) → a worker that is not started. A replacement gets the id of the dead."""
@@ -182,11 +182,13 @@ class WorkerPool:
         weight: int | None = None,
         files: Files | None = None,
         worker: int | None = None,
+        after: tuple[int, ...] = (),
         wait_s: float = 30.0,
     ) -> Resident:
         """Load the files in ``path`` where that disturbs least, or in this very ``worker``.
 
-        ``weight`` is what they weighed last time, if known; ``files`` what should be there.
+        ``weight`` is what they weighed last time, if known; ``files`` what should be there; ``after`` are the handles of
+        models there whose unload was begun, and has to end before.
 
         Raises:
             LoadFailedError: the runtime's reason.
@@ -198,7 +200,8 @@ class WorkerPool:
         slot = await self._choose(wait_s) if worker is None else self._slot_of(worker)
         chosen = slot.worker
         assert chosen is not None
-        spec = LoadSpec(next(self._handles), key.name, key.version, path, weight=weight, files=files)
+        handle = next(self._handles)
+        spec = LoadSpec(handle, key.name, key.version, path, weight=weight, files=files, after=after)
         slot.models += 1
         slot.loading += 1
         slot.bytes += expected_bytes
@@ -221,6 +224,14 @@ class WorkerPool:
             slot.loaded += 1
             slot.bytes += reply.bytes - expected_bytes
         return Resident(key, chosen, spec.handle, reply)
+
+    def suits(self, key: ModelKey, worker: int) -> bool:
+        """Whether this worker is up, and about as good a place for this load as the best; where one is wished for, that one."""
+        wished = self.wishes.get(key) if self.wishes else None
+        if wished is not None:
+            return wished == worker
+        loads = self.loads()
+        return bool(loads) and suits(loads, worker)
 
     def import_ahead(self, imports: Imports) -> None:
         """Have every worker import these modules before a load needs them: now if it is up, or as it comes up."""

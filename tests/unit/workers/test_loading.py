@@ -7,13 +7,14 @@ import threading
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hotset.errors import WorkerDiedError
-from hotset.workers.base import LoadReply
+from hotset.errors import OverloadedError, WorkerDiedError
+from hotset.workers.base import LoadReply, LoadSpec
 from hotset.workers.host import Host
 from hotset.workers.imports import imports
 from hotset.workers.loading import LoadThreads
@@ -189,3 +190,110 @@ def test_a_load_waits_for_what_is_imported_in_the_background(
         go.set()
         assert isinstance(outcomes.get(timeout=LIMIT_S), LoadReply)
     monkeypatch.delitem(sys.modules, "slow_framework")
+
+
+class Slow:
+    """A host whose models say when their unload begins, and end it when they are let go; all that is told is noted."""
+
+    def __init__(self, folder: Path) -> None:
+        self.inside, self.go_on = threading.Event(), threading.Event()
+        self.told: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self.host = Host(fake_kit(lambda _: self))
+        for handle in (1, 2):
+            self.host.load(spec(folder, handle))
+
+    signature, wants = FakePayloadServable.signature, FakePayloadServable.wants
+
+    def predict(self, payload: bytes, _: object) -> bytes:
+        self.wait()
+        return payload
+
+    def close(self) -> None:
+        self.wait()
+
+    def wait(self) -> None:
+        self.inside.set()
+        assert self.go_on.wait(LIMIT_S)
+
+    def next_told(self) -> object:
+        return self.told.get(timeout=LIMIT_S)
+
+    @contextmanager
+    def predicting(self, handle: int) -> Iterator[None]:
+        thread = threading.Thread(target=self.host.predict, args=(raw_call(handle),))
+        thread.start()
+        assert self.inside.wait(LIMIT_S)
+        try:
+            yield
+        finally:
+            self.go_on.set()
+            thread.join(LIMIT_S)
+            assert not thread.is_alive()
+
+
+def after(path: Path, handle: int, *models: int) -> LoadSpec:
+    return replace(spec(path, handle), after=models)
+
+
+def test_a_load_waits_until_those_before_it_are_gone(tmp_path: Path) -> None:
+    slow = Slow(tmp_path)
+    with running(slow.host) as threads:
+        threads.unload(1, lambda: slow.told.put("1 is gone"))
+        threads.unload(2, lambda: slow.told.put("2 is gone"))
+        assert slow.inside.wait(LIMIT_S)
+        threads.load(after(tmp_path, 3, 1, 2), lambda _: slow.told.put("3 is there"))
+        threads.load(spec(tmp_path, 4), lambda _: slow.told.put("4 is there"))
+        assert slow.next_told() == "4 is there"
+        assert slow.host.handles() == [4]
+        slow.go_on.set()
+        assert [slow.next_told() for _ in range(3)] == ["1 is gone", "2 is gone", "3 is there"]
+        assert sorted(slow.host.handles()) == [3, 4]
+
+
+def test_a_load_may_be_asked_for_before_the_unload(tmp_path: Path) -> None:
+    slow = Slow(tmp_path)
+    slow.go_on.set()
+    with running(slow.host) as threads:
+        threads.load(after(tmp_path, 3, 2), lambda _: slow.told.put("3 is there"))
+        assert slow.told.empty()
+        threads.unload(2, lambda: slow.told.put("2 is gone"))
+        assert [slow.next_told(), slow.next_told()] == ["2 is gone", "3 is there"]
+
+
+def test_a_load_behind_models_that_are_gone_or_never_were_does_not_wait(tmp_path: Path) -> None:
+    slow = Slow(tmp_path)
+    slow.go_on.set()
+    with running(slow.host) as threads:
+        threads.unload(2, lambda: slow.told.put("2 is gone"))
+        assert slow.next_told() == "2 is gone"
+        threads.load(after(tmp_path, 3, 2, 99), lambda _: slow.told.put("3 is there"))
+        assert slow.next_told() == "3 is there"
+
+
+@pytest.mark.parametrize("load_first", [False, True])
+def test_a_load_behind_a_model_in_use_is_refused(tmp_path: Path, load_first: bool) -> None:
+    slow = Slow(tmp_path)
+    with running(slow.host) as threads, slow.predicting(1):
+        if load_first:
+            threads.load(after(tmp_path, 3, 1), slow.told.put)
+            assert slow.told.empty()
+        threads.unload(1, lambda: None)
+        if not load_first:
+            threads.load(after(tmp_path, 3, 1), slow.told.put)
+        refused = slow.next_told()
+        assert isinstance(refused, OverloadedError)
+        assert "still in use" in str(refused)
+
+
+def test_a_load_that_still_waits_is_refused_at_the_end(tmp_path: Path) -> None:
+    slow = Slow(tmp_path)
+    threads = LoadThreads(slow.host, parallel_loads=1)
+    threads.start()
+    threads.unload(1, lambda: None)
+    assert slow.inside.wait(LIMIT_S)
+    threads.load(after(tmp_path, 3, 1), slow.told.put)
+    threads.close(0.05)
+    assert isinstance(slow.next_told(), WorkerDiedError)
+    slow.go_on.set()
+    assert all_ended(threads)
+    assert 3 not in slow.host.handles()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotset.workers.placement import MEMORY_S, CallRate, WorkerLoad, place
+from hotset.workers.placement import MEMORY_S, CallRate, WorkerLoad, place, suits
 
 
 def worker(
@@ -83,3 +83,19 @@ def test_a_rate_is_never_negative_and_needs_no_time_between_looks() -> None:
     assert rate.at(1.0, 5) == 0
     assert rate.at(1.0, 7) == 0
     assert rate.at(2.0, 3) == 0
+
+
+def test_a_worker_about_as_good_as_the_best_suits() -> None:
+    both = [worker(0, calls=900, loading=1), worker(1, calls=1100, loading=2, queued=9, used=10**9)]
+    assert suits(both, 0)
+    assert suits(both, 1)
+
+
+def test_a_busy_worker_or_one_with_loads_enough_does_not_suit() -> None:
+    assert not suits([worker(0, calls=200), worker(1, calls=20)], 0)
+    assert not suits([worker(0, loading=2), worker(1)], 0)
+    assert suits([worker(0, loading=2), worker(1, calls=99)], 0), "the calm one has no fewer"
+
+
+def test_a_worker_that_is_not_there_does_not_suit() -> None:
+    assert not suits([worker(0)], 7)
