@@ -57,6 +57,7 @@ class NativeRoutes:
             None,
             body="Payload",
             answer="Payload",
+            streamed=True,
             fails=(403, 404, 413, 501, 503, 504, 507),
         )
         return (

@@ -18,6 +18,7 @@ _REF: Final = "#/components/schemas/"
 _STRING: Final[Json] = {"type": "string"}
 _OBJECT: Final[Json] = {"type": "object"}
 _BYTES: Final[Json] = {"application/octet-stream": {}}
+_PARTS: Final[Json] = {"application/x-ndjson": {}, "text/event-stream": {}, **_BYTES, "text/plain": {}}
 _FLAG: Final[Json] = {"type": "boolean"}
 
 _WORDS: Final[Mapping[int, str]] = {
@@ -97,6 +98,8 @@ def _responses(operation: Operation) -> Json:
     responses: Json = {str(operation.status): {"description": _WORDS[operation.status], "content": content}}
     if operation.binary:
         content |= _BYTES
+    if operation.streamed:
+        content |= _PARTS
     error: Json = {"application/json": {"schema": _ref("Error")}}
     for status in sorted({400, 408, 413, 500, 501, *operation.fails} - {operation.status}):
         responses[str(status)] = {"description": _WORDS[status], "content": error}

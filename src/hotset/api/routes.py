@@ -95,8 +95,8 @@ class Operation:
     """One method of a route. Without a handler it is answered by the prediction routes in front of all others.
 
     ``body`` and ``answer`` name schemas of the API document; an empty ``answer`` is not JSON but of the type ``media``.
-    ``binary`` ones have another form for both, that of bytes. ``fails`` are the statuses that it can answer beside those
-    of every route.
+    ``binary`` ones have another form for both, that of bytes, and the answer of ``streamed`` ones may come in parts.
+    ``fails`` are the statuses that it can answer beside those of every route.
     """
 
     method: str
@@ -110,6 +110,7 @@ class Operation:
     admin: bool = False
     media: str = "text/plain"
     binary: bool = False
+    streamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
