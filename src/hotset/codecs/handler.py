@@ -6,7 +6,7 @@ A form is a form here, also where it could be read as JSON, and text is a ``str`
 from __future__ import annotations
 
 from contextlib import suppress
-from types import MappingProxyType
+from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -19,7 +19,7 @@ from hotset.runtimes.base import CallMeta
 from hotset.runtimes.lending import STATUS_HEADER
 
 _FORM: Final = "application/x-www-form-urlencoded"
-_READ: Final = MappingProxyType({"text/plain": True, FORM_DATA: True, JSON: True})
+_READ: Final = frozenset({"text/plain", FORM_DATA, JSON})
 
 
 class Form(dict[str, Any]):
@@ -50,18 +50,28 @@ class HandlerCodec(NativeCodec):
         raise UnsupportedError("a handler gives no tensors")
 
     def decode_payload(self, body: bytes | memoryview, meta: CallMeta) -> tuple[Any, InferRequest | None]:
-        kind = media_type(meta.content_type)
-        if kind == _FORM:
-            return Form(parse_qsl(str(body, "utf-8", "replace"), keep_blank_values=True)), None
-        if kind not in _READ:
-            return bytes(body), None
-        payload = read_payload(body, meta.content_type)
-        return (_form(payload) if kind == FORM_DATA else payload), None
+        """Return how to read it: a handler's method may not take a payload, and then its body may be anything."""
+        return partial(read_handler_payload, body, meta.content_type), None
 
     def encode_result(self, result: Any, request: InferRequest | None, meta: CallMeta) -> Encoded:
         if hasattr(result, "status_code"):
             return _response(result)
         return super().encode_result(result, request, meta)
+
+
+def read_handler_payload(body: bytes | memoryview, content_type: str) -> Any:
+    """Return the payload in ``body``.
+
+    Raises:
+        InvalidInputError: the body is not what its type says.
+    """
+    kind = media_type(content_type)
+    if kind == _FORM:
+        return Form(parse_qsl(str(body, "utf-8", "replace"), keep_blank_values=True))
+    if kind not in _READ:
+        return bytes(body)
+    payload = read_payload(body, content_type)
+    return _form(payload) if kind == FORM_DATA else payload
 
 
 def _form(fields: dict[str, Any]) -> Form:

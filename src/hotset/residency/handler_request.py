@@ -324,7 +324,7 @@ class HandlerRequest:
                     if error.kind is not ErrorKind.NO_ROOM or self._left_s() <= 0:
                         raise
                     around.seniority.begin_wait()
-                    if around.places.drop_idle_twin():
+                    if self._take_back_hints() or around.places.drop_idle_twin():
                         continue
                     if was_alone and self._is_alone() and changes == around.changes:
                         raise self._too_much(ref) from error
@@ -332,6 +332,21 @@ class HandlerRequest:
                     await around.change(min(LOOK_AGAIN_S, self._left_s()))
         finally:
             around.seniority.end_wait()
+
+    def _take_back_hints(self) -> bool:
+        """Whether another held what its handler has not asked for yet. It may be queued behind the senior itself."""
+        return any(
+            [request.give_up_hint() for request in self._around.running.values() if request is not self]
+        )
+
+    def give_up_hint(self) -> bool:
+        """Give back what was leased ahead and not asked for yet, if anything: it is leased when it is asked for."""
+        unasked = [ref for ref in self._leases if ref not in self._asked]
+        for ref in unasked:
+            self._around.places.let_go(self._leases.pop(ref))
+        if unasked:
+            self._around.changed()
+        return bool(unasked)
 
     def _is_alone(self) -> bool:
         """Whether nobody else holds, loads or unloads anything."""

@@ -182,7 +182,8 @@ class HandlerServable:
     def wants(self) -> frozenset[str]:
         return frozenset(_REQUEST_ARGUMENTS)
 
-    def predict(self, payload: Any, meta: CallMeta) -> Any:
+    def predict(self, payload: Callable[[], Any], meta: CallMeta) -> Any:
+        """Return what the handler does. ``payload`` reads it: only a method that takes one has it read."""
         number, verb, headers = _told(meta.headers)
         method = self._methods.get(verb)
         if method is None:
@@ -194,12 +195,12 @@ class HandlerServable:
         return self._without_callback(result, given)
 
     def _given(
-        self, verb: str, payload: Any, meta: CallMeta, headers: Sequence[tuple[str, str]]
+        self, verb: str, payload: Callable[[], Any], meta: CallMeta, headers: Sequence[tuple[str, str]]
     ) -> dict[str, Any]:
         wanted = self._arguments[verb]
         given: dict[str, Any] = {}
         if "payload" in wanted:
-            given["payload"] = payload
+            given["payload"] = payload()
         if "query_params" in wanted:
             given["query_params"] = dict(parse_qsl(meta.query_string, keep_blank_values=True))
         if "headers" in wanted:
