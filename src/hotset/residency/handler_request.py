@@ -335,9 +335,9 @@ class HandlerRequest:
 
     def _take_back_hints(self) -> bool:
         """Whether another held what its handler has not asked for yet. It may be queued behind the senior itself."""
-        return any(
-            [request.give_up_hint() for request in self._around.running.values() if request is not self]
-        )
+        others = [request for request in self._around.running.values() if request is not self]
+        given_up = [request.give_up_hint() for request in others]
+        return any(given_up)
 
     def give_up_hint(self) -> bool:
         """Give back what was leased ahead and not asked for yet, if anything: it is leased when it is asked for."""
