@@ -483,8 +483,10 @@ class Connection(HttpToolsProtocol):
         if self._inside and self.transport is not None:
             if self._outflow is None:
                 self._write(rendered(cut_off_reply(), keep_alive=False))
-            else:
+            elif self._outflow.is_chunked:
                 self._outflow.cut_off()
+            else:
+                self._reset()
             self._close()
 
     def sweep(self, now_s: float) -> None:

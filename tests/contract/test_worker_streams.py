@@ -313,8 +313,11 @@ async def test_a_type_that_predict_tells_is_the_one_that_counts(asked: Asked) ->
     assert await asked.whole("listed", parts=[{"a": 1}, 2], type="text/event-stream") == (
         b'data: {"a":1}\n\ndata: 2\n\n'
     )
-    with pytest.raises(PredictFailedError, match="expected a str for a stream's content_type, found: int"):
-        await asked.answer("listed", parts=["a"], type=5)
+    for wrong in (5, "text/csv\r\nx-y: z", "text/ä", " "):
+        with pytest.raises(PredictFailedError, match="expected a content type such as"):
+            await asked.answer("listed", parts=["a"], type=wrong)
+    with pytest.raises(PredictFailedError, match="expected an iterable for a stream's parts, found: int"):
+        await asked.answer("listed", parts=5, type="text/csv")
 
 
 async def test_a_stream_without_parts_is_an_empty_answer(asked: Asked) -> None:

@@ -51,6 +51,10 @@ class Finisher:
         try:
             self._begin(number, work, work.work)
         except RuntimeError as error:  # no thread can be started, or the worker was closed
+            what = work.work.parts if isinstance(work.work, Stream) else work.work
+            close = getattr(what, "close", None)
+            if callable(close):
+                close()
             self._tell(number, UnavailableError(f"the answer could not be completed: {error}"))
             self._host.finished(work)
 

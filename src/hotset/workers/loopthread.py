@@ -25,42 +25,61 @@ class LoopThread:
         self._is_closed = False
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine, which handles its own failures."""
-        self._running().call_soon_threadsafe(self._begin, coroutine)
+        """Run a coroutine, which handles its own failures.
+
+        Raises:
+            RuntimeError: it was closed; the coroutine is closed too.
+        """
+        try:
+            with self._lock:  # so that it begins before what ``close`` does
+                self._running().call_soon_threadsafe(self._begin, coroutine)
+        except RuntimeError:
+            coroutine.close()
+            raise
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine and return what it returns; from any other thread."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._running()).result()
+        """Run a coroutine and return what it returns; from any other thread.
+
+        Raises:
+            RuntimeError: as ``start``.
+        """
+        try:
+            with self._lock:
+                running = asyncio.run_coroutine_threadsafe(coroutine, self._running())
+        except RuntimeError:
+            coroutine.close()
+            raise
+        return running.result()
 
     def close(self, limit_s: float) -> bool:
         """Cancel what runs, and wait for the thread; False if it has not ended after ``limit_s``."""
         with self._lock:
             self._is_closed = True
             loop, thread = self._loop, self._thread
-        if loop is None or thread is None:
-            return True
-        with suppress(RuntimeError):  # it was closed before
-            loop.call_soon_threadsafe(self._cancel_all)
+            if loop is None or thread is None:
+                return True
+            with suppress(RuntimeError):  # it was closed before
+                loop.call_soon_threadsafe(self._cancel_all)
         thread.join(limit_s)
         return not thread.is_alive()
 
     def _running(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._is_closed:
-                raise RuntimeError("this worker was closed")
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=self._serve, args=(self._loop,), name="hotset-async", daemon=True
-                )
-                self._thread.start()
-            return self._loop
+        if self._is_closed:
+            raise RuntimeError("this worker was closed")
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(
+                target=self._serve, args=(self._loop,), name="hotset-async", daemon=True
+            )
+            self._thread.start()
+        return self._loop
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
         try:
             loop.run_forever()
             loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
         finally:
             asyncio.set_event_loop(None)
             loop.close()

@@ -77,9 +77,13 @@ def _problem_with(stream: Stream, codec: Codec) -> str | None:
     if not isinstance(codec, StreamingCodec):
         return "predict returned a stream, which this protocol cannot carry; ask POST /models/<model>/predict"
     content_type: Any = stream.content_type
-    if not isinstance(content_type, str | None):
-        return f"expected a str for a stream's content_type, found: {type(content_type).__name__}"
+    if content_type is not None and not _is_header_value(content_type):
+        return f"expected a content type such as 'text/csv' for a stream, found: {content_type!r}"
     parts: Any = stream.parts
     if not isinstance(parts, Iterable | AsyncIterable):
         return f"expected an iterable for a stream's parts, found: {type(parts).__name__}"
     return None
+
+
+def _is_header_value(text: Any) -> bool:
+    return isinstance(text, str) and text.isascii() and text.isprintable() and bool(text.strip())

@@ -234,6 +234,19 @@ async def test_at_the_end_of_draining_it_is_cut_off() -> None:
     assert bench.residency.leased == 0
 
 
+async def test_at_the_end_of_draining_one_without_chunks_does_not_look_whole() -> None:
+    bench = Bench()
+    maker = Maker(bench)
+    async with serving(bench) as port, raw(port) as client:
+        client.send(OLD)
+        await client._reader.readuntil(b"one")
+        bench.listener.should_exit = True
+        bench.listener.hurry()
+        with pytest.raises(ConnectionResetError):
+            await client._reader.read()
+    assert maker.stopped == 1
+
+
 async def test_a_header_that_cannot_be_sent_is_an_error_and_not_an_answer() -> None:
     bench = Bench()
     maker = Maker(bench, "text/plain\r\nx-evil: 1")
