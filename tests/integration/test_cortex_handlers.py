@@ -237,3 +237,35 @@ def test_two_processes_with_two_threads_each_answer_ensembles_from_a_cache_that_
         memory = server.tier("memory")
         assert memory["models"] + memory["copies"] <= 3
         assert json.dumps(server.events("worker_died")) == "[]"
+
+
+BATCHED: Final = """
+class PythonPredictor:
+    def __init__(self, config, python_client):
+        self.client = python_client
+
+    def load_model(self, model_path):
+        return model_path
+
+    def predict(self, payload, query_params):
+        self.client.get_model("paris")
+        return [{"asked": one, "of": len(payload), "who": it["who"]} for one, it in zip(payload, query_params)]
+"""
+
+
+def test_with_server_side_batching_the_handler_takes_and_gives_lists(
+    project: Project, tmp_path: Path
+) -> None:
+    (project.directory / "handler.py").write_text(BATCHED)
+    batching = {"max_batch_size": 8, "batch_interval": "0.1s"}
+    file = project.write({"dir": "models"}, server_side_batching=batching)
+    with running_server(tmp_path / "disk", cortex=file, settle_time=0) as server:
+
+        def ask(number: int) -> Any:
+            return post(server, f"who={number}", json.dumps(number).encode()).json
+
+        with ThreadPoolExecutor(12) as clients:
+            answers = list(clients.map(ask, range(60)))
+    assert [answer["asked"] for answer in answers] == list(range(60))
+    assert [answer["who"] for answer in answers] == [str(number) for number in range(60)]
+    assert max(answer["of"] for answer in answers) <= 8

@@ -6,7 +6,7 @@ A form is a form here, also where it could be read as JSON, and text is a ``str`
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -36,6 +36,17 @@ class Form(dict[str, Any]):
         return [value for key, value in self._pairs if key == name]
 
 
+@dataclass(frozen=True, slots=True)
+class HandlerPayload:
+    """A body that was not read yet, and what came beside it; called, it gives the payload."""
+
+    body: bytes | memoryview
+    meta: CallMeta
+
+    def __call__(self) -> Any:
+        return read_handler_payload(self.body, self.meta.content_type)
+
+
 class HandlerCodec(NativeCodec):
     """Stateless and thread-safe. For handlers alone: it reads no tensors."""
 
@@ -51,7 +62,7 @@ class HandlerCodec(NativeCodec):
 
     def decode_payload(self, body: bytes | memoryview, meta: CallMeta) -> tuple[Any, InferRequest | None]:
         """Return how to read it: a handler's method may not take a payload, and then its body may be anything."""
-        return partial(read_handler_payload, body, meta.content_type), None
+        return HandlerPayload(body, meta), None
 
     def encode_result(self, result: Any, request: InferRequest | None, meta: CallMeta) -> Encoded:
         if hasattr(result, "status_code"):

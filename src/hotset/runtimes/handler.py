@@ -190,9 +190,41 @@ class HandlerServable:
             there = ", ".join(it.upper() for it in self._methods)
             raise UnsupportedError(f"the handler has no handle_{verb}; it answers: {there}")
         given = self._given(verb, payload, meta, headers)
+        if self.batches and verb == "post":
+            return self._many(number, [given])[0]
         with self._lender.request(number):
             result = self._called(method, given)
         return self._without_callback(result, given)
+
+    def predict_batch(self, payloads: Sequence[Any]) -> Sequence[Any]:
+        """Return one result for each request of a batch: the handler takes lists. What it borrows is the first one's.
+
+        Raises:
+            HotsetError: that cannot be; each is asked alone then, in a list of one.
+        """
+        asked = [(*_told(payload.meta.headers), payload) for payload in payloads]
+        if any(verb != "post" for _, verb, _, _ in asked):
+            raise UnsupportedError("only requests of POST go to a handler together")
+        given = [self._given("post", payload, payload.meta, headers) for _, _, headers, payload in asked]
+        return self._many(asked[0][0], given)
+
+    def _many(self, number: int, given: Sequence[Mapping[str, Any]]) -> Sequence[Any]:
+        lists = {name: [one[name] for one in given] for name in given[0]}
+        with self._lender.request(number):
+            result = self._called(self._methods["post"], lists)
+        results = self._without_callback(result, lists)
+        if isinstance(results, BaseException):
+            return [results] * len(given)
+        if (
+            not isinstance(results, Sequence)
+            or isinstance(results, str | bytes)
+            or len(results) != len(given)
+        ):
+            raise PredictFailedError(
+                f"the handler returned {type(results).__name__} for a list of {len(given)}; expected a list with a"
+                " result for each (server_side_batching is on)"
+            )
+        return results
 
     def _given(
         self, verb: str, payload: Callable[[], Any], meta: CallMeta, headers: Sequence[tuple[str, str]]
@@ -205,7 +237,7 @@ class HandlerServable:
             given["query_params"] = dict(parse_qsl(meta.query_string, keep_blank_values=True))
         if "headers" in wanted:
             given["headers"] = CaseInsensitive(headers)
-        return {name: [value] for name, value in given.items()} if self.batches else given
+        return given
 
     def _called(self, method: Callable[..., Any], given: Mapping[str, Any]) -> Any:
         try:
@@ -230,13 +262,7 @@ class HandlerServable:
             self._callbacks.submit(
                 _called_back, self._after, known if takes_any else {it: known.get(it) for it in names}
             )
-        if not self.batches:
-            return result
-        if not isinstance(result, Sequence) or isinstance(result, str | bytes) or len(result) != 1:
-            raise PredictFailedError(
-                f"the handler returned {type(result).__name__} for a list of 1 payload; expected a list of 1 result"
-            )
-        return result[0]
+        return result
 
     def close(self) -> None:
         """For ``PayloadServable``; nobody calls it."""
