@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from hotset.catalog import Layout, Listing, ListingReader
+from hotset.catalog import Labels, Layout, Listing, ListingReader
 from hotset.catalog.by_model import ByModel
 from hotset.catalog.index import (
     MOST_BYTES_WHOLE,
@@ -200,3 +201,24 @@ def test_the_index_in_the_docs_is_one() -> None:
     page = (Path(__file__).parents[2] / "docs" / "stores.md").read_text("utf-8")
     block = next(part for part in page.split("```") if '"hotset-index"' in part)
     assert [*read(block.partition("\n")[2].encode())] == ["acme", "paris"]
+
+
+def labelled(labels: str) -> bytes:
+    line = b'"paris":[{"version":1,"path":"1/","modified":1.0,"objects":[["m",1,"e"]],"labels":%b}]'
+    return join_lines([line % labels.encode()])
+
+
+def test_labels_stand_with_the_newest_version_and_nowhere_else() -> None:
+    objects = [ObjectMeta(f"paris/{number}/m", 1, "e", 1.0) for number in (1, 2)]
+    model = replace(listed(objects).models["paris"], labels=Labels("e7", (("next", 9), ("stable", 1))))
+    older, newest = index_versions(model, objects)
+    assert (older.labels, newest.labels) == ({}, {"next": 9, "stable": 1})
+    line = index_line("paris", (older, newest))
+    assert line.count(b'"labels"') == 1
+    assert read(join_lines([line]))["paris"].labels == Labels("", (("next", 9), ("stable", 1)))
+
+
+@pytest.mark.parametrize("labels", ['{"latest":1}', '{"7":1}', '{"a b":1}', '{"a":-1}', '{"a":"1"}', "[1]"])
+def test_labels_that_no_file_could_give_are_refused(labels: str) -> None:
+    with pytest.raises(IndexFormatError, match="malformed for model 'paris'"):
+        read(labelled(labels))

@@ -8,7 +8,7 @@ believed more than a listing: what it makes is one, and a fetch compares every v
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -16,10 +16,11 @@ import msgspec
 from hotset.catalog.contents import UnfaithfulVersionError, VersionContents, version_contents
 from hotset.catalog.entries import Layout, Mark, ModelEntry, VersionEntry
 from hotset.catalog.known import Known, Meeting
+from hotset.catalog.labels import Labels
 from hotset.catalog.listing import Listing
 from hotset.catalog.models import Models, differences
 from hotset.errors import InvalidInputError
-from hotset.keys import MAX_VERSION, ModelKey, parse_name, parse_version
+from hotset.keys import MAX_VERSION, ModelKey, parse_label, parse_name, parse_version
 from hotset.store import ObjectMeta
 
 INDEX_PATH: Final = "_index.json"
@@ -46,13 +47,17 @@ class IndexObject(msgspec.Struct, frozen=True, array_like=True):
     etag: str
 
 
-class IndexVersion(msgspec.Struct, frozen=True):
-    """One version. ``path`` is relative to the model's: ``3/``, or empty for a model without version directories."""
+class IndexVersion(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One version. ``path`` is relative to the model's: ``3/``, or empty for a model without version directories.
+
+    ``labels`` are the model's, and stand with its newest version, where those who know none do not look.
+    """
 
     version: int
     path: str
     modified: float
     objects: tuple[IndexObject, ...]
+    labels: Mapping[str, int] = {}
 
 
 class _Whole(msgspec.Struct):
@@ -69,7 +74,9 @@ _NAME = msgspec.json.Decoder(str)
 
 def index_versions(model: ModelEntry, objects: Sequence[ObjectMeta]) -> tuple[IndexVersion, ...]:
     """Return what the index says of a model, from its entry and from the objects that it was made of."""
-    return tuple(_index_version(entry, model.name, objects) for entry in model.versions)
+    *others, newest = (_index_version(entry, model.name, objects) for entry in model.versions)
+    targets = model.labels.targets if model.labels is not None else ()
+    return (*others, msgspec.structs.replace(newest, labels=dict(targets)) if targets else newest)
 
 
 def _index_version(entry: VersionEntry, name: str, objects: Sequence[ObjectMeta]) -> IndexVersion:
@@ -282,6 +289,7 @@ def _model(name: str, line: bytes, depth: int) -> ModelEntry:
         parse_name(name, depth=depth)
         found = _LINE.decode(b"{%b}" % line)
         versions = tuple(_entry(name, version) for version in found[name])
+        labels = _labels(found[name])
     except (
         msgspec.MsgspecError,
         UnicodeDecodeError,
@@ -295,7 +303,16 @@ def _model(name: str, line: bytes, depth: int) -> ModelEntry:
         raise IndexFormatError(
             f"the index holds the versions {numbers[:5]} of model {name!r}; expected them once each, ascending"
         )
-    return ModelEntry(name, versions)
+    return ModelEntry(name, versions, labels)
+
+
+def _labels(found: Sequence[IndexVersion]) -> Labels | None:
+    said = found[-1].labels if found else {}
+    for label, number in said.items():
+        parse_label(label)
+        if not 0 <= number <= MAX_VERSION:
+            raise InvalidInputError(f"the label {label!r} stands for {number}, which is no version's number")
+    return Labels("", tuple(sorted(said.items()))) if said else None
 
 
 def _entry(name: str, found: IndexVersion) -> VersionEntry:
@@ -322,9 +339,19 @@ def _contents(prefix: str, found: IndexVersion) -> VersionContents:
 
 def index_faults(offered: Models, indexed: Models) -> list[str]:
     """Return the names of models of which the index does not say what a listing does."""
-    return [
-        found.name for found in differences(offered, indexed) if _prints(found.before) != _prints(found.after)
-    ]
+    return [found.name for found in differences(offered, indexed) if _differ(found.before, found.after)]
+
+
+def _differ(offered: ModelEntry | None, indexed: ModelEntry | None) -> bool:
+    if _prints(offered) != _prints(indexed):
+        return True
+    if offered is None or indexed is None or (offered.labels is not None and offered.labels.problem):
+        return False  # what a file of labels says that cannot be used, nobody knows
+    return _said(offered) != _said(indexed)
+
+
+def _said(model: ModelEntry) -> tuple[tuple[str, int], ...]:
+    return model.labels.targets if model.labels is not None else ()
 
 
 def _prints(model: ModelEntry | None) -> list[tuple[int, str]]:

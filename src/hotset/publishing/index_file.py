@@ -9,11 +9,22 @@ from __future__ import annotations
 import asyncio
 import random as random_module
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TypeVar
 
-from hotset.catalog import Layout, Listing, ListingReader, ModelEntry, Settling, Snapshot, settle
+from hotset.catalog import (
+    Labels,
+    LabelsFormatError,
+    Layout,
+    Listing,
+    ListingReader,
+    ModelEntry,
+    Settling,
+    Snapshot,
+    parse_labels,
+    settle,
+)
 from hotset.catalog.by_model import ByModel
 from hotset.catalog.index import (
     INDEX_PATH,
@@ -25,6 +36,7 @@ from hotset.catalog.index import (
     join_lines,
     lines_of,
 )
+from hotset.catalog.labels import MOST_BYTES
 from hotset.catalog.models import Draft, Models
 from hotset.clock import Clock
 from hotset.errors import StoreError
@@ -78,7 +90,7 @@ async def update_index(
         revision, data = found
         lines = await _understood(store, lines_of, data)
         objects = [meta async for page in store.list(f"{name}/") for meta in page]
-        model = _offered(name, objects, layout, clock).model
+        model = (await _offered(store, name, objects, layout, clock)).model
         line = _line(model, objects)
         if lines.get(name) == line:
             return True
@@ -118,7 +130,7 @@ async def rebuild_index(
         lines: dict[str, bytes] = {}
         versions = left_out = 0
         async for name, objects in _models(store, layout):
-            offered = _offered(name, objects, layout, clock)
+            offered = await _offered(store, name, objects, layout, clock)
             line = _line(offered.model, objects)
             if offered.model is not None and line is not None:
                 lines[name] = line
@@ -149,7 +161,7 @@ async def check_index(store: WritableStore, layout: Layout, *, clock: Clock) -> 
     indexed = (await _understood(store, partial(_parsed, layout), found[1])).models
     offered = Draft(Models())
     async for name, objects in _models(store, layout):
-        model = _offered(name, objects, layout, clock).model
+        model = (await _offered(store, name, objects, layout, clock)).model
         if model is not None:
             offered.set(name, model)
     return await asyncio.to_thread(index_faults, offered.done(), indexed)
@@ -165,19 +177,34 @@ async def _models(store: WritableStore, layout: Layout) -> AsyncIterator[tuple[s
         yield item
 
 
-def _offered(name: str, objects: Sequence[ObjectMeta], layout: Layout, clock: Clock) -> _Offered:
+async def _offered(
+    store: WritableStore, name: str, objects: Sequence[ObjectMeta], layout: Layout, clock: Clock
+) -> _Offered:
     """What a server would offer of a model now."""
     reader = ListingReader(layout)
     reader.feed(objects)
+    listing = reader.finish()
     snapshot, _ = settle(
-        reader.finish(),
+        listing,
         Settling(),
         Snapshot(),
         now_s=clock.monotonic(),
         wall_s=clock.wall(),
         settle_time_s=SETTLE_S,
     )
-    return _Offered(snapshot.models.get(name), len(snapshot.unsettled))
+    model = snapshot.models.get(name)
+    if model is not None and name in listing.unread:
+        model = replace(model, labels=await _labels(store, listing.unread[name]))
+    return _Offered(model, len(snapshot.unsettled))
+
+
+async def _labels(store: WritableStore, file: ObjectMeta) -> Labels | None:
+    """Return what a file of labels says; one that cannot be used is left out, as a server would that never had another."""
+    data = await store.read(file.path, limit_bytes=MOST_BYTES) if file.size <= MOST_BYTES else b""
+    try:
+        return Labels("", parse_labels(data)) if data is not None else None
+    except LabelsFormatError as error:
+        return Labels("", (), str(error))
 
 
 def _line(model: ModelEntry | None, objects: Sequence[ObjectMeta]) -> bytes | None:

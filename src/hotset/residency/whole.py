@@ -118,7 +118,7 @@ class WholeStore:
         now = self._target.snapshot
         if now is not self._in_force and now.models:
             changes = await asyncio.to_thread(diff, now, Snapshot(indexed.models))
-            if changes.removed or changes.changed:
+            if changes.removed or changes.changed or changes.relabelled:
                 index.doubt()
         return index.check_is_due
 

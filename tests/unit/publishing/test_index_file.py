@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hotset.catalog import Layout
-from hotset.catalog.index import INDEX_PATH, lines_of
+from hotset.catalog.index import INDEX_PATH, IndexReader, lines_of
 from hotset.clock import SystemClock
 from hotset.errors import StoreError
 from hotset.publishing import IndexReport, Publisher, Target, check_index, rebuild_index, update_index
@@ -161,3 +161,32 @@ async def test_what_is_no_index_is_not_changed_but_may_be_made_anew(
         await update_index(store, LAYOUT, "paris", clock=CLOCK)
     assert await store.read(INDEX_PATH) == b"<html>"
     assert (await rebuild_index(store, LAYOUT, clock=CLOCK)).models == 1
+
+
+async def test_labels_stand_in_the_index_and_follow_their_file(store: WritableStore, source: Source) -> None:
+    await publish(store, source(), "paris")
+    await store.write("paris/labels.yaml", b"stable: 1\nnext: 2\n")
+    await rebuild_index(store, LAYOUT, clock=CLOCK)
+    assert await labels_of(store, "paris") == {"next": 2, "stable": 1}
+    assert await check_index(store, LAYOUT, clock=CLOCK) == []
+    await store.write("paris/labels.yaml", b"stable: 2\n")
+    assert await check_index(store, LAYOUT, clock=CLOCK) == ["paris"]
+    await publish(store, source(), "paris")
+    await update_index(store, LAYOUT, "paris", clock=CLOCK)
+    assert await labels_of(store, "paris") == {"stable": 2}
+    await store.write("paris/labels.yaml", b"stable: two\n")
+    await update_index(store, LAYOUT, "paris", clock=CLOCK)
+    assert await labels_of(store, "paris") == {}
+    assert await check_index(store, LAYOUT, clock=CLOCK) == [], "nobody knows what it should say"
+    await store.delete("paris/labels.yaml")
+    await update_index(store, LAYOUT, "paris", clock=CLOCK)
+    assert b"labels" not in (await store.read(INDEX_PATH) or b"")
+
+
+async def labels_of(store: WritableStore, name: str) -> dict[str, int]:
+    """What a server that reads the index takes for the labels of a model."""
+    reader = IndexReader(LAYOUT)
+    for _ in (*reader.feed(await store.read(INDEX_PATH) or b""), *reader.finish()):
+        pass
+    labels = reader.listing().models[name].labels
+    return dict(labels.targets) if labels is not None else {}

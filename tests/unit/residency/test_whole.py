@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hotset.catalog import Layout, ListingReader
+from hotset.catalog import Labels, Layout, ListingReader
 from hotset.catalog.index import INDEX_PATH, index_line, index_versions, join_lines
 from hotset.errors import NotFoundError, StoreError
 from hotset.testing import FakeStore, versions
@@ -267,3 +268,42 @@ async def test_a_static_list_has_no_index(tmp_path: Path) -> None:
     store.put("paris/model.txt", b"static")
     async with bench(tmp_path, store, models={"paris": "./unused"}) as it:
         assert asked(it) == {"list": 1}
+
+
+def write_labelled_index(store: FakeStore, **targets: int) -> None:
+    """What ``hotset label`` does: the file, and then the model's line."""
+    text = "".join(f"{label}: {number}\n" for label, number in targets.items())
+    store.put("paris/labels.yaml", text.encode())
+    metas = [store._meta(path) for path in sorted(store.objects) if path.startswith("paris/")]
+    reader = ListingReader(Layout())
+    reader.feed(metas)
+    model = replace(reader.finish().models["paris"], labels=Labels("", tuple(sorted(targets.items()))))
+    store.put(INDEX_PATH, join_lines([index_line("paris", index_versions(model, metas))]))
+
+
+async def test_labels_come_from_the_index_too(tmp_path: Path) -> None:
+    store = stored(paris=[1, 2])
+    write_labelled_index(store, stable=1, ahead=3)
+    async with by_index(tmp_path, store) as it:
+        assert await it.ask("paris", "stable") == "paris@1|paris-1"
+        it.clock.advance(INTERVAL_S)
+        write_labelled_index(store, stable=2, ahead=3)
+        await it.sync()
+        await it.settled()
+        assert store.counts["read"] == 0, "the file itself is not asked for"
+        assert await it.ask("paris", "stable") == "paris@2|paris-2"
+        assert (source(it), note(it)) == ("index", "")
+        with pytest.raises(NotFoundError, match="says 'ahead: 3'"):
+            await it.ask("paris", "ahead")
+
+
+async def test_an_index_that_does_not_say_what_the_labels_do_is_refused(tmp_path: Path) -> None:
+    store = stored(paris=[1, 2])
+    write_labelled_index(store, stable=1)
+    async with by_index(tmp_path, store) as it:
+        store.put("paris/labels.yaml", b"stable: 2\n")
+        it.clock.advance(CHECK_S)
+        await it.sync()
+        assert source(it) == "listing"
+        assert "differs from the store for 1 models (paris)" in note(it)
+        assert await it.ask("paris", "stable") == "paris@2|paris-2"
