@@ -403,11 +403,12 @@ class _Started:
 
     def _answered(self, answer: asyncio.Future[Encoded]) -> None:
         lease = self._lease
-        if answer.cancelled():
+        try:
+            error = answer.exception()
+        except asyncio.CancelledError:
             lease.release()
             self._leave(_cut_off())
             return
-        error = answer.exception()
         if error is None:
             if self._waited_s:
                 self._plane.statistics.waited(lease.key, self._waited_s)
