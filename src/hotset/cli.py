@@ -291,6 +291,7 @@ def status(as_json: Json = False, url: Url = DEFAULT_URL, timeout: Timeout = "60
 
 
 app.command()(cli_store.publish)
+app.command()(cli_store.label)
 app.command()(cli_store.index)
 app.command()(cli_check.check)
 

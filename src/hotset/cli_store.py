@@ -1,4 +1,4 @@
-"""The commands that write into a store: ``hotset publish`` and ``hotset index``. They ask no server.
+"""The commands that write into a store: ``hotset publish``, ``hotset label`` and ``hotset index``. They ask no server.
 
 ``cli`` adds them to its own. Progress goes to stderr and only to a terminal; what was done is one line on stdout.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from hotset.errors import StoreError
+from hotset.errors import InvalidInputError, StoreError
 from hotset.units import format_bytes
 
 Depth = Annotated[
@@ -86,6 +86,60 @@ def publish(
         return
     noted = ", and in the index" if told else ""
     typer.echo(f"published {done.key}: {done.files} files, {format_bytes(done.bytes)}, at {done.url}{noted}")
+
+
+def label(
+    *,
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="MODEL_DIR/NAME, such as s3://bucket/models/paris.")
+    ],
+    changes: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="LABEL=VERSION...", help="Such as stable=3; without a version the label is taken away."
+        ),
+    ],
+    ahead: Annotated[
+        bool,
+        typer.Option("--ahead", help="Also for a version that is not there yet: the label waits for it."),
+    ] = False,
+    index: Annotated[
+        bool, typer.Option("--index/--no-index", help="Tell the store's index, if it has one.")
+    ] = True,
+    name_depth: Depth = 1,
+    as_json: Json = False,
+) -> None:
+    """Give labels to versions of a model, all of them in one step; servers move each once its version is loaded."""
+    # Late, as above.
+    from hotset.catalog import Layout
+    from hotset.clock import SystemClock
+    from hotset.publishing import parse_changes, parse_target, set_labels, update_index
+    from hotset.store import open_store
+
+    wanted, said = parse_target(target, name_depth=name_depth), parse_changes(changes)
+    if wanted.folder is not None:
+        raise InvalidInputError(f"expected a model and no version of it, found: {target!r}")
+    store = open_store(wanted.model_dir)
+
+    async def run() -> tuple[Mapping[str, int], bool]:
+        now = await set_labels(store, wanted.name, said, ahead=ahead)
+        try:
+            told = index and await update_index(
+                store, Layout(name_depth=name_depth), wanted.name, clock=SystemClock()
+            )
+        except StoreError as error:
+            raise StoreError(
+                f"the labels are written, but the index was not told, run `hotset index {wanted.model_dir}`: {error}"
+            ) from error
+        return now, told
+
+    now, told = asyncio.run(run())
+    if as_json:
+        typer.echo(json.dumps({"name": wanted.name, "labels": now, "indexed": told}))
+        return
+    shown = ", ".join(f"{word}: {number}" for word, number in now.items())
+    noted = "; the index is told" if told else ""
+    typer.echo(f"labels of {wanted.name}: {shown or 'none'}{noted}")
 
 
 def index(

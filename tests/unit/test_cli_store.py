@@ -115,3 +115,33 @@ def test_check_compares_the_store_with_its_index(store: Path, source: Path) -> N
     assert (
         "differs from the store for 1 models, such as rome" in CliRunner().invoke(app, check, env=env).stderr
     )
+
+
+def test_labels_are_given_and_the_index_is_told(store: Path, source: Path) -> None:
+    for _ in range(2):
+        run("publish", source, store / "paris")
+    assert (
+        run("label", store / "paris", "stable=1", "canary=2").stdout
+        == "labels of paris: canary: 2, stable: 1\n"
+    )
+    assert (store / "paris" / "labels.yaml").read_text() == "stable: 1\ncanary: 2\n"
+    run("index", store)
+    assert "the index is told" in run("label", store / "paris", "stable=2").stdout
+    assert run("index", store, "--check").exit_code == 0
+    result = run("label", store / "paris", "stable=", "canary=", "--json")
+    assert json.loads(result.stdout) == {"name": "paris", "labels": {}, "indexed": True}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("paris", "stable=7"), "'paris' has no version 7, found: 1"),
+        (("paris", "stable"), "such as stable=3, found: 'stable'"),
+        (("paris/1", "stable=1"), "expected a model and no version of it"),
+    ],
+)
+def test_wrong_labels_are_errors(store: Path, source: Path, words: tuple[str, str], message: str) -> None:
+    run("publish", source, store / "paris")
+    result = run("label", store / words[0], words[1])
+    assert result.exit_code == 1
+    assert message in result.stderr

@@ -6,6 +6,7 @@ For the command line and for training jobs. It only writes; nothing that serves 
 from __future__ import annotations
 
 from hotset.publishing.index_file import IndexReport, check_index, rebuild_index, update_index
+from hotset.publishing.labels_file import parse_changes, set_labels
 from hotset.publishing.publisher import Progress, Published, Publisher
 from hotset.publishing.target import Target, parse_target
 
@@ -16,7 +17,9 @@ __all__ = [
     "Publisher",
     "Target",
     "check_index",
+    "parse_changes",
     "parse_target",
     "rebuild_index",
+    "set_labels",
     "update_index",
 ]
