@@ -62,6 +62,19 @@ def test_the_predictor_serves_from_s3(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_handler_written_for_cortex_answers_for_several_models(tmp_path: Path) -> None:
+    for name, base in (("paris", 2.5), ("rome", 3.5)):
+        version = tmp_path / "models" / name / "7"
+        version.mkdir(parents=True)
+        (version / "tariff.json").write_text(json.dumps({"base": base, "per_km": 1.8, "per_minute": 0.3}))
+        (version / "_SUCCESS").touch()
+    cortex = EXAMPLES / "cortex.yaml"
+    with running_server(tmp_path / "disk", cortex=cortex, model_dir=tmp_path / "models") as server:
+        answer = server.request("POST", "/?model=paris,rome", {"km": 10, "minutes": 20})
+        assert answer.json == {"fares": {"paris": 26.5, "rome": 27.5}, "currency": "EUR"}
+
+
+@pytest.mark.slow
 def test_a_directory_of_onnx_models_is_served_as_it_is(tmp_path: Path) -> None:
     source = EXAMPLES / "onnx_directory.py"
     run(str(source), "models", cwd=tmp_path)

@@ -72,6 +72,15 @@ def test_files_of_labels_are_accepted(block: Block) -> None:
     assert parse_labels(block.text.encode())
 
 
+@pytest.mark.parametrize(
+    "block", [it for it in blocks("yaml") if it.text.startswith("# cortex.yaml")], ids=str
+)
+def test_files_of_cortex_are_accepted(block: Block, tmp_path: Path) -> None:
+    file = tmp_path / "cortex.yaml"
+    file.write_text(block.text)
+    assert load_settings(None, {}, {"cortex": str(file)}).predictor is not None
+
+
 @pytest.mark.parametrize("block", [it for it in blocks("yaml") if it.text[0] != "#"], ids=str)
 def test_settings_are_accepted(block: Block, tmp_path: Path) -> None:
     file = tmp_path / "settings.yaml"
