@@ -78,7 +78,8 @@ class Front:
         return Readiness(ready=True)
 
     async def load(self, ref: ModelRef, *, deadline_s: float) -> ModelStatus:
-        """Bring what the word means in the store into memory; return when it is there."""
+        """Bring what the word means in the store now into memory; return when it is there."""
+        await self._manager.look_afresh(ref.name, deadline_s=deadline_s)
         version = await self._manager.resolve(ref, deadline_s=deadline_s)
         await self._manager.ensure_loaded(version, deadline_s=deadline_s)
         (await self._manager.lease(ref, deadline_s=deadline_s)).release()

@@ -7,13 +7,14 @@ a flood of unknown names costs memory nothing and the store at most ``most_at_on
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from hotset.catalog import ModelEntry
 from hotset.clock import Clock
-from hotset.errors import OverloadedError
+from hotset.errors import HotsetError, OverloadedError
 from hotset.residency.flight import Flights
 
 T = TypeVar("T")
@@ -61,13 +62,15 @@ class Lookup:
         """How many noes are remembered."""
         return len(self._noes)
 
-    async def look(self, name: str) -> ModelEntry | None:
-        """Return the model as the store has it now, or None.
+    async def look(self, name: str, *, afresh: bool = False) -> ModelEntry | None:
+        """Return the model as the store has it now, or None; with ``afresh``, not as it was a moment ago.
 
         Raises:
             StoreError: the store did not answer; that is not remembered.
             OverloadedError: too many names are being looked up already.
         """
+        if afresh:
+            await self._forget_one(name)
         if self.is_known_missing(name):
             return None
         until_s, entry = self._found.get(name, (0.0, None))
@@ -78,6 +81,14 @@ class Lookup:
                 f"too many unknown models are being looked up in the store, asked for: {name!r}"
             )
         return await self._flights.join(name, lambda _: self._look(name), now_s=self._clock.monotonic())
+
+    async def _forget_one(self, name: str) -> None:
+        """Forget what is known of a name, and what is just being found: that look may have begun too early."""
+        if name in self._flights:
+            with contextlib.suppress(HotsetError):
+                await self._flights.join(name, lambda _: self._look(name), now_s=self._clock.monotonic())
+        self._noes.pop(name, None)
+        self._found.pop(name, None)
 
     def is_known_missing(self, name: str) -> bool:
         until_s = self._noes.get(name)

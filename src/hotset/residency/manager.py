@@ -263,24 +263,32 @@ class Manager:
             raise LoadingError("the store was not listed yet; try again")
         return version if version is not None else self.catalog.resolve(ref)
 
-    async def _look_again(self, name: str, deadline_s: float) -> None:
+    async def look_afresh(self, name: str, *, deadline_s: float) -> None:
+        """Have the catalog know what the store has of a model now, as somebody says that it is another than before.
+
+        Not for long; a store that is away changes nothing.
+        """
+        if self._lookup is not None:
+            await self._look_again(name, deadline_s, afresh=True)
+
+    async def _look_again(self, name: str, deadline_s: float, *, afresh: bool = False) -> None:
         """What is known of a model is old: look at it again, but not for long; a store that is away changes nothing."""
         soon_s = min(deadline_s, self._clock.monotonic() + LOOK_AGAIN_LIMIT_S)
         try:
-            is_there = await self._look_up(name, soon_s)
+            is_there = await self._look_up(name, soon_s, afresh=afresh)
         except UnavailableError:
             return
         if not is_there:
             # It says that there is no such model. The next pass takes it out.
             Snapshot().resolve(ModelRef(name))
 
-    async def _look_up(self, name: str, deadline_s: float) -> bool:
+    async def _look_up(self, name: str, deadline_s: float, *, afresh: bool = False) -> bool:
         """Look for a model in the store, and put what is found into the catalog. False: there is none."""
         assert self._lookup is not None
         applied = self._applied
         try:
             async with asyncio.timeout(max(0.0, deadline_s - self._clock.monotonic())):
-                found = await self._lookup.look(name)
+                found = await self._lookup.look(name, afresh=afresh)
         except TimeoutError as error:
             raise LoadingError(f"the store is still being asked for model {name!r}; try again") from error
         known = self.catalog.model(name)

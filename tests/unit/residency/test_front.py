@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hotset.errors import LoadFailedError, LoadingError, NotFoundError
+from hotset.errors import LoadFailedError, LoadingError, NotFoundError, StoreError
 from hotset.events import Cause
 from hotset.keys import ModelKey, ModelRef
 from hotset.residency.front import Front
@@ -56,6 +56,30 @@ async def test_load_brings_the_newest_although_an_older_one_would_answer(tmp_pat
         status = await front(it).load(PARIS, deadline_s=soon(it))
         assert status.serving == 2
         assert await it.ask("paris") == "paris@2|paris-2"
+
+
+async def test_load_sees_what_was_published_a_moment_ago(tmp_path: Path) -> None:
+    """Regression: a version that somebody had asked for too early could not be loaded for as long as the no was remembered."""
+    store = FakeStore()
+    versions(store, {"paris": [1]})
+    async with bench(tmp_path, store) as it:
+        with pytest.raises(NotFoundError):
+            await front(it).load(ModelRef("paris", 2), deadline_s=soon(it))
+        versions(store, {"paris": [2]})
+        await front(it).load(ModelRef("paris", 2), deadline_s=soon(it))
+        versions(store, {"paris": [3]})
+        status = await front(it).load(PARIS, deadline_s=soon(it))
+        assert status.latest == 3
+        assert "paris@3" in it.in_memory()
+
+
+async def test_load_needs_no_store_for_what_is_known(tmp_path: Path) -> None:
+    store = FakeStore()
+    versions(store, {"paris": [1]})
+    async with bench(tmp_path, store) as it:
+        await it.ask("paris")
+        store.list_fault = StoreError("away")
+        await front(it).load(PARIS, deadline_s=soon(it))
 
 
 async def test_load_tells_why_it_cannot(tmp_path: Path) -> None:

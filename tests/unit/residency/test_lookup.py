@@ -82,6 +82,44 @@ async def test_a_yes_is_not_listed_again_right_away(lookup: Lookup, store: Store
     assert store.listed["paris"] == 2
 
 
+async def test_who_was_told_that_it_changed_sees_it_at_once(lookup: Lookup, store: Store) -> None:
+    assert await lookup.look("paris") is None
+    store.models["paris"] = model("paris")
+    assert await lookup.look("paris") is None
+    assert await lookup.look("paris", afresh=True) == model("paris")
+    del store.models["paris"]
+    assert await lookup.look("paris") == model("paris")
+    assert await lookup.look("paris", afresh=True) is None
+    assert store.listed["paris"] == 3
+
+
+async def test_a_look_that_began_before_it_changed_is_not_enough(lookup: Lookup, store: Store) -> None:
+    store.gate.close()
+    early = asyncio.create_task(lookup.look("paris"))
+    await store.gate.arrived()
+    fresh = asyncio.create_task(lookup.look("paris", afresh=True))
+    await asyncio.sleep(0)
+    store.gate.open()
+    assert await early is None
+    store.models["paris"] = model("paris")
+    assert await fresh == model("paris")
+    assert store.listed["paris"] == 2
+
+
+async def test_a_look_before_that_failed_does_not_fail_the_fresh_one(lookup: Lookup, store: Store) -> None:
+    store.gate.close()
+    store.fault = StoreError("away")
+    early = asyncio.create_task(lookup.look("paris"))
+    await store.gate.arrived()
+    fresh = asyncio.create_task(lookup.look("paris", afresh=True))
+    await asyncio.sleep(0)
+    store.gate.open()
+    with pytest.raises(StoreError):
+        await early
+    store.fault = None
+    assert await fresh is None
+
+
 async def test_all_is_forgotten_when_the_store_was_listed(lookup: Lookup, store: Store) -> None:
     store.models["paris"] = model("paris")
     await lookup.look("paris")
