@@ -59,7 +59,7 @@ class FakeHandlerWorker(FakeWorker):
         handles: list[int] = []
         for name in names:
             model, _, version = name.partition("@")
-            word = await self._word_on(Want(request, model, version or "latest"))
+            word = await self._bench.word_on(Want(request, model, version or "latest"))
             if word is None:
                 raise UnavailableError("begun again")
             if isinstance(word, HotsetError):
@@ -69,18 +69,6 @@ class FakeHandlerWorker(FakeWorker):
             await asyncio.sleep(self._bench.pause_s)
         given = [self._contents[handle] for handle in handles]  # in this worker, and still there
         return Encoded(json.dumps(given).encode())
-
-    async def _word_on(self, want: Want) -> Word:
-        loop = asyncio.get_running_loop()
-        word: asyncio.Future[Word] = loop.create_future()
-        handlers = self._bench.replica.handlers
-        assert handlers is not None
-
-        def give(it: Word) -> None:
-            loop.call_soon(word.set_result, it)
-
-        loop.call_soon(handlers.wanted, want, give)
-        return await word
 
 
 class HandlerBench(Bench):
@@ -123,3 +111,28 @@ class HandlerBench(Bench):
         )
         given: list[str] = json.loads(bytes(answer.encoded.body))
         return given
+
+    async def word_on(self, want: Want) -> Word:
+        """Have a handler's want come as it does from another process: in a step of its own, as its answer."""
+        loop = asyncio.get_running_loop()
+        word: asyncio.Future[Word] = loop.create_future()
+        handlers = self.replica.handlers
+        assert handlers is not None
+
+        def give(it: Word) -> None:
+            loop.call_soon(word.set_result, it)
+
+        loop.call_soon(handlers.wanted, want, give)
+        return await word
+
+    async def want(self, request: int, model: str) -> int | None:
+        """Ask for a model on behalf of any request; raise what is said instead."""
+        word = await self.word_on(Want(request, model, "latest"))
+        if isinstance(word, HotsetError):
+            raise word
+        return word
+
+    async def settled_flights(self) -> None:
+        """Return when no load is on its way."""
+        while flights := [flight.task for flight in self.manager.flights.flights() if flight.task]:
+            await asyncio.wait(flights)
