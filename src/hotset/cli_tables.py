@@ -70,7 +70,11 @@ def versions_table(model: ModelStatus) -> Table:
         numbers=("version", "memory", "disk", "store", "last used", "leases"),
     )  # fmt: skip
     for version in model.versions:
-        notes = [*(["serving"] if version.version == model.serving else []), *(["pinned"] * version.pinned)]
+        notes = [
+            *(["serving"] if version.version == model.serving else []),
+            *(["pinned"] * version.pinned),
+            *(label.label for label in model.labels if label.means == version.version),
+        ]
         table.add_row(
             f"{version.version}",
             Text(_state(version)),

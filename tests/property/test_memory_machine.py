@@ -18,21 +18,26 @@ from hotset.tiers.memory import Lease, MemoryTier
 NEVER = -math.inf
 names = st.sampled_from(["paris", "rome"])
 keys = st.builds(ModelKey, names, st.integers(1, 2))
-words = st.one_of(st.just(LATEST), st.integers(1, 2))
+labels = st.sampled_from(["stable", "canary"])
+words = st.one_of(st.just(LATEST), st.integers(1, 2), labels)
 refs = st.builds(ModelRef, names, words)
 causes = st.sampled_from([Cause.EXPLICIT, Cause.DELETED, Cause.SUPERSEDED])
 
 
 class Model:
-    """What is in memory, what each word was last used at, and what ``latest`` means; all of it slow and plain."""
+    """What is in memory, what each word was last used at, and what ``latest`` and labels mean; all of it slow and plain."""
 
     def __init__(self) -> None:
         self.inside: set[ModelKey] = set()
         self.words: dict[ModelRef, float] = {}
         self.latest: dict[str, ModelKey] = {}
+        self.labels: dict[ModelRef, ModelKey] = {}
 
     def meant(self, ref: ModelRef) -> ModelKey | None:
-        key = self.latest.get(ref.name) if ref.version == LATEST else ModelKey(ref.name, int(ref.version))
+        if isinstance(ref.version, str):
+            key = self.latest.get(ref.name) if ref.version == LATEST else self.labels.get(ref)
+        else:
+            key = ModelKey(ref.name, ref.version)
         return key if key in self.inside else None
 
     def used_s(self, key: ModelKey) -> float:
@@ -40,13 +45,19 @@ class Model:
         return max((s for ref, s in self.words.items() if self.meant(ref) == key), default=NEVER)
 
     def remove(self, key: ModelKey) -> None:
-        """Its number goes with it; ``latest`` goes with the model's last version."""
+        """Its number and its labels go with it; ``latest`` goes with the model's last version."""
         self.inside.discard(key)
         self.words.pop(ModelRef(*key), None)
         if self.latest.get(key.name) == key:
             del self.latest[key.name]
+        for ref in [ref for ref, it in self.labels.items() if it == key]:
+            self.forget_label(ref)
         if not any(other.name == key.name for other in self.inside):
             self.words.pop(ModelRef(key.name), None)
+
+    def forget_label(self, ref: ModelRef) -> None:
+        self.labels.pop(ref, None)
+        self.words.pop(ref, None)
 
     def order(self) -> list[float]:
         return sorted(self.used_s(key) for key in self.inside)
@@ -172,6 +183,19 @@ class MemoryMachine(RuleBasedStateMachine):
             assert self.tier.point_latest(key) == self.model.latest.get(key.name)
             self.model.latest[key.name] = key
 
+    @rule(label=labels, data=st.data())
+    def point(self, label: str, data: st.DataObject) -> None:
+        if self.model.inside:
+            key = data.draw(st.sampled_from(sorted(self.model.inside)))
+            ref = ModelRef(key.name, label)
+            assert self.tier.point(ref, key) == self.model.labels.get(ref)
+            self.model.labels[ref] = key
+
+    @rule(ref=st.builds(ModelRef, names, labels))
+    def forget_label(self, ref: ModelRef) -> None:
+        self.tier.forget_label(ref)
+        self.model.forget_label(ref)
+
     # Leaving
 
     @rule(key=keys, cause=causes)
@@ -223,6 +247,8 @@ class MemoryMachine(RuleBasedStateMachine):
         assert {entry.key for entry in self.tier.entries()} == self.model.inside
         for name in ("paris", "rome"):
             assert self.tier.serving_latest(name) == self.model.latest.get(name)
+            means = {ref.version: key for ref, key in self.model.labels.items() if ref.name == name}
+            assert self.tier.labels_of(name) == means
             of_name = [entry.key for entry in self.tier.entries_of(name)]
             assert of_name == sorted(key for key in self.model.inside if key.name == name)
 
@@ -272,6 +298,7 @@ class MemoryMachine(RuleBasedStateMachine):
         assert tier.usage == NOTHING
         assert not tier._latest
         assert not tier._versions
+        assert not tier._labelled
         assert not tier._unasked
         assert not list(self.lru.victims())
         assert not ledger.entries

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from hotset.catalog import Catalog, ModelEntry, Snapshot, VersionEntry
+from hotset.catalog import Catalog, Labels, ModelEntry, Snapshot, VersionEntry
 from hotset.errors import LoadFailedError
-from hotset.events import Event, EventBus, LatestMoved
+from hotset.events import Event, EventBus, LabelMoved, LatestMoved
 from hotset.keys import Fingerprint, ModelKey, ModelRef
 from hotset.residency.arrival import Occupant
 from hotset.residency.failures import Failures
@@ -51,9 +51,22 @@ class Bench:
             events=events,
         )
 
-    def offer(self, *versions: VersionEntry) -> None:
-        models = {"paris": ModelEntry("paris", tuple(versions))} if versions else {}
+    def offer(self, *versions: VersionEntry, **labels: int) -> None:
+        said = Labels("e", tuple(sorted(labels.items()))) if labels else None
+        models = {"paris": ModelEntry("paris", tuple(versions), said)} if versions else {}
         self.catalog.apply(Snapshot(models))
+        self.rollover.labels.forget_gone("paris", self.catalog.model("paris"))
+        self.rollover.follow("paris")
+
+    def means(self, label: str) -> int | None:
+        """What answers for a label from memory."""
+        key = self.memory.serving(ModelRef("paris", label))
+        return key.version if key is not None else None
+
+    def should_mean(self, label: str) -> int | None:
+        """What would be loaded for it."""
+        found = self.rollover.offered(ModelRef("paris", label))
+        return found.key.version if found is not None else None
 
     def arrive(self, entry: VersionEntry, *, used: Sequence[ModelRef] = ()) -> None:
         resident: Any = None
@@ -195,3 +208,95 @@ def test_latest_falls_back_to_an_older_version_and_a_number_does_not(bench: Benc
     assert bench.rollover.fallback(ModelRef("paris", 2), version(2).key) is None
     bench.fail(version(1))
     assert bench.rollover.fallback(PARIS, version(1).key) is None
+
+
+STABLE = ModelRef("paris", "stable")
+ALL = (version(1), version(2), version(3))
+
+
+def test_a_label_means_what_is_in_memory_of_what_the_store_gives_it(bench: Bench) -> None:
+    bench.offer(*ALL, stable=1)
+    assert (bench.means("stable"), bench.should_mean("stable")) == (None, 1)
+    bench.arrive(version(1), used=[STABLE])
+    assert bench.means("stable") == 1
+    assert bench.should_mean("other") is None
+
+
+def test_a_label_stays_until_its_new_version_is_there_and_then_moves_in_one_step(bench: Bench) -> None:
+    bench.offer(*ALL, stable=1)
+    bench.arrive(version(1), used=[STABLE])
+    bench.offer(*ALL, stable=2)
+    assert (bench.means("stable"), bench.should_mean("stable")) == (1, 2)
+    assert bench.rollover.is_outdated("paris")
+    bench.rollover.load_ahead("paris")
+    assert version(2) in bench.started
+    bench.arrive(version(2))
+    assert bench.means("stable") == 2
+    assert LabelMoved("paris", "stable", 2, 1) in bench.seen
+    assert bench.in_memory() == [2], "nobody asks for the old one by another word"
+
+
+def test_an_old_version_that_another_label_means_stays(bench: Bench) -> None:
+    old = ModelRef("paris", "old")
+    bench.offer(*ALL, stable=1, old=1)
+    bench.arrive(version(1), used=[STABLE])
+    bench.use(old)
+    bench.offer(*ALL, stable=2, old=1)
+    bench.arrive(version(2))
+    assert bench.in_memory() == [1, 2]
+    assert (bench.means("stable"), bench.means("old")) == (2, 1)
+
+
+def test_a_version_that_failed_lately_is_passed_over_for_the_one_before(bench: Bench) -> None:
+    bench.offer(*ALL, stable=1)
+    bench.arrive(version(1), used=[STABLE])
+    bench.offer(*ALL, stable=2)
+    bench.fail(version(2))
+    assert bench.should_mean("stable") == 1
+    assert bench.rollover.fallback(STABLE, version(2).key) == version(1)
+    assert list(bench.rollover.earlier(STABLE, version(2).key)) == [version(1)]
+    bench.fail(version(1))
+    assert bench.should_mean("stable") == 2, "where both failed, the one that the store gives it tells why"
+    bench.clock.advance(5.0)
+    assert bench.should_mean("stable") == 2
+
+
+def test_a_label_that_has_moved_never_goes_back(bench: Bench) -> None:
+    bench.offer(*ALL, stable=2)
+    bench.arrive(version(2), used=[STABLE])
+    bench.offer(*ALL, stable=1)
+    bench.arrive(version(1))
+    assert bench.means("stable") == 1
+    bench.fail(version(1))
+    assert bench.should_mean("stable") == 1
+    assert bench.rollover.fallback(STABLE, version(1).key) is None
+    bench.offer(version(2), version(3), stable=1)
+    assert bench.should_mean("stable") is None
+
+
+def test_a_label_that_is_taken_out_means_nothing_and_nothing_of_it_is_remembered(bench: Bench) -> None:
+    bench.offer(*ALL, stable=1)
+    bench.arrive(version(1), used=[STABLE])
+    bench.offer(*ALL)
+    assert (bench.means("stable"), bench.should_mean("stable")) == (None, None)
+    bench.offer(*ALL, stable=9)
+    assert bench.should_mean("stable") is None
+    assert bench.rollover.labels.last_meant(STABLE) is None
+
+
+def test_a_pin_moves_with_a_label(bench: Bench) -> None:
+    bench.offer(*ALL, stable=1)
+    bench.arrive(version(1), used=[STABLE])
+    bench.memory.pin(ModelKey("paris", 1), pinned=True)
+    bench.offer(*ALL, stable=2)
+    bench.arrive(version(2))
+    assert [(entry.key.version, entry.pinned) for entry in bench.memory.entries_of("paris")] == [(2, True)]
+
+
+def test_labels_that_change_places_keep_both_versions(bench: Bench) -> None:
+    bench.offer(*ALL, a=1, b=2)
+    bench.arrive(version(1), used=[ModelRef("paris", "a")])
+    bench.arrive(version(2), used=[ModelRef("paris", "b")])
+    bench.offer(*ALL, a=2, b=1)
+    assert (bench.means("a"), bench.means("b")) == (2, 1)
+    assert bench.in_memory() == [1, 2]

@@ -191,6 +191,61 @@ def test_when_latest_moves_on_a_version_never_asked_by_number_goes_first(tier: T
     tier.tier.check_invariants()
 
 
+def test_a_label_is_a_word_of_its_own(tier: Tier):
+    stable = ModelRef("paris", "stable")
+    tier.load(PARIS1)
+    tier.load(ROME1)
+    assert tier.tier.find(stable) is None
+    assert tier.tier.point(stable, PARIS1) is None
+    assert tier.tier.serving(stable) == PARIS1
+    tier.use(PARIS1, 1.0)
+    tier.use(ROME1, 2.0)
+    assert tier.victims() == [PARIS1]
+    tier.use(stable, 3.0)
+    assert tier.victims() == [ROME1]
+    assert tier.tier.entry_used_s(PARIS1) == 3.0
+    tier.load(PARIS2)
+    assert tier.tier.point(stable, PARIS2) == PARIS1
+    assert tier.tier.entry_used_s(PARIS1) == 1.0, "what was asked of it by number"
+    assert tier.tier.entry_used_s(PARIS2) == 3.0, "what was asked of the label"
+    tier.tier.check_invariants()
+
+
+def test_a_label_goes_with_the_version_that_it_means(tier: Tier):
+    stable = ModelRef("paris", "stable")
+    tier.load(PARIS1)
+    tier.tier.point(stable, PARIS1)
+    tier.use(stable, 1.0)
+    tier.tier.evict(PARIS1, Cause.DELETED)
+    assert tier.tier.find(stable) is None
+    assert tier.tier.last_used_s(stable) is None
+    assert not tier.tier.labels_of("paris")
+    with pytest.raises(RuntimeError, match="not in memory"):
+        tier.tier.point(stable, PARIS1)
+
+
+def test_a_label_that_is_forgotten_leaves_its_version_unasked(tier: Tier):
+    stable = ModelRef("paris", "stable")
+    tier.load(PARIS1)
+    tier.load(ROME1)
+    tier.tier.point(stable, PARIS1)
+    tier.use(ROME1, 1.0)
+    tier.use(stable, 2.0)
+    tier.tier.forget_label(stable)
+    tier.tier.check_invariants()
+    assert tier.victims() == [PARIS1]
+
+
+def test_a_label_whose_version_is_being_loaded_has_a_time_until_that_ends(tier: Tier):
+    stable = ModelRef("paris", "stable")
+    tier.tier.touch(stable, 1.0)
+    assert tier.tier.find(stable) is None
+    assert tier.tier.last_used_s(stable) == 1.0
+    tier.tier.forget_words(PARIS1)
+    assert tier.tier.last_used_s(stable) is None
+    tier.nothing_is_left()
+
+
 def test_latest_moves_back(tier: Tier):
     tier.load(PARIS1, latest=True)
     tier.use(PARIS, 1.0)
