@@ -270,10 +270,10 @@ class HandlerServable:
 
 def _told(headers: Sequence[tuple[str, str]]) -> tuple[int, str, Sequence[tuple[str, str]]]:
     """Return the request's number, its verb and the client's own headers. Ours are the first two."""
-    (first, number), (second, method) = headers[:2]
-    if first != REQUEST_HEADER or second != METHOD_HEADER:
+    ours = headers[:2]
+    if [name for name, _ in ours] != [REQUEST_HEADER, METHOD_HEADER]:
         raise UnsupportedError("a handler is asked through POST /, and through no other door")
-    return int(number), method.lower(), headers[2:]
+    return int(ours[0][1]), ours[1][1].lower(), headers[2:]
 
 
 def _is_response_like(error: BaseException) -> bool:
