@@ -196,7 +196,7 @@ def test_every_door_that_names_a_version_takes_a_label(bucket, tmp_path: Path) -
         assert [state["version"] for state in states] == ["2"]
         assert get("/v1/models/city/labels/canary/metadata")["model_spec"]["version"] == "2"
         refused = post("/v1/models/city/labels/beta:predict", status=400).json
-        assert refused["error"].startswith("Unrecognized servable version label: beta")
+        assert refused["error"].startswith("Unrecognized servable version label: beta. Labels given by")
 
         # gRPC, by a client as it is
         script = Path(__file__).parents[1] / "grpc_clients" / "labels.py"

@@ -70,7 +70,7 @@ def explain(error: HotsetError, ref: ModelRef) -> str | None:
     if error.kind is ErrorKind.MODEL_NOT_FOUND:
         return f"Servable not found for request: {_request(ref)}"
     if error.kind is ErrorKind.VERSION_NOT_FOUND:
-        return _unknown_label(ref) or f"Servable not found for request: {_request(ref)}"
+        return _unknown_label(error, ref) or f"Servable not found for request: {_request(ref)}"
     return None
 
 
@@ -79,7 +79,7 @@ def explain_status(error: HotsetError, ref: ModelRef) -> str | None:
     if error.kind is ErrorKind.MODEL_NOT_FOUND:
         return f"Could not find any versions of model {ref.name}"
     if error.kind is ErrorKind.VERSION_NOT_FOUND:
-        return _unknown_label(ref) or f"Could not find version {ref.version} of model {ref.name}"
+        return _unknown_label(error, ref) or f"Could not find version {ref.version} of model {ref.name}"
     return None
 
 
@@ -87,8 +87,13 @@ def _is_label(ref: ModelRef) -> bool:
     return isinstance(ref.version, str) and ref.version != LATEST
 
 
-def _unknown_label(ref: ModelRef) -> str | None:
-    return f"Unrecognized servable version label: {ref.version}" if _is_label(ref) else None
+def _unknown_label(error: HotsetError, ref: ModelRef) -> str | None:
+    """Say that a label is none, and then what the store's file says and which versions there are."""
+    if not _is_label(ref):
+        return None
+    said = f"Unrecognized servable version label: {ref.version}"
+    rest = str(error).partition(" is not found. ")[2]
+    return f"{said}. {rest}" if rest else said
 
 
 def _request(ref: ModelRef) -> str:
