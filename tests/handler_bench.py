@@ -67,6 +67,7 @@ class FakeHandlerWorker(FakeWorker):
             handles.append(word)
             await self._bench.between.pass_through()
             await asyncio.sleep(self._bench.pause_s)
+            self._check_alive()
         given = [self._contents[handle] for handle in handles]  # in this worker, and still there
         return Encoded(json.dumps(given).encode())
 
