@@ -93,7 +93,7 @@ class LabelMoves:
         for label, number in model.labels.targets if model.labels is not None else ():
             key, ref = ModelKey(name, number), ModelRef(name, label)
             previous = memory.serving(ref)
-            if previous == key or memory.entry(key) is None:
+            if previous == key or memory.entry(key) is None or model.version(number) is None:
                 continue
             self._point(ref, key)
             if previous is not None:

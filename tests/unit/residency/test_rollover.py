@@ -300,3 +300,9 @@ def test_labels_that_change_places_keep_both_versions(bench: Bench) -> None:
     bench.offer(*ALL, a=2, b=1)
     assert (bench.means("a"), bench.means("b")) == (2, 1)
     assert bench.in_memory() == [1, 2]
+
+
+def test_a_label_never_means_a_version_that_was_deleted_while_it_loaded(bench: Bench) -> None:
+    bench.offer(version(2), stable=1)
+    bench.arrive(version(1))
+    assert bench.means("stable") is None
