@@ -88,6 +88,9 @@ def test_the_life_of_a_model(platform: Platform) -> None:
     assert (answer.status, answer.json) == (200, {"predictions": [3.5]})
     assert "server-timing" not in answer.headers, "it was loaded when it was asked for"
 
+    table = server.request("POST", "/models/a1/invoke", b"1.0\n2.0\n", headers={"Content-Type": "text/csv"})
+    assert (table.status, table.body) == (200, b"3.5\n3.5\n")
+
     gone = platform.unload("a1")
     assert gone.status == 200
     assert server.tier("memory")["bytes"] == 0

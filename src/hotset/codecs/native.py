@@ -3,7 +3,7 @@
 For the user's code the payload goes by its content type, and so does what ``predict`` returned: JSON, text or
 bytes. For a framework's model it is TensorFlow Serving's: ``{"instances": …}`` gives ``{"predictions": …}``, and
 ``{"inputs": …}`` gives ``{"outputs": …}``. Beyond that, ``"outputs": ["predict_proba"]`` chooses outputs by name.
-Arrays may come as NumPy's files and as Arrow streams too; the answer then has the form of the request.
+Arrays may come as NumPy's files, as Arrow streams and as CSV too; the answer then has the form of the request.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from hotset.codecs.arrow import ARROW, is_table, read_inputs, write_outputs, write_table
 from hotset.codecs.base import PartWriter
 from hotset.codecs.content import BINARY, JSON, TEXT, media_type, read_payload
+from hotset.codecs.csvtable import CSV, CSV_ANSWER, read_csv, write_csv
 from hotset.codecs.jsontext import read_json, write_json
 from hotset.codecs.npy import NPY, NPZ, read_npy, read_npz, write_npy, write_npz
 from hotset.codecs.parts import EVENTS, Events, Lines, Plain
@@ -30,7 +31,9 @@ from hotset.shared.arena import LARGE_BYTES
 _FORM: Final = "form"
 _ROWS: Final = MappingProxyType({_FORM: "rows"})
 _COLUMNS: Final = MappingProxyType({_FORM: "columns"})
-_BINARY_FORMS: Final = MappingProxyType({kind: MappingProxyType({_FORM: kind}) for kind in (NPY, NPZ, ARROW)})
+_BINARY_FORMS: Final = MappingProxyType(
+    {kind: MappingProxyType({_FORM: kind}) for kind in (NPY, NPZ, ARROW, CSV)}
+)
 
 
 class _Body(msgspec.Struct):
@@ -62,7 +65,8 @@ class NativeCodec:
                 return simple
         binary = _BINARY_FORMS.get(media_type(meta.content_type))
         if binary is not None:
-            return InferRequest(_binary_inputs(body, signature, binary[_FORM]), parameters=binary)
+            inputs = _binary_inputs(body, signature, binary[_FORM], meta.content_type)
+            return InferRequest(inputs, parameters=binary)
         asked = read_json(_BODY, body)
         outputs = asked.outputs or ()
         if isinstance(asked.instances, list):
@@ -145,9 +149,13 @@ _NATURAL: Final = MappingProxyType({None: None, "FP64": np.float64})
 _TABLES: Final = frozenset({np.dtype(np.float64), np.dtype(np.int64)})
 
 
-def _binary_inputs(body: bytes | memoryview, signature: Signature, form: str) -> dict[str, Array]:
+def _binary_inputs(
+    body: bytes | memoryview, signature: Signature, form: str, content_type: str
+) -> dict[str, Array]:
     inputs = signature.inputs
     only = inputs[0].name if inputs else ONLY_INPUT
+    if form == CSV:
+        return read_csv(body, content_type, signature, only)
     if form == ARROW:
         return read_inputs(body, signature, only)
     if form == NPZ:
@@ -165,6 +173,8 @@ def _binary_answer(response: InferResponse, form: str) -> Encoded:
     outputs = response.outputs
     if form == ARROW:
         return Encoded(write_outputs(outputs), ARROW)
+    if form == CSV:
+        return Encoded(write_csv(outputs), CSV_ANSWER)
     if form == NPY and len(outputs) == 1:
         ((name, array),) = outputs.items()
         return Encoded(write_npy(array, f"output {name!r}"), NPY)
