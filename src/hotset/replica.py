@@ -124,6 +124,7 @@ class Replica:
         self.pool: Final = WorkerPool(
             make_worker or partial(_make_worker, settings, self._room, self._wanted, children=children),
             count=_worker_count(settings, has_children=has_children),
+            serving=max(1, settings.processes_per_replica),
             clock=self.clock,
             events=self.events,
             hang_s=settings.load_timeout,

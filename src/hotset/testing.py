@@ -175,6 +175,8 @@ class WorkerScript:
     """The loads that were asked for, in order: some wait for others to be gone."""
     live: dict[int, LoadSpec] = field(default_factory=dict)
     most_live: int = 0
+    light: bool = False
+    """Whether loads say that they are light."""
     in_use: bool = False
     """Whether what is unloaded is still used by a prediction, so that nothing can come in behind it."""
     imported: list[str] = field(default_factory=list)
@@ -228,7 +230,8 @@ class FakeWorker:
         self._contents[spec.handle] = _contents_of(Path(spec.path))
         self._script.live[spec.handle] = spec
         self._script.most_live = max(self._script.most_live, len(self._script.live))
-        return LoadReply("fake", self._script.weights.get(spec.name, 100), Signature("fake"))
+        weight = self._script.weights.get(spec.name, 100)
+        return LoadReply("fake", weight, Signature("fake"), is_light=self._script.light)
 
     async def unload(self, handle: int) -> None:
         await self._unless_dead(self._script.unload_gate)

@@ -142,9 +142,9 @@ def larger(one: Weight, other: Weight) -> Weight:
     return _new(
         Weight,
         (
-            models if models > other_models else other_models,
-            bytes_ if bytes_ > other_bytes else other_bytes,
-            device_bytes if device_bytes > other_device_bytes else other_device_bytes,
+            max(other_models, models),
+            max(other_bytes, bytes_),
+            max(other_device_bytes, device_bytes),
         ),
     )
 

@@ -65,7 +65,8 @@ class LoadSpec:
 class LoadReply:
     """What was loaded. ``bytes`` is the measured weight; ``wants`` the arguments of the user's ``predict``.
 
-    With ``is_estimate`` the load could not be measured, and the next one should be.
+    With ``is_estimate`` the load could not be measured, and the next one should be. One that ``is_light`` disturbed nobody,
+    and will not the next time (``light.py``).
     """
 
     runtime: str
@@ -73,6 +74,7 @@ class LoadReply:
     signature: Signature
     wants: frozenset[str] = frozenset()
     is_estimate: bool = False
+    is_light: bool = False
 
 
 @dataclass(slots=True)

@@ -115,8 +115,7 @@ class Host:
                 servable, weight = self._load(choice, path, spec), spec.weight
             else:
                 servable, weight, is_estimate = self._measured_load(choice, path, spec)
-            wants: frozenset[str] = getattr(servable, "wants", frozenset())
-            reply = LoadReply(choice.runtime.name, weight, servable.signature, wants, is_estimate)
+            signature = servable.signature
         except HotsetError:
             self._light.forget(spec)
             raise
@@ -128,11 +127,12 @@ class Host:
             spec, servable, weight, options=choice.options, most_rows=self._max_batch, lock=self._lock
         )
         self._proofs.recall(held)
-        if held.is_plain:
-            self._light.note(spec, path, choice, took_s=time.thread_time() - began_s)
+        took_s = time.thread_time() - began_s
+        is_light = held.is_plain and self._light.note(spec, path, choice, took_s=took_s)
         with self._lock:
             self._held[spec.handle] = held
-        return reply
+        wants: frozenset[str] = getattr(servable, "wants", frozenset())
+        return LoadReply(choice.runtime.name, weight, signature, wants, is_estimate, is_light)
 
     def _chosen(self, spec: LoadSpec) -> tuple[Choice, Path]:
         """Return how to load what is on disk as it was published."""

@@ -45,14 +45,16 @@ class LightVersions:
         known = self._known.get(spec.path)
         return known if known is not None and known.files == spec.files else None
 
-    def note(self, spec: LoadSpec, path: Path, choice: Choice, *, took_s: float) -> None:
-        """Take in a load that went well, of a plain model; ``took_s`` is processor time."""
+    def note(self, spec: LoadSpec, path: Path, choice: Choice, *, took_s: float) -> bool:
+        """Take in a load that went well, of a plain model; whether it is light. ``took_s`` is processor time."""
         if took_s > LIGHT_LOAD_S or spec.files is None:
             self.forget(spec)
-        elif self.get(spec) is None:
+            return False
+        if self.get(spec) is None:
             if len(self._known) >= self.MOST:
                 self._known.clear()
             self._known[spec.path] = Known(spec.files, path, choice)
+        return True
 
     def forget(self, spec: LoadSpec) -> None:
         """Have it loaded in a thread of its own the next time."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -31,6 +31,8 @@ MakeWorker = Callable[[int, DeathHandler], Worker]
 RESTART_FIRST_S = 0.05
 RESTART_MOST_S = 10.0
 STEADY_S = 30.0
+
+MOST_LIGHT: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,6 +79,7 @@ class WorkerPool:
         make: MakeWorker,
         *,
         count: int,
+        serving: int | None = None,
         clock: Clock,
         events: EventBus,
         hang_s: float = 300.0,
@@ -84,8 +87,10 @@ class WorkerPool:
         on_lost: Callable[[int, str], int] = lambda _worker, _reason: 0,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """``children`` is where the workers' children come from; the pool closes it.
+        """Loads that disturb nobody go to the first ``serving`` workers alone; None: to all. One process that comes and goes
+        less is one that finds more of what it needs in the processor's caches.
 
+        ``children`` is where the workers' children come from; the pool closes it.
         ``on_lost`` is told the id of a dead worker and why, and returns how many models were in it."""
         self._make = make
         self._clock = clock
@@ -95,6 +100,8 @@ class WorkerPool:
         self.on_lost = on_lost
         self._sleep = sleep
         self._slots = [_Slot(number) for number in range(1, max(1, count) + 1)]
+        self._serving = serving if serving is not None else len(self._slots)
+        self._light: set[ModelKey] = set()
         self._handles = itertools.count(1)
         self._restarts: set[asyncio.Task[None]] = set()
         self._opening: asyncio.Task[None] | None = None
@@ -197,7 +204,7 @@ class WorkerPool:
         """
         if worker is None and self.wishes:
             worker = self.wishes.get(key)
-        slot = await self._choose(wait_s) if worker is None else self._slot_of(worker)
+        slot = await self._choose(key, wait_s) if worker is None else self._slot_of(worker)
         chosen = slot.worker
         assert chosen is not None
         handle = next(self._handles)
@@ -223,6 +230,7 @@ class WorkerPool:
         if slot.worker is chosen:
             slot.loaded += 1
             slot.bytes += reply.bytes - expected_bytes
+        self._note(key, is_light=reply.is_light)
         return Resident(key, chosen, spec.handle, reply)
 
     def suits(self, key: ModelKey, worker: int) -> bool:
@@ -230,8 +238,23 @@ class WorkerPool:
         wished = self.wishes.get(key) if self.wishes else None
         if wished is not None:
             return wished == worker
-        loads = self.loads()
+        loads = self._candidates(key)
         return bool(loads) and suits(loads, worker)
+
+    def _candidates(self, key: ModelKey) -> Sequence[WorkerLoad]:
+        loads = self.loads()
+        if key not in self._light:
+            return loads
+        return [load for load in loads if load.id <= self._serving] or loads
+
+    def _note(self, key: ModelKey, *, is_light: bool) -> None:
+        """Remember whether a load disturbed anybody."""
+        if not is_light:
+            self._light.discard(key)
+        else:
+            if len(self._light) >= MOST_LIGHT:
+                self._light.clear()
+            self._light.add(key)
 
     def import_ahead(self, imports: Imports) -> None:
         """Have every worker import these modules before a load needs them: now if it is up, or as it comes up."""
@@ -296,11 +319,11 @@ class WorkerPool:
         if not self.workers:
             await self._until_one_is_up(wait_s)
 
-    async def _choose(self, wait_s: float) -> _Slot:
-        loads = self.loads()
+    async def _choose(self, key: ModelKey, wait_s: float) -> _Slot:
+        loads = self._candidates(key)
         if not loads:
             await self._until_one_is_up(wait_s)
-            loads = self.loads()
+            loads = self._candidates(key)
         return self._slot_of(place(loads))
 
     async def _until_one_is_up(self, wait_s: float) -> None:

@@ -41,7 +41,7 @@ class StartingWorker(FakeWorker):
 
 
 class Bench:
-    def __init__(self, count: int = 1, *, hang_s: float = 300.0) -> None:
+    def __init__(self, count: int = 1, *, serving: int | None = None, hang_s: float = 300.0) -> None:
         self.script = WorkerScript()
         self.clock = ManualClock()
         self.made: list[StartingWorker] = []
@@ -56,6 +56,7 @@ class Bench:
         self.pool = WorkerPool(
             self._make,
             count=count,
+            serving=serving,
             clock=self.clock,
             events=events,
             hang_s=hang_s,
@@ -445,3 +446,47 @@ async def test_loads_at_the_same_time_spread_over_workers_as_calm(path: str) -> 
         gate.open()
     assert {it.worker.id for it in await asyncio.gather(*loads)} == {1, 2}
     assert [load.loading for load in bench.pool.loads()] == [0, 0]
+
+
+async def test_what_is_known_to_be_light_goes_where_it_is_served(path: str) -> None:
+    bench = Bench(3, serving=2)
+    await bench.pool.start()
+    bench.script.light = True
+    first = [
+        (await bench.pool.load(key, path, expected_bytes=n)).worker.id for n, key in enumerate((A, B, C))
+    ]
+    assert first == [1, 2, 3], "nobody knew"
+    again = [(await bench.pool.load(key, path)).worker.id for key in (A, B, C, A, B, C)]
+    assert set(again) == {1, 2}
+    assert [bench.pool.suits(C, worker) for worker in (1, 2, 3, 4)] == [True, True, False, False]
+
+
+async def test_what_is_light_no_longer_goes_anywhere(path: str) -> None:
+    bench = Bench(2, serving=1)
+    await bench.pool.start()
+    bench.script.light = True
+    await bench.pool.load(A, path, worker=1)
+    bench.script.light = False
+    assert (await bench.pool.load(A, path)).worker.id == 1
+    assert (await bench.pool.load(A, path)).worker.id == 2
+    assert bench.pool.suits(A, 2)
+
+
+async def test_what_is_light_takes_what_is_up(path: str) -> None:
+    bench = Bench(2, serving=1)
+    await bench.pool.start()
+    bench.script.light = True
+    await bench.pool.load(A, path, worker=2)
+    bench.start_gates[1] = Gate()
+    bench.start_gates[1].close()
+    bench.made[0].die()
+    assert (await bench.pool.load(A, path)).worker.id == 2
+    bench.start_gates[1].open()
+
+
+async def test_where_loads_are_wished_for_nothing_else_suits(path: str) -> None:
+    bench = Bench(2)
+    await bench.pool.start()
+    bench.pool.wishes[A] = 2
+    assert [bench.pool.suits(A, worker) for worker in (1, 2)] == [False, True]
+    assert [bench.pool.suits(B, worker) for worker in (1, 2)] == [True, True]
