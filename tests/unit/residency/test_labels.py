@@ -111,6 +111,48 @@ async def test_a_version_that_others_loaded_is_taken_at_once(tmp_path: Path) -> 
         assert moves(it) == [("stable", 2, 1)]
 
 
+async def test_who_holds_the_old_version_keeps_it_while_its_label_moves(tmp_path: Path) -> None:
+    store = cities("stable: 1")
+    async with bench(tmp_path, store) as it:
+        held = await it.lease("paris", "stable")
+        put_labels(store, "stable: 2")
+        await it.sync()
+        while it.manager.memory.serving(STABLE) != ("paris", 2):
+            await asyncio.sleep(0)
+        assert it.in_memory() == {"paris@2"}, "no new lease on the old one"
+        answer = await held.predict(
+            codec="", body=b"", content_type="", query_string="", headers=(), deadline_s=float("inf")
+        )
+        assert answer.body == b"paris@1|paris-1"
+        held.release()
+        await it.settled()
+        assert it.memory.usage.models == 1
+
+
+async def test_requests_that_wait_for_the_old_version_get_it_although_the_label_moved(tmp_path: Path) -> None:
+    store = cities("stable: 1")
+    async with bench(tmp_path, store) as it:
+        gate = it.script.gate("paris")
+        gate.close()
+        first = asyncio.create_task(it.ask("paris", "stable"))
+        await gate.arrived()
+        put_labels(store, "stable: 2")
+        await it.sync()
+        gate.open()
+        assert await first == "paris@1|paris-1"
+        assert await it.ask("paris", "stable") == "paris@1|paris-1", "nobody waits: this one starts the load"
+        await it.settled()
+        assert await it.ask("paris", "stable") == "paris@2|paris-2"
+
+
+async def test_fifty_requests_for_a_cold_label_load_once(tmp_path: Path) -> None:
+    async with bench(tmp_path, cities("stable: 1\nsame: 1")) as it:
+        words = ["stable", "same", "1", "v1"] * 12
+        answers = await asyncio.gather(*(it.ask("paris", word) for word in words))
+        assert set(answers) == {"paris@1|paris-1"}
+        assert it.script.loads == {"paris@1": 1}
+
+
 async def test_two_labels_change_places_in_one_step(tmp_path: Path) -> None:
     store = cities("a: 1\nb: 2")
     async with bench(tmp_path, store) as it:
