@@ -74,7 +74,7 @@ class Surroundings(Protocol):
         ...
 
     def usual(self, hint: ModelRef | None) -> Sequence[ModelRef]:
-        """Return what the last request with this hint asked for."""
+        """Return what a request with this hint will ask for, most likely."""
         ...
 
     def ended(self, request: HandlerRequest) -> None:
@@ -205,7 +205,11 @@ class HandlerRequest:
         except HotsetError as error:
             give(error)
         except BaseException:
-            give(UnavailableError("the server is shutting down"))
+            give(
+                UnavailableError(
+                    "the server waits no longer for this model; it is shutting down, or has a fault"
+                )
+            )
             raise
         else:
             if self._around.running.get(self.number) is not self:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
 from hotset.clock import Clock
-from hotset.errors import ErrorKind, InvalidInputError, UnavailableError
+from hotset.errors import ErrorKind, HotsetError, InvalidInputError, UnavailableError
 from hotset.keys import ModelRef, parse_ref
 from hotset.residency.handler_request import HandlerRequest
 from hotset.residency.manager import Manager
@@ -21,7 +22,7 @@ from hotset.residency.places import Places
 from hotset.residency.seniority import Seniority
 from hotset.workers.base import Want, Word, Worker
 
-MOST_REMEMBERED: Final = 1024
+_logger: Final = logging.getLogger(__name__)
 
 
 class Candidate(NamedTuple):
@@ -74,7 +75,7 @@ class Handlers:
         self._threads = threads
         self._numbers = itertools.count(1)
         self._change = asyncio.Event()
-        self._usual: dict[ModelRef | None, Sequence[ModelRef]] = {}
+        self._usual: Sequence[ModelRef] = ()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def request(self, verb: str) -> HandlerRequest:
@@ -135,11 +136,11 @@ class Handlers:
         return () if entry is None else [it.value.resident.worker.id for it in (entry, *entry.copies)]
 
     def usual(self, hint: ModelRef | None) -> Sequence[ModelRef]:
-        return self._usual.get(hint, ())
+        return self._usual if hint is None else (hint,)
 
     def ended(self, request: HandlerRequest) -> None:
         if request.hint is None:
-            self._usual[None] = request.asked
+            self._usual = request.asked
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -148,5 +149,6 @@ class Handlers:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # its request was told
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, HotsetError):  # of those its request was told
+            _logger.error("a fault of hotset itself", exc_info=error)
