@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 from hotset.catalog import VersionEntry
 from hotset.clock import Clock
-from hotset.errors import ErrorKind, LoadFailedError, OverloadedError, UnavailableError
+from hotset.errors import ErrorKind, LoadFailedError, OverloadedError, UnavailableError, WorkerDiedError
 from hotset.events import Cause, Copied, EventBus, Loaded
 from hotset.keys import ModelKey, ModelRef
 from hotset.residency.arrival import MemoryEntry, Occupant
@@ -75,6 +75,10 @@ class Places:
             lease = self.lease_now(ref, worker)
             if lease is not None:
                 return lease
+            if worker not in self._manager.pool.workers:
+                raise WorkerDiedError(
+                    f"worker {worker.id} ended before it was given {ref}"
+                )  # the next one has its id
             try:
                 lease = await self._brought(ref, worker, deadline_s)
             except OverloadedError as error:

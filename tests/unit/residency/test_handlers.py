@@ -166,6 +166,24 @@ async def test_a_worker_that_dies_in_the_middle_of_a_request_is_replaced_and_ask
         assert it.memory.statistics().leases == 0
 
 
+async def test_a_request_that_waits_for_room_in_a_worker_that_dies_begins_in_the_next_one(
+    tmp_path: Path,
+) -> None:
+    async with bench(tmp_path, model_cache_size=1, threads=2) as it:
+        it.between.close()
+        holding = asyncio.create_task(it.handle("a"))
+        await it.between.arrived()
+        waiting = asyncio.create_task(it.handle("b"))
+        handlers = it.replica.handlers
+        assert handlers is not None
+        while not handlers.seniority.is_short:
+            await asyncio.sleep(0)
+        it.workers[0].die()
+        it.between.open()
+        assert await holding == ["a-2"]
+        assert await waiting == ["b-2"]
+
+
 async def test_a_client_that_goes_away_leaves_nothing_held(tmp_path: Path) -> None:
     async with bench(tmp_path, model_cache_size=2) as it:
         it.between.close()
