@@ -330,6 +330,8 @@ class HandlerRequest:
                     around.seniority.begin_wait()
                     if self._take_back_hints() or around.places.drop_idle_twin():
                         continue
+                    if self._is_alone() and around.places.make_up_for_leaving():
+                        continue
                     if was_alone and self._is_alone() and changes == around.changes:
                         raise self._too_much(ref) from error
                 if not self._is_alone():

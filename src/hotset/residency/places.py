@@ -243,6 +243,16 @@ class Places:
                 return True
         return False
 
+    def make_up_for_leaving(self) -> bool:
+        """Whether something could be evicted for what is on its way out and still leased.
+
+        The ledger promises room without that, as if it were gone: its files have changed while a handler has it, say.
+        """
+        if not any(entry.holds for entry in self._memory.draining()):
+            return False
+        oldest = next(self._memory.idle(), None)
+        return oldest is not None and self._memory.evict(oldest.key, Cause.CAPACITY)
+
 
 def _no_room(reservation: Reservation[ModelKey]) -> OverloadedError:
     return OverloadedError(
