@@ -107,7 +107,7 @@ class Host:
         Raises:
             LoadFailedError: whatever the runtime or the user's code raised; or the files are damaged.
         """
-        began_s = time.thread_time()
+        began_s, began_at_s = time.thread_time(), time.monotonic()
         try:
             choice, path = self._chosen(spec)
             is_estimate = False
@@ -127,8 +127,8 @@ class Host:
             spec, servable, weight, options=choice.options, most_rows=self._max_batch, lock=self._lock
         )
         self._proofs.recall(held)
-        took_s = time.thread_time() - began_s
-        is_light = held.is_plain and self._light.note(spec, path, choice, took_s=took_s)
+        took_s, lasted_s = time.thread_time() - began_s, time.monotonic() - began_at_s
+        is_light = held.is_plain and self._light.note(spec, path, choice, took_s=took_s, lasted_s=lasted_s)
         with self._lock:
             self._held[spec.handle] = held
         wants: frozenset[str] = getattr(servable, "wants", frozenset())

@@ -20,6 +20,9 @@ from hotset.workers.kit import Choice
 LIGHT_LOAD_S: Final = 0.0005
 """Of processor time. Predictions may have to wait for as long."""
 
+LIGHT_WAIT_S: Final = 0.01
+"""From its beginning to its end: a pickle may run code that sleeps or asks a network. On a busy machine a load waits too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -45,9 +48,9 @@ class LightVersions:
         known = self._known.get(spec.path)
         return known if known is not None and known.files == spec.files else None
 
-    def note(self, spec: LoadSpec, path: Path, choice: Choice, *, took_s: float) -> bool:
+    def note(self, spec: LoadSpec, path: Path, choice: Choice, *, took_s: float, lasted_s: float) -> bool:
         """Take in a load that went well, of a plain model; whether it is light. ``took_s`` is processor time."""
-        if took_s > LIGHT_LOAD_S or spec.files is None:
+        if took_s > LIGHT_LOAD_S or lasted_s > LIGHT_WAIT_S or spec.files is None:
             self.forget(spec)
             return False
         if self.get(spec) is None:

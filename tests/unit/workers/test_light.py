@@ -15,15 +15,24 @@ import pytest
 
 from hotset.errors import HotsetError, LoadFailedError
 from hotset.runtimes.base import Servable
+from hotset.workers import light as rules
 from hotset.workers.base import LoadReply, LoadSpec
 from hotset.workers.held import SMALL_WEIGHT
 from hotset.workers.host import Host
-from hotset.workers.light import LIGHT_LOAD_S, LightVersions
+from hotset.workers.light import LIGHT_LOAD_S, LIGHT_WAIT_S, LightVersions
 from hotset.workers.loading import LoadThreads
 from hotset.workers.reclaim import LITTLE_BYTES, Reclaimer
 from worker_fakes import FakePayloadServable, FakeTensorServable, echo, fake_kit, raw_call, spec
 
 LIMIT_S = 30.0
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine makes a load wait, which is none of its own doing."""
+    monkeypatch.setattr(rules, "LIGHT_WAIT_S", LIMIT_S)
+
+
 FILE = "model.bin"
 
 
@@ -108,6 +117,21 @@ def test_a_load_that_takes_its_time_stays_in_a_thread(tmp_path: Path) -> None:
         return FakeTensorServable()
 
     with bench(tmp_path, slow) as it:
+        assert it.load(1)[1] != threading.get_ident()
+        assert it.load(2)[1] != threading.get_ident()
+
+
+def test_a_load_that_waits_for_something_stays_in_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes no time of the processor, and would keep the thread that answers pings."""
+    monkeypatch.setattr(rules, "LIGHT_WAIT_S", LIGHT_WAIT_S)
+
+    def asleep(_: Path) -> Servable:
+        time.sleep(LIGHT_WAIT_S)
+        return FakeTensorServable()
+
+    with bench(tmp_path, asleep) as it:
         assert it.load(1)[1] != threading.get_ident()
         assert it.load(2)[1] != threading.get_ident()
 
@@ -204,25 +228,25 @@ def known(path: str, **changes: Any) -> LoadSpec:
 
 def test_versions_are_known_by_their_files_and_forgotten_when_slow() -> None:
     light, choice = LightVersions(), fake_kit(tensors).runtimes.choice_for(spec(Path("a")), [FILE])
-    light.note(known("a"), Path("a"), choice, took_s=LIGHT_LOAD_S)
+    light.note(known("a"), Path("a"), choice, took_s=LIGHT_LOAD_S, lasted_s=0.0)
     found = light.get(known("a"))
     assert found is not None
     assert (found.path, found.choice) == (Path("a"), choice)
     assert light.get(known("b")) is None
     assert light.get(known("a", files=((FILE, 6),))) is None
-    light.note(known("a"), Path("a"), choice, took_s=LIGHT_LOAD_S * 2)
+    light.note(known("a"), Path("a"), choice, took_s=LIGHT_LOAD_S * 2, lasted_s=0.0)
     assert light.get(known("a")) is None
 
 
 def test_files_that_nobody_published_are_never_known() -> None:
     light, choice = LightVersions(), fake_kit(tensors).runtimes.choice_for(spec(Path("a")), [FILE])
-    light.note(known("a", files=None), Path("a"), choice, took_s=0.0)
+    light.note(known("a", files=None), Path("a"), choice, took_s=0.0, lasted_s=0.0)
     assert light.get(known("a", files=None)) is None
 
 
 def test_it_does_not_grow_for_ever() -> None:
     light, choice = LightVersions(), fake_kit(tensors).runtimes.choice_for(spec(Path("a")), [FILE])
     for number in range(LightVersions.MOST + 1):
-        light.note(known(str(number)), Path(str(number)), choice, took_s=0.0)
+        light.note(known(str(number)), Path(str(number)), choice, took_s=0.0, lasted_s=0.0)
     assert light.get(known("0")) is None
     assert light.get(known(str(LightVersions.MOST))) is not None
