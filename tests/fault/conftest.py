@@ -1,0 +1,49 @@
+"""The fixtures of the fault rows: a test that ends with ``fault_row`` has a line in the table below ``make test-faults``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from fault_models import FaultModels
+from fault_stream import Row, Stream, check, row_of, table
+
+PROPERTY = "fault_row"
+
+
+class FaultRow(Protocol):
+    def __call__(
+        self, fault: str, stream: Stream, *, touched: Collection[str] = (), kinds: Collection[str] = ()
+    ) -> None: ...
+
+
+@pytest.fixture
+def fault_row(record_property: Callable[[str, object], None]) -> FaultRow:
+    """Judge a stream that has ended: 0 wrong, 0 failed but of ``touched`` models with ``kinds``; and note its row."""
+
+    def judge(
+        fault: str, stream: Stream, *, touched: Collection[str] = (), kinds: Collection[str] = ()
+    ) -> None:
+        record_property(PROPERTY, astuple(row_of(fault, stream, touched=touched)))
+        check(stream, touched=touched, kinds=kinds)
+
+    return judge
+
+
+@pytest.fixture
+def fault_models(tmp_path: Path) -> FaultModels:
+    return FaultModels(tmp_path / "models")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the table, also of tests that ran in other processes."""
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    rows = [Row(*value) for report in reports for name, value in report.user_properties if name == PROPERTY]
+    if rows:
+        terminalreporter.section("faults")
+        for line in table(sorted(rows, key=lambda row: row.fault)):
+            terminalreporter.write_line(line)
