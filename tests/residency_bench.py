@@ -148,7 +148,7 @@ class Bench:
         self.check()
         await self.replica.stop()
         assert not self.script.live
-        assert self.memory.usage == (0, 0, 0)
+        assert self.memory.usage == (0, 0, ())
         self.memory.check_invariants()
 
 

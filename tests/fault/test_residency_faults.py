@@ -66,8 +66,8 @@ def files_of(it: Bench, name: str) -> list[Path]:
 
 
 def nothing_is_left(it: Bench) -> None:
-    assert it.disk.usage == (0, 0, 0)
-    assert it.memory.usage == (0, 0, 0)
+    assert it.disk.usage == (0, 0, ())
+    assert it.memory.usage == (0, 0, ())
     assert it.disk._holds == {}
     assert it.words() == set()
     assert list((Path(it.replica.settings.disk_path) / "staging").iterdir()) == []
@@ -292,7 +292,7 @@ async def test_a_load_that_fails_keeps_the_files_and_gives_the_room_back(tmp_pat
             await it.ask("paris")
         await it.settled()
         assert it.on_disk() == {"paris@1"}
-        assert it.memory.usage == (0, 0, 0)
+        assert it.memory.usage == (0, 0, ())
         assert await it.ask("rome") == "rome@1|rome-1"
 
 

@@ -100,7 +100,7 @@ async def test_an_eviction_between_landing_and_the_callers_waits_for_their_lease
     second.release()
     (entry,) = loading.tier.advance()
     loading.tier.freed(entry)
-    assert loading.tier.usage == Weight(0, 0, 0)
+    assert loading.tier.usage == Weight(0, 0)
 
 
 async def test_the_leader_is_cancelled_before_its_work_starts(loading: Loading):

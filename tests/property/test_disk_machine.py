@@ -293,7 +293,7 @@ class DiskMachine(RuleBasedStateMachine):
         assert in_objects(self.path) == {fp(number) for number in self.model.order}
         assert in_staging(self.path) == {staged.stage.root.name for staged in self.staged}
         held = sum(map(size_of, (*self.model.order, *self.model.staged)))
-        assert self.tier.usage == (len(self.model.order) + len(self.staged), held, 0)
+        assert self.tier.usage == (len(self.model.order) + len(self.staged), held, ())
         assert bytes_of_files(self.path) == held <= self.model.bytes
         order = sorted(self.model.order, key=self.model.order.__getitem__)
         assert [record.fingerprint for record in self.tier.records()] == [fp(number) for number in order]

@@ -11,14 +11,19 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from hotset.errors import CapacityError
 from hotset.events import Cause
-from hotset.tiers.books import larger
+from hotset.tiers.books import larger, on_device
 from hotset.tiers.eviction import LRU
 from hotset.tiers.ledger import NOTHING, Capacity, Entry, Ledger, Reservation, Weight
 
 keys = st.integers(0, 4)
-weights = st.builds(Weight, st.just(1), st.integers(0, 6), st.integers(0, 3))
+DEVICES = 2
+device_bytes = st.one_of(
+    st.just(()), st.builds(on_device, st.integers(0, DEVICES - 1), st.integers(0, 3)), st.just((2, 1))
+)
+weights = st.builds(Weight, st.just(1), st.integers(0, 6), device_bytes)
 limits = st.one_of(st.none(), st.integers(3, 8))
-capacities = st.builds(Capacity, st.one_of(st.none(), st.integers(1, 4)), limits, limits)
+devices = st.lists(limits, max_size=DEVICES).map(tuple)
+capacities = st.builds(Capacity, st.one_of(st.none(), st.integers(1, 4)), limits, devices)
 causes = st.sampled_from([Cause.EXPLICIT, Cause.DELETED, Cause.PRESSURE])
 
 
@@ -29,8 +34,15 @@ def total(weights: Iterator[Weight]) -> Weight:
     return result
 
 
+def parts(weight: Weight) -> list[int]:
+    """Places, host bytes and each device's bytes, one after the other."""
+    return [weight.models, weight.bytes, *weight.device_bytes, *[0] * (DEVICES - len(weight.device_bytes))]
+
+
 def exceeded(capacity: Capacity, weight: Weight) -> list[int]:
-    return [part for part, limit in enumerate(capacity) if limit is not None and weight[part] > limit]
+    limits = [capacity.models, capacity.bytes, *capacity.device_bytes]
+    both = enumerate(zip(limits, parts(weight), strict=False))
+    return [part for part, (limit, need) in both if limit is not None and need > limit]
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -70,7 +82,7 @@ class LedgerMachine(RuleBasedStateMachine):
             for victim in [None, *self.candidates(resident, reservation.key)]:
                 left = [w for key, w in resident.items() if key not in chosen]
                 over = exceeded(self.capacity, total(iter([*left, *others, reservation.weight])))
-                if victim is not None and any(resident[victim][part] for part in over):
+                if victim is not None and any(parts(resident[victim])[part] for part in over):
                     chosen.append(victim)
                     left = [w for key, w in resident.items() if key not in chosen]
                     over = exceeded(self.capacity, total(iter([*left, *others, reservation.weight])))
@@ -219,7 +231,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert reservation.is_granted
             return
         self.ledger.resize(reservation, weight)
-        shrank = all(new <= old for new, old in zip(weight, before, strict=True))
+        shrank = all(new <= old for new, old in zip(parts(weight), parts(before), strict=True))
         assert reservation.is_granted == shrank
 
     @rule(key=keys, cause=causes)
@@ -256,7 +268,9 @@ class LedgerMachine(RuleBasedStateMachine):
         if follower is None:
             assert self.ledger.usage == usage.minus(entry.weight)
         else:
-            assert all(now <= before for now, before in zip(self.ledger.usage, usage, strict=True))
+            assert all(
+                now <= before for now, before in zip(parts(self.ledger.usage), parts(usage), strict=True)
+            )
 
     @rule(key=keys, pinned=st.booleans())
     def pin(self, key: int, pinned: bool) -> None:
@@ -339,7 +353,7 @@ class LedgerMachine(RuleBasedStateMachine):
 class CopiesMachine(LedgerMachine):
     """With copies. Who goes is held against the rule, and not against a model: copies first, and nobody in use."""
 
-    @initialize(capacity=st.builds(Capacity, st.none(), st.integers(4, 9), st.none()))
+    @initialize(capacity=st.builds(Capacity, st.none(), st.integers(4, 9), st.just(())))
     def start(self, capacity: Capacity) -> None:
         self.prepare(capacity)
         self.spare: list[Reservation[int]] = []

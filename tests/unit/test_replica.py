@@ -144,7 +144,7 @@ async def test_an_end_does_not_wait_for_ever(tmp_path: Path) -> None:
     await it.replica.stop()
     with pytest.raises((asyncio.CancelledError, UnavailableError)):
         await inside
-    assert it.memory.usage == (0, 0, 0)
+    assert it.memory.usage == (0, 0, ())
 
 
 async def test_a_second_replica_on_the_same_directory_is_refused_and_leaves_the_first_alone(

@@ -387,11 +387,12 @@ class Ledger(Generic[K, V]):
     def _refuse_larger_than_capacity(self, key: K, weight: Weight) -> None:
         if self.capacity.holds(weight):
             return
-        for part, need, limit in zip(("models", "bytes", "device bytes"), weight, self.capacity, strict=True):
-            if limit is not None and need > limit:
-                raise CapacityError(
-                    f"{key!s} needs {need} {part}, the whole capacity is {limit}", kind=ErrorKind.TOO_LARGE
-                )
+        excess = self.capacity.excess(weight)
+        assert excess is not None
+        part, need, limit = excess
+        raise CapacityError(
+            f"{key!s} needs {need} {part}, the whole capacity is {limit}", kind=ErrorKind.TOO_LARGE
+        )
 
     def _shrink_to_capacity(self) -> None:
         """What was adopted beyond the capacity leaves, as far as it is free to."""

@@ -213,7 +213,7 @@ async def test_two_versions_with_the_same_files_are_fetched_once(tmp_path: Path)
         )
         assert sorted(result.objects for result in results) == [0, 4]
         assert len(fetching.store.downloads) == 4
-        assert fetching.opened.tier.usage == (1, 309, 0)
+        assert fetching.opened.tier.usage == (1, 309, ())
 
 
 async def test_versions_and_objects_at_once_are_bounded(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ async def test_versions_and_objects_at_once_are_bounded(tmp_path: Path) -> None:
         await asyncio.gather(*tasks)
         assert fetching.store.most_running == 6
         assert before < 20
-        assert fetching.opened.tier.usage == (5, 100, 0)
+        assert fetching.opened.tier.usage == (5, 100, ())
 
 
 async def test_larger_than_the_tier_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:

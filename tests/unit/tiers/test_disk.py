@@ -25,7 +25,7 @@ async def test_what_is_published_is_looked_up_with_its_files(tmp_path: Path) -> 
         assert (record.key, record.bytes) == (key(7), 11)
         for name, data in content(7, 11).items():
             assert (opened.tier.path(fp(7)) / name).read_bytes() == data
-        assert opened.tier.usage == (1, 11, 0)
+        assert opened.tier.usage == (1, 11, ())
 
 
 async def test_directories_are_for_this_user_alone(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ async def test_a_stage_that_is_left_leaves_nothing(tmp_path: Path) -> None:
                 write_files(stage, {"a/b": b"12345"})
                 1 / 0  # noqa: B018
         assert in_staging(tmp_path) == in_objects(tmp_path) == set()
-        assert opened.tier.usage == (0, 0, 0)
+        assert opened.tier.usage == (0, 0, ())
         await put(opened.tier, 1, 10)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from hotset.errors import CapacityError, ErrorKind
 from hotset.events import Cause
+from hotset.tiers.books import larger, on_device, smaller
 from hotset.tiers.ledger import NOTHING, Capacity, Entry, Ledger, Reservation, Weight
 
 
@@ -50,26 +51,41 @@ def hundred() -> Iterator[Books]:
     assert books.ledger.capacity.holds(books.ledger.usage)
 
 
-def of(bytes_: int, device_bytes: int = 0) -> Weight:
+def of(bytes_: int, *device_bytes: int) -> Weight:
     return Weight(1, bytes_, device_bytes)
 
 
 def test_weights_add_and_subtract_in_every_part():
-    assert Weight(1, 10, 3).plus(Weight(2, 5, 1)) == Weight(3, 15, 4)
-    assert Weight(3, 15, 4).minus(Weight(1, 10, 3)) == Weight(2, 5, 1)
-    assert Weight(1, 2, 3).plus(NOTHING) == Weight(1, 2, 3)
+    assert of(10, 3).plus(Weight(2, 5, (1,))) == Weight(3, 15, (4,))
+    assert Weight(3, 15, (4,)).minus(of(10, 3)) == Weight(2, 5, (1,))
+    assert of(2, 3).plus(NOTHING) == of(2, 3)
+    assert of(1, 3).plus(of(1, 0, 4)) == Weight(2, 2, (3, 4))
+    assert of(1, 3).plus(of(1)) == of(1).plus(of(1, 3)) == Weight(2, 2, (3,))
+
+
+def test_nothing_of_a_device_is_the_same_however_it_came_about():
+    assert of(10, 3, 4).minus(of(0, 0, 4)) == Weight(0, 10, (3,))
+    assert of(10, 0, 4).minus(of(10, 0, 4)) == NOTHING
+    assert of(0).minus(of(0, 4)) == Weight(0, 0, (-4,))
+    assert larger(of(1, 3), of(2, 1, 5)) == of(2, 3, 5)
+    assert smaller(of(1, 3), of(2, 1, 5)) == of(1, 1)
+    assert on_device(1, 7) == (0, 7)
+    assert on_device(1, 0) == ()
 
 
 @pytest.mark.parametrize(
     ("capacity", "weight", "fits"),
     [
-        (Capacity(), Weight(10**9, 10**18, 10**18), True),
-        (Capacity(models=2), Weight(2, 10**18, 0), True),
-        (Capacity(models=2), Weight(3, 0, 0), False),
-        (Capacity(bytes=5), Weight(1, 5, 9), True),
-        (Capacity(bytes=5), Weight(1, 6, 0), False),
-        (Capacity(device_bytes=5), Weight(1, 9, 6), False),
-        (Capacity(0, 0, 0), NOTHING, True),
+        (Capacity(), Weight(10**9, 10**18, (10**18,)), True),
+        (Capacity(models=2), Weight(2, 10**18), True),
+        (Capacity(models=2), Weight(3, 0), False),
+        (Capacity(bytes=5), of(5, 9), True),
+        (Capacity(bytes=5), of(6), False),
+        (Capacity(device_bytes=(5,)), of(9, 6), False),
+        (Capacity(device_bytes=(5,)), of(9, 5, 6), True),
+        (Capacity(device_bytes=(None, 5)), of(9, 6, 5), True),
+        (Capacity(device_bytes=(5, 5)), of(9, 0, 6), False),
+        (Capacity(0, 0, (0,)), NOTHING, True),
     ],
 )
 def test_a_weight_fits_when_every_part_fits(capacity: Capacity, weight: Weight, fits: bool):
@@ -149,12 +165,36 @@ def test_no_more_victims_than_needed_and_the_oldest_first(hundred: Books, needed
 
 def test_who_takes_nothing_of_what_is_short_is_passed_over():
     """A model on the device needs room on the device: those in host memory alone stay."""
-    books = Books(Capacity(bytes=100, device_bytes=10))
+    books = Books(Capacity(bytes=100, device_bytes=(10,)))
     for key, weight in (("host", of(10)), ("old", of(10, 6)), ("young", of(10, 4))):
         books.enter(key, weight)
     books.reserve("new", of(10, 6))
     assert books.advance() == ["old"]
     assert sorted(books.ledger.entries) == ["host", "young"]
+
+
+def test_victims_are_chosen_on_the_device_that_is_short():
+    books = Books(Capacity(bytes=100, device_bytes=(10, 10)))
+    for key, weight in (
+        ("host", of(10)),
+        ("first", of(10, 8)),
+        ("second", of(10, 0, 8)),
+        ("both", of(10, 1, 1)),
+    ):
+        books.enter(key, weight)
+    books.reserve("new", of(10, 0, 5))
+    assert books.advance() == ["second"]
+    assert sorted(books.ledger.entries) == ["both", "first", "host"]
+
+
+def test_a_full_device_holds_up_nobody_on_another():
+    books = Books(Capacity(device_bytes=(10, 10)))
+    books.enter("held", of(1, 10)).holds += 1
+    waits = books.reserve("same device", of(1, 5))
+    goes_on = books.reserve("another device", of(1, 0, 5))
+    books.advance()
+    assert not waits.is_promised
+    assert goes_on.is_granted
 
 
 def test_what_is_held_or_pinned_is_no_victim(hundred: Books):
@@ -222,7 +262,7 @@ def test_what_grew_is_promised_again_before_anybody_else_is(hundred: Books):
     grown = hundred.reserve("grown", of(30))
     hundred.advance()
     hundred.ledger.resize(grown, of(70))
-    assert hundred.ledger.commitment == Weight(2, 70, 0)
+    assert hundred.ledger.commitment == Weight(2, 70)
     assert hundred.advance() == ["old"]
     assert hundred.ledger.commitment == of(70)
 
@@ -261,7 +301,7 @@ def test_replacing_in_place_keeps_the_old_one_until_the_commit(hundred: Books):
     assert hundred.advance() == []
     hundred.ledger.release(old)
     assert hundred.ledger.advance() == [old]
-    assert hundred.ledger.usage == Weight(2, 80, 0)
+    assert hundred.ledger.usage == Weight(2, 80)
     hundred.ledger.freed(old)
     assert hundred.ledger.usage == of(40)
 
@@ -286,7 +326,8 @@ def test_replacing_in_place_takes_the_old_one_when_there_is_no_other_room(hundre
     ("capacity", "part", "need", "limit"),
     [
         (Capacity(bytes=100), "bytes", 101, 100),
-        (Capacity(device_bytes=7), "device bytes", 9, 7),
+        (Capacity(device_bytes=(7,)), "bytes of device 0", 9, 7),
+        (Capacity(bytes=200, device_bytes=(None, 7)), "bytes of device 1", 8, 7),
         (Capacity(models=0), "models", 1, 0),
     ],
 )
@@ -297,7 +338,7 @@ def test_what_is_larger_than_everything_is_refused_with_both_figures(
     with pytest.raises(
         CapacityError, match=f"paris needs {need} {part}, the whole capacity is {limit}"
     ) as info:
-        books.reserve("paris", Weight(1, 101, 9))
+        books.reserve("paris", of(101, 9, 8))
     assert info.value.kind is ErrorKind.TOO_LARGE
     assert books.ledger.statistics().reservations == 0
 
@@ -313,7 +354,7 @@ def test_resizing_down_keeps_the_grant_and_frees_the_rest(hundred: Books):
     assert reservation.is_granted
     hundred.advance()
     assert other.is_granted
-    assert hundred.ledger.usage == Weight(2, 100, 0)
+    assert hundred.ledger.usage == Weight(2, 100)
 
 
 def test_resizing_up_asks_again_and_keeps_what_it_has(hundred: Books):
@@ -322,7 +363,7 @@ def test_resizing_up_asks_again_and_keeps_what_it_has(hundred: Books):
     hundred.advance()
     hundred.ledger.resize(reservation, of(70))
     assert not reservation.is_granted
-    assert hundred.ledger.usage == Weight(2, 90, 0)
+    assert hundred.ledger.usage == Weight(2, 90)
     with pytest.raises(RuntimeError, match="not granted"):
         hundred.ledger.commit(reservation, "too early")
     hundred.settle()
@@ -332,7 +373,7 @@ def test_resizing_up_asks_again_and_keeps_what_it_has(hundred: Books):
 
 
 def test_resizing_one_part_up_and_one_down():
-    books = Books(Capacity(bytes=100, device_bytes=10))
+    books = Books(Capacity(bytes=100, device_bytes=(10,)))
     reservation = books.reserve("paris", of(80, 2))
     books.advance()
     books.ledger.resize(reservation, of(20, 9))
@@ -483,7 +524,7 @@ def test_statistics(hundred: Books):
     hundred.reserve("c", of(30))
     statistics = hundred.ledger.statistics()
     assert statistics.capacity == Capacity(bytes=100)
-    assert statistics.usage == Weight(2, 30, 0)
+    assert statistics.usage == Weight(2, 30)
     assert (statistics.entries, statistics.draining) == (1, 1)
     assert (statistics.reservations, statistics.held) == (1, 1)
 

@@ -111,7 +111,7 @@ def test_what_is_evicted_under_a_lease_is_handed_out_after_it(tier: Tier):
     assert tier.tier.draining() == (entry,)
     lease.release()
     assert tier.tier.advance() == [entry]
-    assert tier.tier.usage == Weight(1, 10, 0)
+    assert tier.tier.usage == Weight(1, 10)
     tier.tier.freed(entry)
     tier.nothing_is_left()
 
@@ -444,7 +444,7 @@ def test_room_and_capacity_are_those_of_the_ledger():
     tier.tier.advance()
     tier.tier.resize(reservation, Weight(bytes=7))
     tier.tier.advance()
-    assert tier.tier.usage == Weight(2, 17, 0)
+    assert tier.tier.usage == Weight(2, 17)
     assert not tier.tier.has_room(Weight())
     statistics = tier.tier.statistics().ledger
     assert (statistics.entries, statistics.reservations) == (1, 1)

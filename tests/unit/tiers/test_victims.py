@@ -8,7 +8,9 @@ from hotset.tiers.victims import choose
 FOUR = Capacity(bytes=4)
 
 
-def entry(name: str, bytes_: int = 1, *, holds: int = 0, device_bytes: int = 0) -> Entry[str, None]:
+def entry(
+    name: str, bytes_: int = 1, *, holds: int = 0, device_bytes: tuple[int, ...] = ()
+) -> Entry[str, None]:
     it: Entry[str, None] = Entry(name, None, Weight(1, bytes_, device_bytes))
     it.holds = holds
     return it
@@ -57,7 +59,7 @@ def test_what_is_left_says_that_it_is_not_enough() -> None:
 
 
 def test_who_takes_nothing_of_what_is_short_stays() -> None:
-    capacity = Capacity(bytes=10, device_bytes=1)
-    on_host, on_device = entry("host", 5), entry("device", 1, device_bytes=1)
-    victims, _ = choose(capacity, Weight(3, 8, 2), copies=(on_host,), entries=iter((on_device,)))
+    capacity = Capacity(bytes=10, device_bytes=(1,))
+    on_host, on_device = entry("host", 5), entry("device", 1, device_bytes=(1,))
+    victims, _ = choose(capacity, Weight(3, 8, (2,)), copies=(on_host,), entries=iter((on_device,)))
     assert victims == [on_device]
