@@ -1,0 +1,193 @@
+"""Rows of the fault table: a store that is away, late, refuses, lies or changes, under a stream for models that need it not.
+
+A real S3 server behind a proxy that does wrong on purpose. Some models are in memory when the fault begins and some on disk
+alone: none of their requests may fail. Others are only in the store: theirs may, with 503, until the fault is over.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from fault_models import FaultModels
+from fault_stream import Stream
+from faulty_store import (
+    Answer,
+    Call,
+    Fault,
+    FaultyStore,
+    Forward,
+    as_it_is,
+    delays,
+    drops,
+    faulty_store,
+    first,
+    hangs,
+    only,
+    refuses,
+    scrambles,
+    trickles,
+    truncates,
+)
+from server_process import ServerProcess, running_server
+from servers import S3Server, rclone_s3
+
+KEPT = [f"kept{number}" for number in range(6)]
+FAR = ["far0", "far1"]
+IN_MEMORY = 4
+UNAVAILABLE = {"store_unavailable", "loading"}
+
+
+@dataclass(frozen=True, slots=True)
+class City:
+    """A bucket with models, the proxy before it, and what a server needs to serve it from there."""
+
+    models: FaultModels
+    store: FaultyStore
+    s3: S3Server
+    disk: Path
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        return {
+            "model_dir": "s3://city/prod",
+            "predictor": self.models.predictor,
+            "environment": self.store.environment(self.s3.environment),
+            "settle_time": 0,
+            "sync_interval": "300ms",
+            "request_timeout": "3s",
+            "model_cache_size": IN_MEMORY,
+            "disk_model_cache_size": 50,
+        }
+
+    @contextmanager
+    def warm_server(self, **more: object) -> Iterator[ServerProcess]:
+        """A server that has ``KEPT`` on disk, the last of them in memory, and nothing of ``FAR``."""
+        with running_server(self.disk, **{**self.settings, **more}) as server:
+            for name in KEPT:
+                assert server.predict(name).status == 200
+            yield server
+
+
+@pytest.fixture
+def city(tmp_path: Path) -> Iterator[City]:
+    directory = tmp_path / "s3"
+    models = FaultModels(directory / "city" / "prod")
+    for name in [*KEPT, *FAR]:
+        models.write(name, padding="x" * 4000)
+    with rclone_s3(directory) as s3, faulty_store(s3.endpoint) as store:
+        yield City(models, store, s3, tmp_path / "disk")
+
+
+WRONG: Mapping[str, Fault] = {
+    "drops every connection": drops,
+    "answers 403": refuses(403, "AccessDenied"),
+    "answers 500": refuses(500, "InternalError"),
+    "answers 503 SlowDown, with Retry-After": refuses(503, "SlowDown", Retry_After="1"),
+    "answers 429": refuses(429, "TooManyRequests", Retry_After="1"),
+    "cuts every body short": truncates(),
+    "sends nothing but HTML": scrambles(lambda _body: b"<html>Sign in to go on</html>"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WRONG)
+async def test_a_store_that_does_wrong(name: str, city: City, fault_row) -> None:
+    with city.warm_server() as server:
+        city.store.fault = WRONG[name]
+        async with Stream(server, [*KEPT, *FAR], connections=10) as stream:
+            stream.fault_begins()
+            await stream.goes_on(8, models=KEPT)
+            await stream.server_says(lambda: server.metric("hotset_sync_degraded"), what="degraded")
+            await stream.until(lambda: {it.model for it in stream.failures()} == set(FAR), what="failures")
+            stream.fault_begins()
+            city.store.fault = as_it_is
+            await stream.recovered()
+            await stream.goes_on()
+        fault_row(f"the store {name}", stream, touched=FAR, kinds=UNAVAILABLE)
+
+
+@pytest.mark.slow
+async def test_a_store_that_refuses_connections(city: City, fault_row) -> None:
+    with city.warm_server(request_timeout="1s") as server:
+        city.store.away()
+        async with Stream(server, [*KEPT, *FAR], connections=10) as stream:
+            stream.fault_begins()
+            await stream.goes_on(8, models=KEPT)
+            await stream.until(lambda: {it.model for it in stream.failures()} == set(FAR), what="failures")
+            stream.fault_begins()
+            city.store.back()
+            await stream.recovered()
+            await stream.goes_on()
+        fault_row("the store refuses connections", stream, touched=FAR, kinds=UNAVAILABLE)
+
+
+@pytest.mark.slow
+async def test_a_store_that_never_answers(city: City, fault_row) -> None:
+    with city.warm_server(request_timeout="1s") as server:
+        city.store.fault = hangs
+        async with Stream(server, [*KEPT, *FAR], connections=10) as stream:
+            stream.fault_begins()
+            await stream.goes_on(8, models=KEPT)
+            await stream.until(lambda: {it.model for it in stream.failures()} == set(FAR), what="failures")
+            stream.fault_begins()
+            city.store.fault = as_it_is
+            city.store.reset()
+            await stream.recovered()
+            await stream.goes_on()
+        fault_row("the store never answers", stream, touched=FAR, kinds=UNAVAILABLE)
+
+
+SLOW: Mapping[str, Fault] = {
+    "answers after 0.4 s": delays(0.4),
+    "sends 10,000 bytes a second": trickles(part_bytes=500, pause_s=0.05),
+    "drops the first 3 requests": first(3, drops),
+    "answers the first 3 requests with 503": first(3, refuses(503, "SlowDown")),
+    "cuts the first 2 bodies short": only(first(2, truncates()), where=lambda call: not call.is_listing),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+async def test_a_store_that_is_only_slow_costs_time_and_no_request(name: str, city: City, fault_row) -> None:
+    with city.warm_server(request_timeout="30s") as server:
+        city.store.fault = SLOW[name]
+        async with Stream(server, [*KEPT, *FAR], connections=10) as stream:
+            stream.fault_begins()
+            await stream.recovered()
+            await stream.goes_on()
+        fault_row(f"the store {name}", stream)
+
+
+@pytest.mark.slow
+async def test_a_store_that_lists_another_half_each_time(city: City, fault_row) -> None:
+    numbers = itertools.count()
+
+    async def forgetful(call: Call, forward: Forward) -> Answer:
+        answer = await forward(call)
+        if not call.is_listing or "far" in call.query:
+            return answer
+        entries = re.findall(rb"<Contents>.*?</Contents>", answer.body, re.DOTALL)
+        left_out = entries[next(numbers) % 2 :: 2]
+        body = answer.body
+        for entry in left_out:
+            body = body.replace(entry, b"")
+        return replace(answer, body=body)
+
+    with city.warm_server() as server:
+        city.store.fault = forgetful
+        async with Stream(server, [*KEPT, *FAR], connections=10) as stream:
+            stream.fault_begins()
+            await stream.goes_on(30)
+            await stream.until(lambda: next(numbers) > 6, what="passes over the store")
+            stream.fault_begins()
+            city.store.fault = as_it_is
+            await stream.recovered()
+            await stream.goes_on()
+        fault_row("the store lists another half each time", stream)
