@@ -25,7 +25,7 @@ from hotset.workers.asking import Asking
 from hotset.workers.base import LoadReply, LoadSpec, Want
 from hotset.workers.datachannel import DataChannel, Shared
 from hotset.workers.failure import pack, unpack
-from hotset.workers.heap import keep_freed_heap
+from hotset.workers.heap import HeapMeter, keep_freed_heap
 from hotset.workers.host import Host
 from hotset.workers.imports import imports
 from hotset.workers.kit import Kit, kit_builder
@@ -110,7 +110,12 @@ class Child:
         """
         isolation.log_to_stderr(order.log_level, order.log_format)
         kit = _built_kit(order)
-        self._host = Host(kit, max_batch=order.max_batch, max_body_bytes=order.max_body_bytes)
+        self._host = Host(
+            kit,
+            meter=HeapMeter.of_child(),
+            max_batch=order.max_batch,
+            max_body_bytes=order.max_body_bytes,
+        )
         # What was imported so far stays for good, and later collections need not look at it again.
         gc.collect()
         gc.freeze()

@@ -5,10 +5,13 @@ In-use heap is what glibc's malloc has given out (all arenas, and large blocks t
 what Python's own allocator holds in small blocks, which malloc does not see, at an average size. What our own
 runtimes map of models' files counts as heap (see ``runtimes/mapped.py``).
 
-Its limits: other memory that a framework maps without malloc (files of its own, device memory) does not count; small
-blocks are counted and not measured; what predictions allocate for the time of a load counts as the load's; a growth
-while two loads overlap is shared between them equally, so their sum is right and each alone may be off. On a system
-without ``mallinfo2`` (glibc before 2.33, musl, macOS) only Python's small blocks count.
+In a child, what a load adds is all malloc's (``smallobjects.py``), and Python's blocks are not counted at all.
+
+Its limits: other memory that a framework maps without malloc (files of its own, device memory) does not count; what
+predictions allocate for the time of a load counts as the load's; a growth while two loads overlap is shared between
+them by what is expected of each, so their sum is right and each alone may be off: nobody should remember it. What grows while
+a large model is being dropped is nobody's. On a system without ``mallinfo2`` (glibc before 2.33, musl, macOS) only
+Python's small blocks count.
 """
 
 from __future__ import annotations
@@ -18,10 +21,13 @@ import itertools
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from hotset.runtimes.mapped import mapped_bytes
+from hotset.workers.smallobjects import SmallObjects
 
 AVERAGE_BLOCK_BYTES: Final = 64
 """Python's small blocks are of 16 to 512 bytes: numbers below 32, tuples, lists and short strings 50 to 90."""
@@ -72,11 +78,15 @@ _MALLOC_TRIM: Final = _malloc_trim()
 
 def heap_in_use() -> int:
     """Return the bytes of heap, and of models' mapped files, that are in use in this process now."""
-    in_use = sys.getallocatedblocks() * AVERAGE_BLOCK_BYTES + mapped_bytes()
+    return sys.getallocatedblocks() * AVERAGE_BLOCK_BYTES + malloc_in_use()
+
+
+def malloc_in_use() -> int:
+    """As ``heap_in_use``, without Python's small blocks: what is freed of malloc's is counted as theirs, each time."""
     if _MALLINFO2 is None:
-        return in_use
+        return mapped_bytes()
     info = _MALLINFO2()
-    return int(info.uordblks) + int(info.hblkhd) + in_use
+    return int(info.uordblks) + int(info.hblkhd) + mapped_bytes()
 
 
 def trim_heap() -> None:
@@ -101,41 +111,113 @@ def keep_freed_heap(environment: Mapping[str, str] = os.environ) -> bool:
     return True
 
 
+class Growth(NamedTuple):
+    """What a load added. It is its own unless it overlapped with another load or unload, which may have taken a part of it."""
+
+    bytes: int
+    is_own: bool
+
+
+@dataclass(slots=True)
+class _Load:
+    share: float
+    grown: float = 0.0
+    is_own: bool = True
+
+
 class HeapMeter:
     """Growth of the heap between ``begin`` and ``end``, for several loads at once.
 
     Thread-safe. Legal order for each load: ``begin``, then ``end`` once, whether the load went well or not.
     """
 
-    def __init__(self, read: Callable[[], int] = heap_in_use) -> None:
+    def __init__(
+        self, read: Callable[[], int] = heap_in_use, *, small_objects: SmallObjects | None = None
+    ) -> None:
+        """With ``small_objects``, those of loads come from malloc, and ``read`` need not know of Python's."""
         self._read = read
+        self._small_objects = small_objects
         self._lock = threading.Lock()
         self._numbers = itertools.count()
-        self._growth: dict[int, float] = {}
+        self._loads: dict[int, _Load] = {}
+        self._leaving = 0
         self._last = 0
+
+    @classmethod
+    def of_child(cls) -> HeapMeter:
+        """Return a meter for a process of ours, where malloc can tell of Python's small objects too if it has to."""
+        small_objects = SmallObjects.of_process() if _MALLINFO2 is not None else None
+        return cls(heap_in_use if small_objects is None else malloc_in_use, small_objects=small_objects)
 
     @property
     def is_measuring(self) -> bool:
         """Whether a load is being measured now."""
-        return bool(self._growth)
+        return bool(self._loads)
 
-    def begin(self) -> int:
-        """Start measuring; the number returned is what ``end`` wants."""
+    def in_use(self) -> int:
+        """Return the bytes in use now."""
+        return self._read()
+
+    @contextmanager
+    def unmeasured(self) -> Iterator[None]:
+        """A load whose weight is known: its small objects come from where those of others do."""
+        if self._small_objects is None:
+            yield
+            return
+        self._small_objects.from_malloc()
+        try:
+            yield
+        finally:
+            self._small_objects.from_python()
+
+    def begin(self, expected: int = 1) -> int:
+        """Start measuring what will take about ``expected`` bytes; the number returned is what ``end`` wants."""
+        if self._small_objects is not None:
+            self._small_objects.from_malloc()
         with self._lock:
             self._settle()
             number = next(self._numbers)
-            self._growth[number] = 0.0
+            self._loads[number] = _Load(max(1, expected))
+            if len(self._loads) > 1 or self._leaving:
+                self._mix_up()
         return number
 
-    def end(self, number: int) -> int:
-        """Return the bytes that the heap has grown by since ``begin``; less than 0 where it shrank."""
+    def end(self, number: int) -> Growth:
+        """Return what the heap has grown by since ``begin``; less than 0 where it shrank."""
         with self._lock:
             self._settle()
-            return round(self._growth.pop(number))
+            load = self._loads.pop(number)
+        if self._small_objects is not None:
+            self._small_objects.from_python()
+        return Growth(round(load.grown), load.is_own)
+
+    @contextmanager
+    def leaving(self) -> Iterator[None]:
+        """While a model is being dropped: what the heap shrinks by is no load's."""
+        with self._lock:
+            self._settle_if_measuring()
+            self._leaving += 1
+            self._mix_up()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._settle_if_measuring()
+                self._leaving -= 1
+
+    def _settle_if_measuring(self) -> None:
+        if self._loads:
+            self._settle()
+
+    def _mix_up(self) -> None:
+        for load in self._loads.values():
+            load.is_own = False
 
     def _settle(self) -> None:
+        """Share what the heap has grown by among those who load."""
         now = self._read()
-        share = (now - self._last) / len(self._growth) if self._growth else 0.0
-        for number in self._growth:
-            self._growth[number] += share
+        if not self._leaving:
+            expected = sum(load.share for load in self._loads.values())
+            for load in self._loads.values():
+                load.grown += (now - self._last) * load.share / expected
         self._last = now

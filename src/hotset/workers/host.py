@@ -24,7 +24,7 @@ from hotset.runtimes.gcpause import collector_pause
 from hotset.runtimes.own_code import shared_modules
 from hotset.runtimes.reason import load_failure
 from hotset.workers.base import HANDLER, LoadReply, LoadSpec, PredictCall
-from hotset.workers.heap import HeapMeter, heap_in_use
+from hotset.workers.heap import HeapMeter
 from hotset.workers.held import SMALL_WEIGHT, Held, Proofs
 from hotset.workers.intact import intact_files
 from hotset.workers.kit import HANDLER_SPEC, Choice, Kit
@@ -112,7 +112,7 @@ class Host:
             choice, path = self._chosen(spec)
             is_estimate = False
             if spec.weight is not None and spec.weight < SMALL_WEIGHT:
-                servable, weight = self._load(choice, path, spec), spec.weight
+                servable, weight = self._unmeasured_load(choice, path, spec), spec.weight
             else:
                 servable, weight, is_estimate = self._measured_load(choice, path, spec)
             signature = servable.signature
@@ -142,21 +142,31 @@ class Host:
             return known.choice, known.path
         return self._kit.runtimes.choice_for(spec, files), Path(spec.path)
 
+    def _unmeasured_load(self, choice: Choice, path: Path, spec: LoadSpec) -> Servable:
+        if self._light.get(spec) is not None:
+            return self._load(choice, path, spec)
+        with self._meter.unmeasured():
+            return self._load(choice, path, spec)
+
     def _measured_load(self, choice: Choice, path: Path, spec: LoadSpec) -> tuple[Servable, int, bool]:
         modules = shared_modules()
-        mark = self._meter.begin()
+        expected = round(_bytes_of(path, choice.files) * choice.runtime.size_factor)
+        mark = self._meter.begin(expected)
         try:
             servable = self._load(choice, path, spec)
         finally:
-            grown = self._meter.end(mark)
+            grown, is_own = self._meter.end(mark)
         is_told_apart = hasattr(servable, "infer") or getattr(servable, "brings_code", False)
-        is_estimate = is_told_apart and shared_modules() != modules
+        imported = is_told_apart and shared_modules() != modules
+        is_estimate = imported or not is_own
         if is_estimate and spec.weight is not None:
             return servable, spec.weight, False  # what an earlier load measured is better than any estimate
-        if is_estimate:
+        if imported:
             # The first load of a framework imports it, and a model is not charged for that: better the estimate.
             # What the server's predictor imports while it loads is charged: there is no telling it from the model.
-            grown = min(grown, round(_bytes_of(path, choice.files) * choice.runtime.size_factor))
+            grown = min(grown, expected)
+        elif is_estimate:
+            grown = max(grown, expected)  # others have grown or shrunk meanwhile
         return servable, max(grown, LEAST_WEIGHT), is_estimate
 
     def _load(self, choice: Choice, path: Path, spec: LoadSpec) -> Servable:
@@ -297,15 +307,23 @@ class Host:
         held.tensors = held.payload = None
         if servable is None:
             return
-        is_small = held.weight < SMALL_WEIGHT
-        in_use = 0 if is_small else heap_in_use()
+        if held.weight < SMALL_WEIGHT:
+            self._close(held, servable)
+            del servable
+            self._reclaimer.released(held.weight, came_back=None)
+            return
+        with self._meter.leaving():
+            in_use = self._meter.in_use()
+            self._close(held, servable)
+            del servable
+            came_back = None if self._meter.is_measuring else in_use - self._meter.in_use()
+        self._reclaimer.released(held.weight, came_back=came_back)
+
+    def _close(self, held: Held, servable: Servable) -> None:
         try:
             servable.close()
         except BaseException:
             _logger.exception("unload of %s raised; its memory is given back all the same", held)
-        del servable
-        came_back = None if is_small or self._meter.is_measuring else in_use - heap_in_use()
-        self._reclaimer.released(held.weight, came_back=came_back)
 
     @property
     def owes(self) -> bool:

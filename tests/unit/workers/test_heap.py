@@ -18,7 +18,7 @@ def test_a_large_block_is_measured() -> None:
     meter = HeapMeter()
     mark = meter.begin()
     block = bytearray(64 << 20)
-    grown = meter.end(mark)
+    grown = meter.end(mark).bytes
     assert len(block) <= grown < 80 << 20
 
 
@@ -26,7 +26,7 @@ def test_many_small_objects_are_measured_within_a_factor_of_two() -> None:
     meter = HeapMeter()
     mark = meter.begin()
     objects = [(number, float(number)) for number in range(200_000)]
-    grown = meter.end(mark)
+    grown = meter.end(mark).bytes
     weight = 200_000 * (72 + 32 + 24 + 8)
     assert weight / 2 < grown < weight * 2
     assert len(objects) == 200_000
@@ -35,24 +35,42 @@ def test_many_small_objects_are_measured_within_a_factor_of_two() -> None:
 def test_growth_while_loads_overlap_is_shared_and_its_sum_is_right() -> None:
     readings = iter([100, 130, 150, 190, 190])
     meter = HeapMeter(lambda: next(readings))
-    first = meter.begin()  # 100
-    second = meter.begin()  # 130: 30 for the first
-    assert meter.end(first) == 30 + 10  # 150
-    assert meter.end(second) == 10 + 40  # 190
+    first = meter.begin(30)  # 100
+    second = meter.begin(10)  # 130: 30 for the first
+    assert meter.end(first) == (30 + 15, False)  # 150
+    assert meter.end(second) == (5 + 40, False)  # 190
     assert meter.begin() == 2
+
+
+def test_what_a_leaving_model_gives_back_is_no_loads() -> None:
+    readings = iter([100, 150, 50, 70])
+    meter = HeapMeter(lambda: next(readings))
+    load = meter.begin()  # 100
+    with meter.leaving():  # 150
+        pass  # 50
+    assert meter.end(load) == (50 + 20, False)  # 70
+
+
+def test_a_load_that_begins_while_a_model_leaves_is_not_charged_for_it() -> None:
+    readings = iter([100, 60, 90])
+    meter = HeapMeter(lambda: next(readings))
+    with meter.leaving():
+        load = meter.begin()  # 100
+    # 60
+    assert meter.end(load) == (30, False)  # 90
 
 
 def test_growth_between_loads_is_nobodys() -> None:
     readings = iter([100, 110, 500, 520])
     meter = HeapMeter(lambda: next(readings))
-    assert meter.end(meter.begin()) == 10
-    assert meter.end(meter.begin()) == 20
+    assert meter.end(meter.begin()) == (10, True)
+    assert meter.end(meter.begin()) == (20, True)
 
 
 def test_a_shrinking_heap_is_a_negative_growth() -> None:
     readings = iter([100, 40])
     meter = HeapMeter(lambda: next(readings))
-    assert meter.end(meter.begin()) == -60
+    assert meter.end(meter.begin()) == (-60, True)
 
 
 def test_trim_leaves_what_is_in_use() -> None:
@@ -70,7 +88,7 @@ def test_what_a_runtime_maps_of_a_file_counts_until_it_is_let_go(tmp_path: Path)
     meter = HeapMeter()
     mark = meter.begin()
     model = unpickle(path)
-    assert 8 << 20 <= meter.end(mark) < 9 << 20
+    assert 8 << 20 <= meter.end(mark).bytes < 9 << 20
     in_use = heap_in_use()
     assert model["large"][0] == 0
     del model
