@@ -66,7 +66,9 @@ class S3Server:
 
 
 @contextmanager
-def rclone_s3(directory: Path, *, dir_cache_time: str = "0s") -> Iterator[S3Server]:
+def rclone_s3(
+    directory: Path, *, dir_cache_time: str = "0s", key: tuple[str, str] = (ACCESS_KEY, SECRET_KEY)
+) -> Iterator[S3Server]:
     """Serve ``directory``, each folder of it a bucket: what is written to the folder is in the bucket at once.
 
     Without its cache rclone reads each folder again for every object below it: two thousand objects take it ten
@@ -78,7 +80,7 @@ def rclone_s3(directory: Path, *, dir_cache_time: str = "0s") -> Iterator[S3Serv
         "s3",
         str(directory),
         *("--addr", "127.0.0.1:0"),
-        *("--auth-key", f"{ACCESS_KEY},{SECRET_KEY}"),
+        *("--auth-key", ",".join(key)),
         *("--vfs-cache-mode", "off"),
         *("--dir-cache-time", dir_cache_time),
         *("--config", ""),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
+from fault_city import City, served_city
 from fault_models import FaultModels
 from fault_stream import Row, Stream, check, row_of, table
 
@@ -37,6 +38,12 @@ def fault_row(record_property: Callable[[str, object], None]) -> FaultRow:
 @pytest.fixture
 def fault_models(tmp_path: Path) -> FaultModels:
     return FaultModels(tmp_path / "models")
+
+
+@pytest.fixture
+def city(tmp_path: Path) -> Iterator[City]:
+    with served_city(tmp_path) as made:
+        yield made
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
-from fault_models import FaultModels
+from fault_city import FAR, KEPT, UNAVAILABLE, City
 from fault_stream import Stream
 from faulty_store import (
     Answer,
     Call,
     Fault,
-    FaultyStore,
     Forward,
     as_it_is,
     delays,
     drops,
-    faulty_store,
     first,
     hangs,
     only,
@@ -35,55 +31,6 @@ from faulty_store import (
     trickles,
     truncates,
 )
-from server_process import ServerProcess, running_server
-from servers import S3Server, rclone_s3
-
-KEPT = [f"kept{number}" for number in range(6)]
-FAR = ["far0", "far1"]
-IN_MEMORY = 4
-UNAVAILABLE = {"store_unavailable", "loading"}
-
-
-@dataclass(frozen=True, slots=True)
-class City:
-    """A bucket with models, the proxy before it, and what a server needs to serve it from there."""
-
-    models: FaultModels
-    store: FaultyStore
-    s3: S3Server
-    disk: Path
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        return {
-            "model_dir": "s3://city/prod",
-            "predictor": self.models.predictor,
-            "environment": self.store.environment(self.s3.environment),
-            "settle_time": 0,
-            "sync_interval": "300ms",
-            "request_timeout": "3s",
-            "model_cache_size": IN_MEMORY,
-            "disk_model_cache_size": 50,
-        }
-
-    @contextmanager
-    def warm_server(self, **more: object) -> Iterator[ServerProcess]:
-        """A server that has ``KEPT`` on disk, the last of them in memory, and nothing of ``FAR``."""
-        with running_server(self.disk, **{**self.settings, **more}) as server:
-            for name in KEPT:
-                assert server.predict(name).status == 200
-            yield server
-
-
-@pytest.fixture
-def city(tmp_path: Path) -> Iterator[City]:
-    directory = tmp_path / "s3"
-    models = FaultModels(directory / "city" / "prod")
-    for name in [*KEPT, *FAR]:
-        models.write(name, padding="x" * 4000)
-    with rclone_s3(directory) as s3, faulty_store(s3.endpoint) as store:
-        yield City(models, store, s3, tmp_path / "disk")
-
 
 WRONG: Mapping[str, Fault] = {
     "drops every connection": drops,

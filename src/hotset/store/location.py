@@ -1,10 +1,12 @@
 """From a URL to a store. The border where a location is parsed once; credentials come from the environment.
 
-obstore itself reads ``AWS_*``, ``GOOGLE_*`` and ``AZURE_*``; ``options`` go before them.
+obstore itself reads ``AWS_*``, ``GOOGLE_*`` and ``AZURE_*``; ``options`` go before them. A shared credentials file, which it
+does not know, is read here.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from obstore.store import AzureStore, GCSStore, MemoryStore, S3Store
 
 from hotset.errors import ConfigError
 from hotset.store.base import WritableStore
+from hotset.store.credentials import CredentialsFile
 from hotset.store.local import LocalStore
 from hotset.store.remote import RemoteStore
 
@@ -129,7 +132,8 @@ def _open_bucket(
     try:
         store: S3Store | GCSStore | AzureStore
         if scheme == "s3":
-            store = S3Store(bucket, config=_any(options), **settings)
+            file = _credentials_file(options, os.environ)
+            store = S3Store(bucket, config=_any(options), credential_provider=file, **settings)
         elif scheme == "gs":
             store = GCSStore(bucket, config=_any(options), **settings)
         else:
@@ -138,6 +142,16 @@ def _open_bucket(
         reason = str(error).split("\n", 1)[0]
         raise ConfigError(f"the store {scheme}://{bucket} cannot be set up: {reason}") from error
     return _remote(store, f"{scheme}://{bucket}/{prefix}".rstrip("/"), prefix, limits)
+
+
+def _credentials_file(options: Mapping[str, str], environment: Mapping[str, str]) -> CredentialsFile | None:
+    """Return what reads the file that the environment names, unless a key, or that none is used, is said outright."""
+    given = {name.lower().removeprefix("aws_") for name in options}
+    given |= {name.lower().removeprefix("aws_") for name in environment if name.startswith("AWS_")}
+    path = environment.get("AWS_SHARED_CREDENTIALS_FILE", "")
+    if not path or given & {"access_key_id", "skip_signature"}:
+        return None
+    return CredentialsFile(Path(path).expanduser(), profile=environment.get("AWS_PROFILE") or "default")
 
 
 def _any(options: Mapping[str, str]) -> Any:

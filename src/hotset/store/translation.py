@@ -28,6 +28,7 @@ _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
 _QUERY = re.compile(r"\?\S+")
 _DEBUG = "\n\nDebug source"
+_CREDENTIALS_FILE = re.compile(r"CredentialsFileError: (.+)")
 
 _REASONS: Final = (
     ("Connection refused", "the connection was refused"),
@@ -61,6 +62,9 @@ def translated(url: str, doing: str) -> Iterator[None]:
 
 def store_error(error: Exception, *, url: str, doing: str) -> StoreError:
     """Return our error for one of obstore's; ``doing`` says in a few words what was asked of the store."""
+    unsigned = _CREDENTIALS_FILE.search(str(error))
+    if unsigned is not None:
+        return StoreError(f"{url} was not asked {doing}: {unsigned[1]}")
     status = status_of(error)
     if status is not None:
         code = _CODE.search(str(error))
