@@ -22,7 +22,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from hotset import cli_check, cli_store, config_docs
+from hotset import cli_check, cli_keys, cli_store, config_docs
 from hotset.cli_tables import (
     models_table,
     plain,
@@ -34,7 +34,7 @@ from hotset.cli_tables import (
 )
 from hotset.client import DEFAULT_URL, Client, Prediction, to_json
 from hotset.config import TABLE, Settings, kind_of, load_settings
-from hotset.config_sources import flag_of
+from hotset.config_sources import TOKEN_VARIABLE, flag_of
 from hotset.config_values import SWITCH, WrongValueError, duration, read_ref
 from hotset.errors import ConfigError, HotsetError, InvalidInputError
 from hotset.keys import ModelRef, parse_ref
@@ -94,7 +94,10 @@ def _client(url: str, timeout: str) -> Client:
         timeout_s: float = duration().read(timeout)
     except WrongValueError as error:
         raise InvalidInputError(f"--timeout: {error}") from error
-    return Client(url, timeout_s=timeout_s)
+    env = os.environ
+    return Client(
+        url, timeout_s=timeout_s, token=env.get(TOKEN_VARIABLE), authorities=env.get("SSL_CERT_FILE")
+    )
 
 
 def _ref(name: str, version: str | None) -> ModelRef:
@@ -294,6 +297,7 @@ app.command()(cli_store.publish)
 app.command()(cli_store.label)
 app.command()(cli_store.index)
 app.command()(cli_check.check)
+app.command()(cli_keys.token)
 
 
 @app.command()

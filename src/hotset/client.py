@@ -6,6 +6,7 @@ httpx is imported by the first client: the command that starts a server comes by
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -58,8 +59,15 @@ class Prediction:
 class Client:
     """Legal order: any calls, then ``close``; or use it in a ``with``. Not thread-safe."""
 
-    def __init__(self, url: str = DEFAULT_URL, *, timeout_s: float = 60.0) -> None:
-        """Connect to nothing yet.
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        timeout_s: float = 60.0,
+        token: str | None = None,
+        authorities: str | None = None,
+    ) -> None:
+        """Connect to nothing yet. ``authorities``: a file of the certificates to trust instead of the usual ones.
 
         Raises:
             InvalidInputError: ``url`` is no address of a server.
@@ -75,7 +83,13 @@ class Client:
         if not host:
             raise InvalidInputError(f"expected a URL such as {DEFAULT_URL}, found: {url}")
         # A proxy from the environment is not on the way to this machine, and the admin's verbs refuse one.
-        self._http = httpx.Client(base_url=self.url, timeout=timeout_s, trust_env=host not in _LOCAL)
+        self._http = httpx.Client(
+            base_url=self.url,
+            timeout=timeout_s,
+            trust_env=host not in _LOCAL,
+            verify=ssl.create_default_context(cafile=authorities) if authorities else True,
+            headers={"authorization": f"Bearer {token}"} if token else None,
+        )
 
     def __enter__(self) -> Self:
         return self

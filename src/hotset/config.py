@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from hotset.config_cortex import from_cortex
 from hotset.config_sources import Given, from_environment, from_file, from_flags, from_platform
 from hotset.config_values import (
+    AUTH,
     CACHE_SIZE,
     LOCATION,
     MAPPING,
@@ -37,12 +38,14 @@ from hotset.config_values import (
     text,
 )
 from hotset.errors import ConfigError
+from hotset.tokens import TokenSource
 
 _MODELS: Final[JsonDict] = {"group": "Models"}
 _TIERS: Final[JsonDict] = {"group": "Tiers"}
 _LOADING: Final[JsonDict] = {"group": "Fetching and loading"}
 _WORKERS: Final[JsonDict] = {"group": "Workers"}
 _SERVER: Final[JsonDict] = {"group": "Server"}
+_SECURITY: Final[JsonDict] = {"group": "Security"}
 _WATCHING: Final[JsonDict] = {"group": "Logs and metrics"}
 
 
@@ -260,6 +263,29 @@ class Settings(BaseModel):
         json_schema_extra=_SERVER,
     )
 
+    auth: Annotated[TokenSource | None, AUTH] = Field(
+        None,
+        description="Who may ask: a file with a line for each bearer token, or the lines themselves, made by `hotset token`; they"
+        " hold hashes. Without it whoever reaches the port may predict; the admin verbs answer only on the same machine.",
+        json_schema_extra=_SECURITY,
+    )
+    tls_cert: Annotated[str | None, PATH] = Field(
+        None,
+        description="The certificate chain for HTTPS and for gRPC, in PEM. Renewed files count within seconds, without a restart.",
+        json_schema_extra=_SECURITY,
+    )
+    tls_key: Annotated[str | None, PATH] = Field(
+        None,
+        description="The key of `tls_cert`, in PEM and without a password.",
+        json_schema_extra=_SECURITY,
+    )
+    admin_port: Annotated[int, number(0, 65535)] = Field(
+        0,
+        description="A port of its own for the admin verbs, `/metrics` and `/status`, which then answer nowhere else. It serves"
+        " no predictions. 0 turns it off.",
+        json_schema_extra=_SECURITY,
+    )
+
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], choice("debug", "info", "warning", "error")
     ] = Field(
@@ -294,6 +320,7 @@ class Settings(BaseModel):
             *_discovery_conflicts(self),
             *_size_conflicts(self.model_cache_size, self.disk_model_cache_size),
             *_backoff_conflicts(self.load_failure_backoff, self.load_failure_backoff_max),
+            *_port_conflicts(self),
         ]
         if conflicts:
             raise ValueError("\n".join(conflicts))
@@ -339,6 +366,15 @@ def _backoff_conflicts(first: float, longest: float) -> Iterable[str]:
             f"load_failure_backoff_max: found {longest:g} seconds, expected at least load_failure_backoff,"
             f" which is {first:g} seconds"
         )
+
+
+def _port_conflicts(settings: Settings) -> Iterable[str]:
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        yield "tls_cert, tls_key: found one of them, expected both or none"
+    if settings.admin_port and settings.admin_port in {settings.port, settings.grpc_port}:
+        yield f"admin_port: found {settings.admin_port}, expected a port that is not `port` or `grpc_port`"
+    if settings.admin_port and settings.sagemaker:
+        yield "admin_port: found one together with sagemaker, expected none; the platform knows only one port"
 
 
 TABLE: Final[Mapping[str, FieldInfo]] = Settings.model_fields

@@ -16,8 +16,9 @@ from typing import Any, Final
 import yaml
 
 ENVIRONMENT_PREFIX: Final = "HOTSET_"
-OTHER_VARIABLES: Final = frozenset({"HOTSET_CONFIG", "HOTSET_URL"})
-"""Variables of ours that are no settings: where the settings' file is, and which server the client commands ask."""
+TOKEN_VARIABLE: Final = "HOTSET_TOKEN"  # noqa: S105 - it is where a token is, and none
+OTHER_VARIABLES: Final = frozenset({"HOTSET_CONFIG", "HOTSET_URL", TOKEN_VARIABLE})
+"""Variables of ours that are no settings: where the settings' file is, which server the client commands ask, and as whom."""
 
 
 @dataclass(frozen=True, slots=True)

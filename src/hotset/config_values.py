@@ -16,6 +16,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from hotset.errors import InvalidInputError
 from hotset.keys import LATEST, ModelRef, parse_name, parse_ref, parse_version
+from hotset.tokens import SECRET_PREFIX, TokenSource
 from hotset.units import format_bytes, format_duration, parse_bytes, parse_duration
 
 T = TypeVar("T")
@@ -293,6 +294,37 @@ def read_ref(value: Any, *, path: str = "") -> ModelRef:
         raise WrongValueError(value, f"{expected} ({error})", path=path) from error
 
 
+def _read_tokens(value: Any) -> TokenSource:
+    """A file, or the lines themselves. What may be a token itself is not shown in a message."""
+    if isinstance(value, TokenSource):
+        return value
+    if isinstance(value, str) and value.lstrip().startswith(SECRET_PREFIX):
+        raise WrongValueError(_HIDDEN, AUTH.expected)
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = yaml.safe_load(value)
+        except yaml.YAMLError:  # which would show what was given
+            value = None
+    elif isinstance(value, str) and (value.lstrip().startswith("sha256:") or "\n" in value):
+        value = value.splitlines()
+    if isinstance(value, list) and value and all(isinstance(line, str) for line in value):
+        return TokenSource(lines=tuple(value))
+    if not isinstance(value, str) or not value.strip():
+        raise WrongValueError(_HIDDEN, AUTH.expected)
+    return TokenSource(path=value.strip())
+
+
+def _read_texts(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        word = value.strip()
+        value = (
+            _yaml(word, TEXTS.expected) if word.startswith("[") else [it.strip() for it in word.split(",")]
+        )
+    if not isinstance(value, list | tuple) or not all(isinstance(it, str) and it.strip() for it in value):
+        raise WrongValueError(value, TEXTS.expected)
+    return tuple(it.strip() for it in value)
+
+
 def _yaml(value: str, expected: str) -> Any:
     try:
         return yaml.safe_load(value)
@@ -331,6 +363,21 @@ CACHE_SIZE: Final = Kind(
             },
         ]
     },
+)
+_HIDDEN: Final = "(hidden)"
+
+AUTH: Final = Kind(
+    "path or lines",
+    "a file with the hash lines of tokens, or a list of such lines; `hotset token` makes them",
+    _read_tokens,
+    {"type": ["string", "array"], "items": {"type": "string"}, "minLength": 1},
+)
+TEXTS: Final = Kind(
+    "list",
+    "a list such as [a, b]",
+    _read_texts,
+    {"type": "array", "items": {"type": "string"}},
+    ", ".join,
 )
 LOCATION: Final = text("URL or path", "a directory or a URL such as s3://bucket/models")
 PATH: Final = text("path", "a path")

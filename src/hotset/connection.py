@@ -476,7 +476,9 @@ class Connection(HttpToolsProtocol):
         if self._running is not None:
             self._running.keep_alive = False
         elif self._is_empty():
-            self.transport.close()
+            # An idle client may be long in saying that it closes too, as TLS asks of it; there is nothing to lose.
+            is_secure = self.transport.get_extra_info("ssl_object") is not None
+            (self.transport.abort if is_secure else self.transport.close)()
 
     def cut_off(self) -> None:
         """Answer what is still inside with 503 and close: draining is over."""

@@ -34,6 +34,7 @@ class ErrorKind(StrEnum):
     TOO_LARGE = "too_large"
     DISK_FULL = "disk_full"
     UNSUPPORTED = "unsupported"
+    UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"
     OVERLOADED = "overloaded"
     NO_ROOM = "no_room"

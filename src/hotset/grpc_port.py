@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from hotset.config import Settings
 from hotset.errors import ConfigError
 from hotset.replica import Replica
 from hotset.runtimes.ahead import Imports
+from hotset.tls import Certificate
 
 _PACKAGES: Final = ("grpc", "google.protobuf")
 _LISTENER: Final = "hotset.api.grpc.listener"
@@ -51,8 +53,8 @@ class GrpcPort:
     ``check_grpc`` comes before it.
     """
 
-    def __init__(self, replica: Replica) -> None:
-        """Take the port; who connects waits until ``start``.
+    def __init__(self, replica: Replica, *, certificate: Certificate | None = None) -> None:
+        """Take the port; who connects waits until ``start``. With ``certificate`` only who speaks TLS.
 
         Raises:
             ConfigError: the port is taken.
@@ -69,8 +71,10 @@ class GrpcPort:
             bodies=replica.app.bodies,
             version=__version__,
             max_batch=settings.max_batch_size,
+            gate=replica.app.gate,
         )
-        self._port = self._listener.bind(settings.host, settings.grpc_port)
+        pem = None if certificate is None else partial(getattr, certificate, "pem")
+        self._port = self._listener.bind(settings.host, settings.grpc_port, pem=pem)
 
     async def start(self) -> None:
         if self._listener is not None and self._stopping is None:

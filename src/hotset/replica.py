@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from hotset import __version__
 from hotset.api.app import App
+from hotset.api.auth import OPEN_GATE, TokenGate
 from hotset.api.dataplane import DataPlane
 from hotset.catalog import Catalog, ModelEntry, VersionEntry, explain_misfit
 from hotset.clock import Clock, SystemClock
@@ -57,6 +58,7 @@ from hotset.tiers.disk import DiskTier
 from hotset.tiers.ledger import Capacity
 from hotset.tiers.memory import MemoryTier
 from hotset.tiers.record import DiskRecord
+from hotset.tokens import tokens_of
 from hotset.workers.base import DeathHandler, Want, WantHandler, Word, Worker, no_models
 from hotset.workers.forking import ForkServer
 from hotset.workers.handler_kit import CODELESS_HANDLER_KIT, HANDLER_KIT, threaded_handler_kit
@@ -107,6 +109,7 @@ class Replica:
         )
         self.events.subscribe(self.metrics.on_event)
         self.events.subscribe(self._after_sync, Synced)
+        self.tokens: Final = None if settings.auth is None else TokenGate(tokens_of(settings.auth))
         directory = Path(settings.disk_path)
         _make_directory(directory)
         self._hot_path = directory / "hot.json"
@@ -159,6 +162,8 @@ class Replica:
             body_timeout_s=BODY_TIMEOUT_S,
             max_batch=settings.max_batch_size,
             room=self._room,
+            gate=OPEN_GATE if self.tokens is None else self.tokens,
+            has_admin_port=settings.admin_port > 0,
             given=self.discovery if isinstance(self.discovery, GivenModels) else None,
             handler=None if self.handlers is None else self._offered,
         )

@@ -13,8 +13,8 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -23,15 +23,19 @@ import uvicorn
 import uvloop
 
 from hotset import logs, priorities
+from hotset.api.predictions import Predictions
 from hotset.config import Settings
 from hotset.connection import KEEP_ALIVE_S, SWEEP_S, Connection, sweep
 from hotset.errors import ConfigError
 from hotset.events import EventBus
 from hotset.exchange import Targets
 from hotset.grpc_port import GrpcPort, check_grpc
+from hotset.renewal import Renewal, Renewals
 from hotset.replica import Replica
 from hotset.runtimes.handler_source import check_handler
 from hotset.runtimes.predictor_source import check_predictor
+from hotset.tls import Certificate
+from hotset.tokens import tokens_of
 from hotset.workers.headstart import StartedServer
 
 BACKLOG: Final = 2048
@@ -95,8 +99,54 @@ def run(
     elif settings.predictor is not None:
         check_predictor(Path(settings.predictor))
     check_grpc(settings)
-    with _bound(settings.host, settings.port) as listening:
-        uvloop.run(_serve(settings, listening, on_listening, forks))
+    certificate = _certificate(settings)
+    with ExitStack() as stack:
+        listening = stack.enter_context(_bound(settings.host, settings.port))
+        admins = None
+        if settings.admin_port:
+            admins = stack.enter_context(_bound(settings.host, settings.admin_port))
+        uvloop.run(_serve(settings, listening, on_listening, forks, admins=admins, certificate=certificate))
+
+
+def _certificate(settings: Settings) -> Certificate | None:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return Certificate(settings.tls_cert, settings.tls_key)
+
+
+def _renewals(replica: Replica, certificate: Certificate | None) -> Iterator[Renewal]:
+    if certificate is not None:
+        yield Renewal("certificate and key", certificate.paths, certificate.renew)
+    tokens, source = replica.tokens, replica.settings.auth
+    if tokens is not None and source is not None and source.path is not None:
+        yield Renewal("tokens", (Path(source.path),), lambda: tokens.replace(tokens_of(source)))
+
+
+def _listener(
+    app: Callable[..., Awaitable[None]],
+    predictions: Predictions,
+    settings: Settings,
+    certificate: Certificate | None,
+) -> Listener:
+    config = uvicorn.Config(
+        app,
+        http=partial(Connection, predictions=predictions, targets=Targets(predictions)),  # type: ignore[arg-type]
+        interface="asgi3",
+        lifespan="off",
+        ws="none",
+        proxy_headers=False,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=int(KEEP_ALIVE_S),
+        timeout_graceful_shutdown=int(settings.drain_timeout) or 1,
+        backlog=BACKLOG,
+    )
+    if certificate is not None:
+        config.load()
+        config.ssl = certificate.context  # not one of uvicorn's own making: this one can be renewed
+    return Listener(config)
 
 
 async def _serve(
@@ -104,37 +154,28 @@ async def _serve(
     listening: socket.socket,
     on_listening: Callable[[str], None],
     forks: StartedServer | None = None,
+    *,
+    admins: socket.socket | None = None,
+    certificate: Certificate | None = None,
 ) -> None:
     events = EventBus()
     events.subscribe(logs.log_event)
     replica = Replica(settings, events=events, forks=forks)
-    predictions = replica.app.predictions
-    grpc = GrpcPort(replica)
-    listener = Listener(
-        uvicorn.Config(
-            replica.app,
-            http=partial(Connection, predictions=predictions, targets=Targets(predictions)),  # type: ignore[arg-type]
-            lifespan="off",
-            ws="none",
-            proxy_headers=False,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            timeout_keep_alive=int(KEEP_ALIVE_S),
-            timeout_graceful_shutdown=int(settings.drain_timeout) or 1,
-            backlog=BACKLOG,
-        )
-    )
+    app = replica.app
+    grpc = GrpcPort(replica, certificate=certificate)
+    listeners = {_listener(app, app.predictions, settings, certificate): listening}
+    if admins is not None:
+        listeners[_listener(app.admin, app.no_predictions, settings, certificate)] = admins
     loop = asyncio.get_running_loop()
     starting = asyncio.create_task(replica.start(), name="start")
 
     def stop() -> None:
         starting.cancel()  # it has ended, or is not worth waiting for: a predictor may take a minute to import
-        if replica.dataplane.draining:
-            listener.hurry()
+        for listener in listeners:
+            if replica.dataplane.draining:
+                listener.hurry()
+            listener.should_exit = True
         replica.drain()
-        listener.should_exit = True
         grpc.begin_stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -147,17 +188,26 @@ async def _serve(
     starting.result()
     await grpc.start()
     gc.freeze()  # what was imported stays: a full collection of it would hold every request up for a tenth of a second
-    host, port = listening.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    if admins is not None:
+        logger.info("the admin's port is %s", _url(admins, is_secure=certificate is not None))
+    url = _url(listening, is_secure=certificate is not None)
     logger.info("serving %s on %s", replica.store.url, url)
     on_listening(url)
+    renewing = asyncio.create_task(Renewals(_renewals(replica, certificate)).run(), name="renewals")
     try:
-        await listener.serve(sockets=[listening])
+        await asyncio.gather(*(listener.serve(sockets=[bound]) for listener, bound in listeners.items()))
     finally:
+        renewing.cancel()
         await grpc.stopped()
         replica.dataplane.cut_off()  # the connections are closed
         await replica.stop()
         logger.info("stopped")
+
+
+def _url(listening: socket.socket, *, is_secure: bool) -> str:
+    scheme = "https" if is_secure else "http"
+    host, port = listening.getsockname()[:2]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from hotset.config_sources import flag_of, variable_of
 from hotset.config_values import CacheSize, Preload
 from hotset.errors import ConfigError, ErrorKind
 from hotset.keys import ModelRef
+from hotset.tokens import TokenSource
 from hotset.units import format_bytes, format_duration
 
 _NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,12}(/[a-z]{1,5})?", fullmatch=True)
@@ -42,6 +43,13 @@ PRELOADS = st.one_of(
     ),
 )
 
+_TOKENS = st.one_of(
+    _TEXT.map(lambda path: (f"./{path}", TokenSource(path=f"./{path}"))),
+    st.lists(st.from_regex(r"sha256:[0-9a-f]{64}", fullmatch=True), min_size=1, max_size=3).map(
+        lambda lines: (lines, TokenSource(lines=tuple(lines)))
+    ),
+)
+
 
 def _values_of(name: str) -> st.SearchStrategy[tuple[Any, Any]]:
     """Return pairs: what is written in YAML, and the value that it means."""
@@ -53,6 +61,10 @@ def _values_of(name: str) -> st.SearchStrategy[tuple[Any, Any]]:
     if "enum" in kind.schema:
         return st.sampled_from(kind.schema["enum"]).map(lambda word: (word, word))
     match kind.schema.get("type"):
+        case ["string", "array"]:
+            return _TOKENS
+        case "array":
+            return st.lists(_TEXT, max_size=3).map(lambda words: (words, tuple(words)))
         case "boolean":
             return st.booleans().map(lambda on: (on, on))
         case "integer":
@@ -72,6 +84,7 @@ def _given_settings(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
     )
     names.add(draw(st.sampled_from(["models", "model_dir"])))
     names -= {"disk_model_cache_size", "load_failure_backoff_max", "load_failure_backoff"}
+    names -= {"tls_cert", "tls_key", "admin_port"}  # they have to fit others
     pairs = {name: draw(_values_of(name)) for name in sorted(names)}
     if "models" in pairs or "on_missing" in pairs:
         pairs.pop("discovery", None)  # not all values go together

@@ -16,11 +16,11 @@ from starlette.routing import Route as StarletteRoute
 
 from hotset.api import cortex_routes, native_routes, oip_routes, openapi, sagemaker_routes, tfserving_routes
 from hotset.api.address import raw_path
+from hotset.api.auth import OPEN_GATE, Access, ApartGate, Gate
 from hotset.api.body import BodyReader
 from hotset.api.cortex_routes import CortexRoutes, Offered
 from hotset.api.dataplane import DataPlane
 from hotset.api.errors import error_reply
-from hotset.api.guard import Guard, local_only
 from hotset.api.native_routes import MetricsPage, NativeRoutes
 from hotset.api.oip_routes import OipRoutes
 from hotset.api.predictions import Predictions
@@ -28,7 +28,7 @@ from hotset.api.reply import Receive, Scope, Send, send_reply
 from hotset.api.routes import ACTION, MODEL, Endpoint, RouteTable, Surroundings, no_such_route
 from hotset.api.sagemaker_routes import INVOCATIONS, Given, SageMakerRoutes
 from hotset.api.tfserving_routes import TfServingRoutes
-from hotset.errors import InvalidInputError
+from hotset.errors import HotsetError
 from hotset.shared.room import Room
 
 DOORS: Final = (native_routes.DOOR, oip_routes.DOOR, *tfserving_routes.DOORS)
@@ -45,7 +45,8 @@ class App:
         version: str,
         max_body_bytes: int,
         body_timeout_s: float,
-        guard: Guard = local_only,
+        gate: Gate = OPEN_GATE,
+        has_admin_port: bool = False,
         max_batch: int = 64,
         room: Room | None = None,
         given: Given | None = None,
@@ -54,13 +55,14 @@ class App:
         """``given``: the models are those that SageMaker brings, and its routes take the place of our own for them.
 
         ``handler``: requests to ``/`` go to a handler written for Cortex; the models that it can ask for.
+        ``has_admin_port``: what is the admin's answers by ``admin`` alone, on a port of its own.
         """
         bodies = BodyReader(limit_bytes=max_body_bytes, limit_s=body_timeout_s, room=room)
         self.bodies: Final = bodies
         doors = DOORS if given is None else (*DOORS, sagemaker_routes.DOOR)
         if handler is not None:
             doors = (*doors, cortex_routes.DOORS["POST"])  # all other methods come by ``__call__``
-        self.predictions: Final = Predictions(dataplane, bodies=bodies, doors=doors)
+        self.predictions: Final = Predictions(dataplane, bodies=bodies, doors=doors, gate=gate)
         self._platform = None if given is None else SageMakerRoutes(dataplane, given)
         self._has_handler = handler is not None
         native = NativeRoutes(dataplane, metrics=metrics, document=self.document).table()
@@ -71,7 +73,10 @@ class App:
             *(() if handler is None else (CortexRoutes(handler).table(),)),
         )
         self._version = version
-        self._others = _starlette(self.tables, Surroundings(dataplane, bodies, guard))
+        self.gate: Final = ApartGate(gate) if has_admin_port else gate
+        self._others = _starlette(self.tables, Surroundings(dataplane, bodies, self.gate))
+        self._admins = _starlette(self.tables, Surroundings(dataplane, bodies, gate))
+        self.no_predictions: Final = Predictions(dataplane, bodies=bodies, doors=(), gate=gate)
 
     def document(self) -> openapi.Json:
         """Return the API document."""
@@ -91,18 +96,28 @@ class App:
         if self._platform is not None and path == INVOCATIONS and scope["method"] == "POST":
             await self._invoke(self._platform, scope, receive, send)
             return
-        # Starlette matches on the path as it was sent, so that an escaped slash stays part of a name.
-        raw = {"path": path.decode("latin-1"), "raw_path": path, "root_path": ""}
-        await self._others({**scope, **raw}, receive, send)
+        await self._others(_as_sent(scope, path), receive, send)
+
+    async def admin(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI application of a port for the admin: every route but the predictions."""
+        if scope["type"] == "http":
+            scope = _as_sent(scope, raw_path(scope))
+        await self._admins(scope, receive, send)
 
     async def _invoke(self, platform: SageMakerRoutes, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a prediction whose model stands in a header and not in the path."""
         try:
+            self.gate.admit(scope, Access.PREDICT)  # before it is told how many models there are
             path = platform.invocation(scope["headers"])
-        except InvalidInputError as error:
+        except HotsetError as error:
             await send_reply(error_reply(error), send)
             return
         await self.predictions.serve(sagemaker_routes.DOOR, path, scope, receive, send)
+
+
+def _as_sent(scope: Scope, path: bytes) -> Scope:
+    """Starlette matches on the path as it was sent, so that an escaped slash stays part of a name."""
+    return {**scope, "path": path.decode("latin-1"), "raw_path": path, "root_path": ""}
 
 
 def _for_predictions(native: RouteTable) -> RouteTable:

@@ -61,7 +61,7 @@ class CortexRoutes:
         info = Operation("GET", "List the models that the handler can ask for.", self._info, "Object")
         return RouteTable(PROTOCOL, (Route("/", handler), Route("/info", (info,))))
 
-    async def _info(self, _exchange: Exchange) -> Reply:
+    async def _info(self, exchange: Exchange) -> Reply:
         return json_reply(
             {
                 "model_metadata": {
@@ -70,6 +70,7 @@ class CortexRoutes:
                         "timestamps": [int(changed_s) for _, changed_s in versions],
                     }
                     for name, versions in self._offered().items()
+                    if exchange.grant.covers(name)
                 }
             }
         )

@@ -29,6 +29,7 @@ STATUS: Final[Mapping[ErrorKind, int]] = {
     ErrorKind.TOO_LARGE: 507,
     ErrorKind.DISK_FULL: 507,
     ErrorKind.UNSUPPORTED: 501,
+    ErrorKind.UNAUTHENTICATED: 401,
     ErrorKind.FORBIDDEN: 403,
     ErrorKind.OVERLOADED: 503,
     ErrorKind.NO_ROOM: 503,
@@ -80,7 +81,7 @@ def error_reply(error: Exception, *, message: str | None = None, status: int | N
             message or str(error),
             kind=error.kind,
             status=status or STATUS[error.kind],
-            headers=[*_resolved(error), *_retry_after(error)],
+            headers=[*_resolved(error), *_retry_after(error), *_challenge(error)],
         )
     if isinstance(error, HttpError):
         return _body(str(error), kind=error.kind, status=HTTP_STATUS[error.kind], headers=error.headers)
@@ -117,6 +118,10 @@ def resolved_headers(name: str, version: int) -> list[RawHeader]:
 
 def _resolved(error: HotsetError) -> list[RawHeader]:
     return [] if error.key is None else resolved_headers(*error.key)
+
+
+def _challenge(error: HotsetError) -> list[RawHeader]:
+    return [(b"www-authenticate", b"Bearer")] if error.kind is ErrorKind.UNAUTHENTICATED else []
 
 
 def _retry_after(error: HotsetError) -> list[RawHeader]:

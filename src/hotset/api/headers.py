@@ -11,6 +11,7 @@ from hotset.errors import InvalidInputError, UnsupportedError
 from hotset.payload import CODINGS
 
 TIMEOUT_HEADER: Final = "X-Request-Timeout"
+AUTHORIZATION: Final = b"authorization"
 
 _JSON_LENGTH: Final = b"inference-header-content-length"
 _ENCODING: Final = b"content-encoding"
@@ -96,6 +97,11 @@ def _seconds(value: bytes) -> float:
 def all_headers(raw: Iterable[RawHeader]) -> tuple[tuple[str, str], ...]:
     """Return every header as text, names in lower case."""
     return tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in raw)
+
+
+def headers_without_token(raw: Iterable[RawHeader]) -> tuple[tuple[str, str], ...]:
+    """Return every header but that with the client's token: a model's code has no business with it."""
+    return all_headers(header for header in raw if header[0].lower() != AUTHORIZATION)
 
 
 def _text(value: bytes) -> str:

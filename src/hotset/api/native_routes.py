@@ -11,10 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from hotset.api.auth import Access
 from hotset.api.dataplane import DataPlane
 from hotset.api.predictions import Door
 from hotset.api.reply import Reply, json_reply
 from hotset.api.routes import MAX_PAGE, PAGING, Exchange, Handler, Operation, Route, RouteTable, ready_reply
+from hotset.api.visible import visible_models
 from hotset.errors import ErrorKind, NotFoundError
 from hotset.keys import LATEST, ModelRef
 from hotset.status import ModelStatus
@@ -101,22 +103,39 @@ class NativeRoutes:
 
     def _server(self) -> tuple[Route, ...]:
         return (
-            _get("/health/live", "Whether the process answers.", self._live, "Live"),
+            _get("/health/live", "Whether the process answers.", self._live, "Live", access=Access.OPEN),
             _get(
                 "/health/ready",
                 "Whether this replica should get requests.",
                 self._ready,
                 "Ready",
                 fails=(503,),
+                access=Access.OPEN,
             ),
-            _get("/status", "Show the catalog, tiers, workers and sync loop.", self._status, "Status"),
-            _get("/metrics", "Metrics for Prometheus.", self._metrics_page, ""),
+            _get(
+                "/status",
+                "Show the catalog, tiers, workers and sync loop.",
+                self._status,
+                "Status",
+                fails=(403,),
+                access=Access.FIGURES,
+            ),
+            _get(
+                "/metrics",
+                "Metrics for Prometheus.",
+                self._metrics_page,
+                "",
+                fails=(403,),
+                access=Access.FIGURES,
+            ),
             _get("/openapi.json", "This document.", self._openapi, "Object"),
             _get("/docs", "This document as a page to try it out.", self._docs, "", media="text/html"),
         )
 
     async def _list(self, exchange: Exchange) -> Reply:
-        page = await self._residency.models(
+        page = await visible_models(
+            self._residency,
+            exchange.grant,
             prefix=exchange.query.get("prefix", ""),
             limit=exchange.count("limit", default=DEFAULT_PAGE, most=MAX_PAGE),
             after=exchange.query.get("after", ""),
@@ -167,15 +186,18 @@ def _get(
     *,
     fails: tuple[int, ...] = (),
     media: str = "text/plain",
+    access: Access = Access.SEE,
 ) -> Route:
-    return Route(path, (Operation("GET", summary, handler, answer, fails=fails, media=media),))
+    return Route(path, (Operation("GET", summary, handler, answer, fails=fails, media=media, access=access),))
 
 
 def _verb(name: str, call: Callable[..., Awaitable[ModelStatus]], summary: str) -> Route:
     async def handle(exchange: Exchange) -> Reply:
         return json_reply(await call(exchange.ref, deadline_s=exchange.deadline_s))
 
-    operation = Operation("POST", summary, handle, "ModelStatus", fails=(403, 404, 503, 507), admin=True)
+    operation = Operation(
+        "POST", summary, handle, "ModelStatus", fails=(403, 404, 503, 507), access=Access.ADMIN
+    )
     return Route(f"/models/{{model}}/{name}", (operation,), versioned=True)
 
 

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from hotset.api.auth import Access
 from hotset.api.dataplane import DataPlane
 from hotset.api.oip_documents import configuration, index_rows
 from hotset.api.oip_statistics import OipStatistics
@@ -29,6 +30,7 @@ from hotset.api.routes import (
     RouteTable,
     ready_reply,
 )
+from hotset.api.visible import visible_models
 from hotset.errors import ErrorKind, HotsetError, InvalidInputError, UnsupportedError
 from hotset.keys import ModelRef
 from hotset.payload import ANY_NUMBER, TensorSpec
@@ -84,9 +86,14 @@ class OipRoutes:
         return (
             _get("/v2", "Name, version and extensions of the server.", self._metadata, "OipServer"),
             _get("/v2/", "Name, version and extensions of the server.", self._metadata, "OipServer"),
-            _get("/v2/health/live", "Whether the process answers.", self._live, "Live"),
+            _get("/v2/health/live", "Whether the process answers.", self._live, "Live", access=Access.OPEN),
             _get(
-                "/v2/health/ready", "Whether this replica should get requests.", self._ready, "Ready", (503,)
+                "/v2/health/ready",
+                "Whether this replica should get requests.",
+                self._ready,
+                "Ready",
+                (503,),
+                access=Access.OPEN,
             ),
         )
 
@@ -187,8 +194,8 @@ class OipRoutes:
         rows = await self._statistics.of(exchange.ref, deadline_s=exchange.deadline_s)
         return json_reply({"model_stats": rows})
 
-    async def _all_stats(self, _exchange: Exchange) -> Reply:
-        return json_reply({"model_stats": await self._statistics.of_all()})
+    async def _all_stats(self, exchange: Exchange) -> Reply:
+        return json_reply({"model_stats": await self._statistics.of_all(exchange.grant)})
 
     async def _model_ready(self, exchange: Exchange) -> Reply:
         ref = exchange.ref
@@ -205,22 +212,32 @@ class OipRoutes:
         deadline_s = exchange.deadline_s
         if "limit" in exchange.query or not self._residency.knows_all:
             limit = exchange.count("limit", default=MAX_PAGE, most=MAX_PAGE)
-            page = await self._residency.models(
-                prefix=prefix, limit=limit, after=after, deadline_s=deadline_s
+            page = await visible_models(
+                self._residency,
+                exchange.grant,
+                prefix=prefix,
+                limit=limit,
+                after=after,
+                deadline_s=deadline_s,
             )
             return json_reply(
                 list(index_rows(page, only_ready=only_ready)), headers=_next_link(page, prefix, limit)
             )
-        whole = await self._whole_index(prefix, after, deadline_s, only_ready=only_ready)
+        whole = await self._whole_index(exchange, prefix, after, only_ready=only_ready)
         return Reply(200, whole, JSON)
 
-    async def _whole_index(self, prefix: str, after: str, deadline_s: float, *, only_ready: bool) -> bytes:
+    async def _whole_index(self, exchange: Exchange, prefix: str, after: str, *, only_ready: bool) -> bytes:
         """Encode page by page and let others run in between: there may be a hundred thousand models."""
         pages: list[bytes] = []
         following: str | None = after
         while following is not None:
-            page = await self._residency.models(
-                prefix=prefix, limit=MAX_PAGE, after=following, deadline_s=deadline_s
+            page = await visible_models(
+                self._residency,
+                exchange.grant,
+                prefix=prefix,
+                limit=MAX_PAGE,
+                after=following,
+                deadline_s=exchange.deadline_s,
             )
             rows = list(index_rows(page, only_ready=only_ready))
             if rows:
@@ -238,8 +255,10 @@ def _get(
     fails: tuple[int, ...] = (),
     *,
     versioned: bool = False,
+    access: Access = Access.SEE,
 ) -> Route:
-    return Route(path, (Operation("GET", summary, handler, answer, fails=fails),), versioned=versioned)
+    operation = Operation("GET", summary, handler, answer, fails=fails, access=access)
+    return Route(path, (operation,), versioned=versioned)
 
 
 def _absent() -> Iterator[Route]:
@@ -276,7 +295,7 @@ def _verb(name: str, call: Callable[..., Awaitable[ModelStatus]], summary: str) 
         "Object",
         body="OipRepositoryRequest",
         fails=(403, 404, 501, 503, 507),
-        admin=True,
+        access=Access.ADMIN,
     )
     return Route(f"/v2/repository/models/{{model}}/{name}", (operation,), versioned=True)
 

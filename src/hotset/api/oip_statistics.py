@@ -11,6 +11,7 @@ from hotset.api.oip_documents import statistics
 from hotset.errors import ErrorKind, NotFoundError
 from hotset.keys import ModelKey, ModelRef
 from hotset.status import VersionStatus
+from hotset.tokens import EVERYTHING, Grant
 
 _STEP: Final = 50
 """So many models are looked at in one turn of the loop."""
@@ -36,10 +37,13 @@ class OipStatistics:
             )
         return self._rows(versions)
 
-    async def of_all(self) -> list[dict[str, Any]]:
-        """Return those of versions that were asked since the start: there may be a hundred thousand that never were."""
+    async def of_all(self, grant: Grant = EVERYTHING) -> list[dict[str, Any]]:
+        """Return those of versions that were asked since the start: there may be a hundred thousand that never were.
+
+        Of them only those that ``grant`` may see.
+        """
         rows: list[dict[str, Any]] = []
-        names = sorted({key.name for key in self._dataplane.statistics})
+        names = sorted({key.name for key in self._dataplane.statistics if grant.covers(key.name)})
         for start in range(0, len(names), _STEP):
             for name in names[start : start + _STEP]:
                 model = self._dataplane.residency.known(name)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from hotset.api.auth import Access
 from hotset.api.errors import HTTP_STATUS, STATUS
 from hotset.api.headers import TIMEOUT_HEADER
 from hotset.api.routes import Operation, Route, RouteTable
@@ -24,7 +25,8 @@ _FLAG: Final[Json] = {"type": "boolean"}
 _WORDS: Final[Mapping[int, str]] = {
     200: "Done.",
     400: "The request is wrong; the message names the field.",
-    403: "Only from the server's own machine.",
+    401: "A token is missing, or it is not known.",
+    403: "Only from the server's own machine, or not with this token.",
     404: "No such model or version.",
     408: "The body did not arrive in time.",
     409: "A model of that name is loaded already.",
@@ -53,7 +55,11 @@ def document(tables: Iterable[RouteTable], *, version: str) -> Json:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
-        "components": {"schemas": _schemas()},
+        "security": [{}, {"token": []}],
+        "components": {
+            "schemas": _schemas(),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
     }
 
 
@@ -101,7 +107,8 @@ def _responses(operation: Operation) -> Json:
     if operation.streamed:
         content |= _PARTS
     error: Json = {"application/json": {"schema": _ref("Error")}}
-    for status in sorted({400, 408, 413, 500, 501, *operation.fails} - {operation.status}):
+    refused = set() if operation.access is Access.OPEN else {401, 403}
+    for status in sorted(({400, 408, 413, 500, 501, *operation.fails} | refused) - {operation.status}):
         responses[str(status)] = {"description": _WORDS[status], "content": error}
     return responses
 

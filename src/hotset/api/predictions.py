@@ -15,10 +15,11 @@ from http import HTTPStatus
 from typing import Final, NamedTuple, TypeAlias, cast
 
 from hotset.api.address import model_ref
+from hotset.api.auth import OPEN_GATE, Access, Gate, check_model
 from hotset.api.body import BodyReader, BodySink, ClientGoneError
 from hotset.api.dataplane import DataPlane, Done
 from hotset.api.errors import HttpError, HttpKind, cut_off_reply, error_reply, resolved_headers
-from hotset.api.headers import RequestHeaders, all_headers, read_headers
+from hotset.api.headers import RequestHeaders, all_headers, headers_without_token, read_headers
 from hotset.api.http1 import Heads, Wire, rendered, stream_head, whole, with_json_length
 from hotset.api.ports import Answer, StreamingAnswer
 from hotset.api.reply import RawHeader, Receive, Reply, Scope, Send, send_head, send_reply
@@ -114,7 +115,13 @@ class Target(NamedTuple):
 class Predictions:
     """Owned by the event loop. Any number of ``serve`` at once; or, for one request, ``target``, ``head``, ``start``."""
 
-    def __init__(self, dataplane: DataPlane, *, bodies: BodyReader, doors: Sequence[Door]) -> None:
+    def __init__(
+        self, dataplane: DataPlane, *, bodies: BodyReader, doors: Sequence[Door], gate: Gate = OPEN_GATE
+    ) -> None:
+        self._gate: Final = gate
+        # Chosen once: where there are no tokens, no request pays for a look at them.
+        self.head: Final = self._head_behind_gate if gate.asks_for_tokens else self._head
+        self._headers_for_models: Final = headers_without_token if gate.asks_for_tokens else all_headers
         self._dataplane: Final = dataplane
         self._bodies: Final = bodies
         self._doors: Final = tuple(doors)
@@ -151,7 +158,14 @@ class Predictions:
             ref = str(error)
         return Target(door, ref, query.decode("latin-1"))
 
-    def head(self, target: Target, raw: Sequence[RawHeader]) -> RequestHeaders:
+    def _head_behind_gate(self, target: Target, raw: Sequence[RawHeader]) -> RequestHeaders:
+        """The same as ``_head``, for those who may."""
+        grant = self._gate.admit({"headers": raw}, Access.PREDICT)
+        if isinstance(target.ref, ModelRef):
+            check_model(grant, target.ref.name)
+        return self._head(target, raw)
+
+    def _head(self, target: Target, raw: Sequence[RawHeader]) -> RequestHeaders:
         """Read the headers, and refuse what need not be read to its end.
 
         Raises:
@@ -190,7 +204,7 @@ class Predictions:
             body=body,
             content_type=headers.content_type,
             query_string=target.query,
-            headers=partial(all_headers, raw),
+            headers=partial(self._headers_for_models, raw),
             codec_headers=headers.codec,
             timeout_s=headers.timeout_s,
             done=done,
@@ -234,7 +248,7 @@ class Predictions:
         try:
             if scope["method"] != door.method:
                 raise _wrong_method(scope, path)
-            ref = self._ref(door, path)
+            ref = self._admitted(door, path, scope)
             headers, body = await self._request(door, scope, receive)
             answer = await self._dataplane.infer(
                 ref,
@@ -243,7 +257,7 @@ class Predictions:
                 body=body,
                 content_type=headers.content_type,
                 query_string=scope["query_string"].decode("latin-1"),
-                headers=partial(all_headers, scope["headers"]),
+                headers=partial(self._headers_for_models, scope["headers"]),
                 codec_headers=headers.codec,
                 timeout_s=headers.timeout_s,
             )
@@ -287,10 +301,13 @@ class Predictions:
             encoded.rest.close()
             watch.cancel()
 
-    def _ref(self, door: Door, path: bytes) -> ModelRef:
+    def _admitted(self, door: Door, path: bytes, scope: Scope) -> ModelRef:
         try:
-            return door.ref(path)
-        except InvalidInputError as error:
+            grant = self._gate.admit(scope, Access.PREDICT)
+            ref = door.ref(path)
+            check_model(grant, ref.name)
+            return ref
+        except HotsetError as error:
             self._refused(door, error.kind)
             raise
 

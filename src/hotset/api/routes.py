@@ -1,6 +1,6 @@
 """Ordinary routes as a table: what there is, what it takes, who answers. Dispatch, OpenAPI and tests all read it.
 
-A protocol's file lists ``Route`` records; ``Endpoint`` runs one of them: it checks the method and the guard, reads
+A protocol's file lists ``Route`` records; ``Endpoint`` runs one of them: it checks the method and who asks, reads
 the address, the query and the body, calls the handler and turns whatever it raises into the error body. Handlers
 see an ``Exchange`` and give a ``Reply``; they never see ASGI.
 """
@@ -14,16 +14,17 @@ from typing import Final, TypeAlias
 from urllib.parse import parse_qsl
 
 from hotset.api.address import model_ref, raw_path
+from hotset.api.auth import Access, Gate, check_model
 from hotset.api.body import BodyReader, ClientGoneError
 from hotset.api.dataplane import DataPlane
 from hotset.api.errors import HttpError, HttpKind, cut_off_reply, error_reply
-from hotset.api.guard import Guard
 from hotset.api.headers import read_headers
 from hotset.api.predictions import Explain, StatusOf, own_status, own_words, told
 from hotset.api.reply import Receive, Reply, Scope, Send, json_reply, send_reply
 from hotset.errors import HotsetError, InvalidInputError, UnsupportedError
 from hotset.keys import ModelRef
 from hotset.status import Readiness
+from hotset.tokens import EVERYTHING, Grant
 
 MODEL: Final = "{model}"
 ACTION: Final = "{action}"
@@ -34,12 +35,16 @@ MAX_PAGE: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request: the model it names (``ModelRef("")`` where the route has none), its query, body and deadline."""
+    """One request: the model it names (``ModelRef("")`` where the route has none), its query, body and deadline.
+
+    ``grant`` is what whoever asks may see; a model that the route names was looked at already.
+    """
 
     ref: ModelRef
     query: Mapping[str, str]
     body: bytes
     deadline_s: float
+    grant: Grant = EVERYTHING
 
     def flag(self, name: str) -> bool:
         """Return a yes-or-no query parameter; absent means no.
@@ -107,7 +112,7 @@ class Operation:
     query: tuple[Parameter, ...] = ()
     fails: tuple[int, ...] = ()
     status: int = 200
-    admin: bool = False
+    access: Access = Access.SEE
     media: str = "text/plain"
     binary: bool = False
     streamed: bool = False
@@ -148,7 +153,7 @@ class Surroundings:
 
     dataplane: DataPlane
     bodies: BodyReader
-    guard: Guard
+    gate: Gate
 
 
 class Endpoint:
@@ -169,10 +174,11 @@ class Endpoint:
         ref: ModelRef | None = None
         try:
             operation, handler = self._choose(scope)
-            if operation.admin:
-                self._around.guard(scope)
+            grant = self._around.gate.admit(scope, operation.access)
             ref = self._ref(scope)
-            reply = await handler(await self._exchange(ref or ModelRef(""), scope, receive))
+            if ref is not None:
+                check_model(grant, ref.name)
+            reply = await handler(await self._exchange(ref or ModelRef(""), grant, scope, receive))
         except ClientGoneError:
             return
         except asyncio.CancelledError:
@@ -208,7 +214,7 @@ class Endpoint:
             labelled=self._labelled,
         )
 
-    async def _exchange(self, ref: ModelRef, scope: Scope, receive: Receive) -> Exchange:
+    async def _exchange(self, ref: ModelRef, grant: Grant, scope: Scope, receive: Receive) -> Exchange:
         headers = read_headers(scope["headers"])
         if headers.is_compressed:
             raise UnsupportedError("expected a body that is not compressed; only predictions may be")
@@ -216,7 +222,8 @@ class Endpoint:
         if scope["method"] == "POST":
             body = await self._around.bodies.read(receive, declared=headers.length)
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-        return Exchange(ref, query, body, self._around.dataplane.deadline(headers.timeout_s))
+        deadline_s = self._around.dataplane.deadline(headers.timeout_s)
+        return Exchange(ref, query, body, deadline_s, grant)
 
 
 def no_such_route(method: str, path: str) -> Reply:

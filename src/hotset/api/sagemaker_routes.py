@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from hotset.api.auth import Access, check_model
 from hotset.api.dataplane import DataPlane
 from hotset.api.errors import HttpError, HttpKind, error_reply
 from hotset.api.predictions import Door
@@ -91,7 +92,17 @@ class SageMakerRoutes:
         )
         routes = (
             Route(
-                "/ping", (Operation("GET", "Whether it takes requests.", self._ping, "Ready", fails=(503,)),)
+                "/ping",
+                (
+                    Operation(
+                        "GET",
+                        "Whether it takes requests.",
+                        self._ping,
+                        "Ready",
+                        fails=(503,),
+                        access=Access.OPEN,
+                    ),
+                ),
             ),
             Route("/invocations", (self._invocations(),)),
             Route("/models/{model}/invoke", (invoke,), versioned=True),
@@ -109,6 +120,7 @@ class SageMakerRoutes:
                 "SageMakerModel",
                 body="SageMakerLoad",
                 fails=(404, 409, 503, 507),
+                access=Access.PLATFORM,
             ),
             Operation("GET", "List the loaded models.", self._list, "SageMakerModels", query=_PAGING),
         )
@@ -122,6 +134,7 @@ class SageMakerRoutes:
                 self._unload,
                 "Object",
                 fails=(404, 503),
+                access=Access.PLATFORM,
             ),
         )
 
@@ -145,6 +158,7 @@ class SageMakerRoutes:
             raise InvalidInputError(
                 f"expected a JSON object with 'model_name' and 'url', found another: {error}"
             ) from error
+        check_model(exchange.grant, asked.model_name)
         try:
             is_new = await self._given.load(asked.model_name, asked.url)
         except HotsetError as error:
@@ -162,7 +176,7 @@ class SageMakerRoutes:
         limit = exchange.count("limit", default=DEFAULT_PAGE, most=MAX_PAGE)
         after = exchange.query.get("next_page_token", "")
         loaded = self._given.loaded
-        names = sorted(name for name in loaded if name > after)
+        names = sorted(name for name in loaded if name > after and exchange.grant.covers(name))
         page: dict[str, Any] = {"models": [_row(name, loaded[name]) for name in names[:limit]]}
         if len(names) > limit:
             page["nextPageToken"] = names[limit - 1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from hotset.api.auth import Access
 from hotset.api.dataplane import DataPlane
 from hotset.api.errors import STATUS
 from hotset.api.predictions import Door
@@ -34,6 +35,7 @@ _STATUS: Final[Mapping[ErrorKind, int]] = {
 
 _CODES: Final[Mapping[int, str]] = {
     400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED",
     404: "NOT_FOUND",
     429: "RESOURCE_EXHAUSTED",
@@ -142,7 +144,14 @@ class TfServingRoutes:
             query=(_RESIDENT,),
             fails=(404, 429, 503),
         )
-        missing = Operation("GET", "Not a route: a model's name is missing.", _no_name, "Error", status=400)
+        missing = Operation(
+            "GET",
+            "Not a route: a model's name is missing.",
+            _no_name,
+            "Error",
+            status=400,
+            access=Access.OPEN,
+        )
         models = "/v1/models/{model}"
         words = RouteTable(
             PROTOCOL,

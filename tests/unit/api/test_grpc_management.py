@@ -8,11 +8,11 @@ from typing import Any
 import grpc
 import pytest
 
+from hotset.api.grpc.callers import client_of
 from hotset.api.grpc.health import Health
 from hotset.api.grpc.inference import Inference
-from hotset.api.grpc.management import Management, client_of
+from hotset.api.grpc.management import Management
 from hotset.api.grpc.reflection import Reflection
-from hotset.api.guard import local_only
 from hotset.errors import LoadFailedError
 from hotset.keys import ModelRef
 from hotset.messages.pool import FILES, message_class
@@ -23,7 +23,7 @@ from unit.api.scripted import Bench, ScriptedModel, until
 
 @pytest.fixture
 def management(bench: Bench) -> Management:
-    return Management(bench.dataplane, guard=local_only, version="1.2.3", max_batch=64)
+    return Management(bench.dataplane, version="1.2.3", max_batch=64)
 
 
 async def ask(

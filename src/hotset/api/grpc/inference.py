@@ -10,11 +10,13 @@ import asyncio
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from hotset.api.auth import OPEN_GATE, Access, Gate, check_model
 from hotset.api.body import BodyReader
 from hotset.api.dataplane import DataPlane
+from hotset.api.grpc.callers import admit, metadata_for_models, metadata_of
 from hotset.api.grpc.statuses import as_ours, cut_off, refuse, words
 from hotset.api.grpc.streams import Incoming, incoming
-from hotset.api.ports import Answer, Headers
+from hotset.api.ports import Answer
 from hotset.errors import HotsetError, InvalidInputError
 from hotset.keys import ModelRef, parse_ref
 from hotset.messages.fields import MalformedError, framed, spans, tag_of
@@ -101,7 +103,11 @@ class Refs:
 class Inference:
     """Owned by the event loop. Legal order: any RPCs; ``stop`` set by its owner; ``cut_off``."""
 
-    def __init__(self, dataplane: DataPlane, *, bodies: BodyReader, stop: asyncio.Event) -> None:
+    def __init__(
+        self, dataplane: DataPlane, *, bodies: BodyReader, stop: asyncio.Event, gate: Gate = OPEN_GATE
+    ) -> None:
+        self._gate: Final = gate if gate.asks_for_tokens else None
+        self._metadata_for_models: Final = metadata_for_models if gate.asks_for_tokens else metadata_of
         self._dataplane: Final = dataplane
         self._bodies: Final = bodies
         self._stop: Final = stop
@@ -122,7 +128,7 @@ class Inference:
         assert task is not None
         self._running.add(task)
         try:
-            ref = self._ref(read_asked(body))
+            ref = self._ref(read_asked(body), context)
             answer = await self._predict(ref, body, context)
         except asyncio.CancelledError:
             if not self._is_cut_off:
@@ -171,16 +177,21 @@ class Inference:
         asked, ref = Asked(b"", b"", b""), None
         try:
             asked = read_asked(body)
-            ref = self._ref(asked)
+            ref = self._ref(asked, context)
             answer = await self._predict(ref, body, context)
         except Exception as error:  # noqa: BLE001 - the last border: it is logged and answered
             return _failed(asked, words(as_ours(error), ref))
         data = answer.encoded.body
         return b"".join((framed(_INFER_RESPONSE, len(data) + len(_FINAL)), data, _FINAL))
 
-    def _ref(self, asked: Asked) -> ModelRef:
+    def _ref(self, asked: Asked, context: Any) -> ModelRef:
+        """Return what is asked for, if whoever asks may."""
         try:
-            return self._refs.find(asked.name, asked.version)
+            grant = None if self._gate is None else admit(self._gate, context, Access.PREDICT)
+            ref = self._refs.find(asked.name, asked.version)
+            if grant is not None:
+                check_model(grant, ref.name)
+            return ref
         except HotsetError as error:
             self._dataplane.observer(PROTOCOL).failed(error.kind, 0.0)
             raise
@@ -193,7 +204,7 @@ class Inference:
             codec=CODEC,
             body=payload,
             content_type="application/grpc",
-            headers=partial(metadata_of, context),
+            headers=partial(self._metadata_for_models, context),
             timeout_s=context.time_remaining(),
         )
 
@@ -215,14 +226,6 @@ class Inference:
             raise self._bodies.no_room() from error
         finally:
             sink.drop()
-
-
-def metadata_of(context: Any) -> Headers:
-    """Return the metadata of a request as text; binary values have a code for each byte."""
-    return tuple(
-        (key.lower(), value if isinstance(value, str) else value.decode("latin-1"))
-        for key, value in context.invocation_metadata() or ()
-    )
 
 
 def _timing(answer: Answer) -> tuple[str, str]:

@@ -6,12 +6,13 @@ Messages are bytes to it: no method has a serializer. ``server.py`` opens it bes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
 
 import grpc
 from grpc import aio
 
+from hotset.api.auth import OPEN_GATE, Gate
 from hotset.api.body import BodyReader
 from hotset.api.dataplane import DataPlane
 from hotset.api.grpc.health import Health
@@ -19,10 +20,12 @@ from hotset.api.grpc.inference import Inference
 from hotset.api.grpc.management import Management, Unary
 from hotset.api.grpc.reflection import Reflection
 from hotset.api.grpc.statuses import refuse
-from hotset.api.guard import Guard, local_only
 from hotset.errors import ConfigError, UnsupportedError
 from hotset.messages.inference import NOT_SERVED, SERVICE
 from hotset.messages.platform import HEALTH_SERVICE, REFLECTION_PACKAGES
+
+Pem: TypeAlias = Callable[[], tuple[bytes, bytes]]
+"""Gives a key and a certificate chain."""
 
 END_S: Final = 5.0
 """What was cut off has answered within this time."""
@@ -38,11 +41,11 @@ class Listener:
         bodies: BodyReader,
         version: str,
         max_batch: int,
-        guard: Guard = local_only,
+        gate: Gate = OPEN_GATE,
     ) -> None:
         self._stop: Final = asyncio.Event()
         self._hurry: Final = asyncio.Event()
-        self._inference: Final = Inference(dataplane, bodies=bodies, stop=self._stop)
+        self._inference: Final = Inference(dataplane, bodies=bodies, stop=self._stop, gate=gate)
         self._server: Final = aio.server(
             options=(
                 ("grpc.so_reuseport", 0),
@@ -50,7 +53,7 @@ class Listener:
                 ("grpc.max_send_message_length", -1),
             )
         )
-        management = Management(dataplane, guard=guard, version=version, max_batch=max_batch)
+        management = Management(dataplane, gate=gate, version=version, max_batch=max_batch)
         health = Health(dataplane.readiness, stop=self._stop)
         self._add(SERVICE, self._inference_methods(management.methods()))
         self._add(
@@ -61,21 +64,26 @@ class Listener:
             },
         )
         for package in REFLECTION_PACKAGES:
-            info = Reflection(package, stop=self._stop).info
+            info = Reflection(package, stop=self._stop, gate=gate).info
             self._add(
                 f"{package}.ServerReflection",
                 {"ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(info)},
             )
 
-    def bind(self, host: str, port: int) -> int:
+    def bind(self, host: str, port: int, *, pem: Pem | None = None) -> int:
         """Take the port, and return its number; who connects waits until ``start``.
+
+        ``pem`` gives the key and the certificate chain that count now; it is asked with each connection, in any thread.
 
         Raises:
             ConfigError: it is taken.
         """
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            bound: int = self._server.add_insecure_port(address)
+            if pem is None:
+                bound: int = self._server.add_insecure_port(address)
+            else:
+                bound = self._server.add_secure_port(address, _credentials(pem))
         except RuntimeError as error:
             raise ConfigError(
                 f"cannot listen on {address} for gRPC; choose another host or grpc_port"
@@ -111,6 +119,21 @@ class Listener:
 
     def _add(self, service: str, methods: Mapping[str, Any]) -> None:
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, dict(methods)),))
+
+
+def _credentials(pem: Pem) -> grpc.ServerCredentials:
+    """Return credentials that are renewed with what ``pem`` gives."""
+    told = pem()
+
+    def renewed() -> Any:
+        nonlocal told
+        now = pem()
+        if now == told:
+            return None  # the same
+        told = now
+        return grpc.ssl_server_certificate_configuration([now])
+
+    return grpc.dynamic_ssl_server_credentials(grpc.ssl_server_certificate_configuration([told]), renewed)
 
 
 async def _not_served(_body: bytes, context: Any) -> bytes:

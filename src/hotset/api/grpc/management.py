@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple, TypeAlias
-from urllib.parse import unquote
 
+from hotset.api.auth import OPEN_GATE, Access, Gate, check_model
 from hotset.api.dataplane import DataPlane
-from hotset.api.grpc.inference import metadata_of
+from hotset.api.grpc.callers import admit, metadata_of
 from hotset.api.grpc.statuses import as_ours, cut_off, refuse
-from hotset.api.guard import Guard
 from hotset.api.oip_documents import configuration, index_rows
 from hotset.api.oip_routes import EXTENSIONS, refuse_overrides
 from hotset.api.oip_statistics import OipStatistics
 from hotset.api.routes import MAX_PAGE
+from hotset.api.visible import visible_models
 from hotset.errors import InvalidInputError, NotFoundError
 from hotset.keys import ModelRef, parse_ref
 from hotset.messages.fields import MalformedError
 from hotset.messages.pool import decoded, message_class
 from hotset.payload import ANY_NUMBER, TensorSpec
+from hotset.tokens import Grant
 
 
 class Call(NamedTuple):
@@ -29,6 +30,7 @@ class Call(NamedTuple):
     ref: ModelRef
     deadline_s: float
     context: Any
+    grant: Grant
 
 
 Handler: TypeAlias = Callable[[Call], Awaitable[bytes]]
@@ -41,10 +43,10 @@ Unary: TypeAlias = Callable[[bytes, Any], Awaitable[bytes]]
 class Management:
     """Holds nothing of its own. Owned by the event loop."""
 
-    def __init__(self, dataplane: DataPlane, *, guard: Guard, version: str, max_batch: int) -> None:
+    def __init__(self, dataplane: DataPlane, *, version: str, max_batch: int, gate: Gate = OPEN_GATE) -> None:
         self._dataplane: Final = dataplane
         self._residency: Final = dataplane.residency
-        self._guard: Final = guard
+        self._gate: Final = gate
         self._version: Final = version
         self._max_batch: Final = max_batch
         self._statistics: Final = OipStatistics(dataplane)
@@ -52,30 +54,42 @@ class Management:
     def methods(self) -> dict[str, Unary]:
         """Return the methods by their names."""
         return {
-            "ServerLive": self._unary("ServerLiveRequest", self._live),
-            "ServerReady": self._unary("ServerReadyRequest", self._ready),
+            "ServerLive": self._unary("ServerLiveRequest", self._live, access=Access.OPEN),
+            "ServerReady": self._unary("ServerReadyRequest", self._ready, access=Access.OPEN),
             "ServerMetadata": self._unary("ServerMetadataRequest", self._metadata),
             "ModelReady": self._unary("ModelReadyRequest", self._model_ready, ref=_versioned),
             "ModelMetadata": self._unary("ModelMetadataRequest", self._model, ref=_versioned),
             "ModelConfig": self._unary("ModelConfigRequest", self._config, ref=_versioned),
             "ModelStatistics": self._unary("ModelStatisticsRequest", self._stats, ref=_versioned_or_none),
             "RepositoryIndex": self._unary("RepositoryIndexRequest", self._index),
-            "RepositoryModelLoad": self._unary("RepositoryModelLoadRequest", self._load, ref=_named),
-            "RepositoryModelUnload": self._unary("RepositoryModelUnloadRequest", self._unload, ref=_named),
+            "RepositoryModelLoad": self._unary(
+                "RepositoryModelLoadRequest", self._load, ref=_named, access=Access.ADMIN
+            ),
+            "RepositoryModelUnload": self._unary(
+                "RepositoryModelUnloadRequest", self._unload, ref=_named, access=Access.ADMIN
+            ),
         }
 
     def _unary(
-        self, name: str, handler: Handler, *, ref: Callable[[Any], ModelRef] = lambda _request: ModelRef("")
+        self,
+        name: str,
+        handler: Handler,
+        *,
+        ref: Callable[[Any], ModelRef] = lambda _request: ModelRef(""),
+        access: Access = Access.SEE,
     ) -> Unary:
         message = message_class(name)
 
         async def serve(body: bytes, context: Any) -> bytes:
             named: ModelRef | None = None
             try:
+                grant = admit(self._gate, context, access)
                 request = decoded(message, body)
                 named = ref(request)
+                if named.name:
+                    check_model(grant, named.name)
                 deadline_s = self._dataplane.deadline(context.time_remaining())
-                return await handler(Call(request, named, deadline_s, context))
+                return await handler(Call(request, named, deadline_s, context, grant))
             except asyncio.CancelledError:
                 if not self._dataplane.draining:
                     raise
@@ -126,7 +140,7 @@ class Management:
         if call.ref.name:
             rows = await self._statistics.of(call.ref, deadline_s=call.deadline_s)
         else:
-            rows = await self._statistics.of_all()
+            rows = await self._statistics.of_all(call.grant)
         return _encoded("ModelStatisticsResponse", model_stats=rows)
 
     async def _index(self, call: Call) -> bytes:
@@ -139,8 +153,13 @@ class Management:
         pages: list[bytes] = []
         following: str | None = after
         while following is not None:
-            page = await self._residency.models(
-                prefix=prefix, limit=MAX_PAGE, after=following, deadline_s=call.deadline_s
+            page = await visible_models(
+                self._residency,
+                call.grant,
+                prefix=prefix,
+                limit=MAX_PAGE,
+                after=following,
+                deadline_s=call.deadline_s,
             )
             rows = list(index_rows(page, only_ready=call.request.ready))
             pages.append(_encoded("RepositoryIndexResponse", models=rows))
@@ -152,31 +171,13 @@ class Management:
         return b"".join(pages)
 
     async def _load(self, call: Call) -> bytes:
-        self._admit(call)
         refuse_overrides(call.request.parameters)
         await self._residency.load(call.ref, deadline_s=call.deadline_s)
         return _encoded("RepositoryModelLoadResponse", model_name=call.ref.name, isLoaded=True)
 
     async def _unload(self, call: Call) -> bytes:
-        self._admit(call)
         await self._residency.unload(call.ref, deadline_s=call.deadline_s)
         return _encoded("RepositoryModelUnloadResponse", model_name=call.ref.name, isUnloaded=True)
-
-    def _admit(self, call: Call) -> None:
-        """Ask the guard, which knows requests as ASGI shows them."""
-        headers = [
-            (name.encode("latin-1"), value.encode("latin-1")) for name, value in metadata_of(call.context)
-        ]
-        self._guard({"type": "grpc", "client": client_of(call.context.peer()), "headers": headers})
-
-
-def client_of(peer: str) -> tuple[str, int] | None:
-    """Return host and port of a peer as gRPC names it: ``ipv4:127.0.0.1:5000``, ``ipv6:%5B::1%5D:5000``."""
-    family, _, address = unquote(peer).partition(":")
-    host, _, port = address.rpartition(":")
-    if family not in {"ipv4", "ipv6"} or not port.isdigit():
-        return None
-    return host.strip("[]"), int(port)
 
 
 def _versioned(request: Any) -> ModelRef:

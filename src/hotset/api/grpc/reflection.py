@@ -7,9 +7,11 @@ from typing import Any, Final
 
 from grpc import StatusCode
 
+from hotset.api.auth import OPEN_GATE, Access, Gate
+from hotset.api.grpc.callers import admit
 from hotset.api.grpc.statuses import refuse
 from hotset.api.grpc.streams import incoming
-from hotset.errors import InvalidInputError
+from hotset.errors import HotsetError, InvalidInputError
 from hotset.messages.fields import MalformedError
 from hotset.messages.inference import SERVICE
 from hotset.messages.platform import HEALTH_SERVICE, REFLECTION_PACKAGES
@@ -25,13 +27,19 @@ SERVICES: Final = (
 class Reflection:
     """Reflection in one of its packages. Owned by the event loop. ``stop`` is set when the server stops."""
 
-    def __init__(self, package: str, *, stop: asyncio.Event) -> None:
+    def __init__(self, package: str, *, stop: asyncio.Event, gate: Gate = OPEN_GATE) -> None:
+        self._gate: Final = gate
         self._request: Final = message_class("ServerReflectionRequest", package=package)
         self._response: Final = message_class("ServerReflectionResponse", package=package)
         self._stop: Final = stop
 
     async def info(self, _requests: Any, context: Any) -> None:
         """Answer each question of a stream."""
+        try:
+            admit(self._gate, context, Access.SEE)
+        except HotsetError as error:
+            refuse(context, error)
+            return
         async with incoming(context, self._stop) as messages:
             while (body := await messages.next()) is not None:
                 try:

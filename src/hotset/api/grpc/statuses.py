@@ -28,6 +28,7 @@ CODES: Final[Mapping[ErrorKind, StatusCode]] = {
     ErrorKind.TOO_LARGE: StatusCode.RESOURCE_EXHAUSTED,
     ErrorKind.DISK_FULL: StatusCode.RESOURCE_EXHAUSTED,
     ErrorKind.UNSUPPORTED: StatusCode.UNIMPLEMENTED,
+    ErrorKind.UNAUTHENTICATED: StatusCode.UNAUTHENTICATED,
     ErrorKind.FORBIDDEN: StatusCode.PERMISSION_DENIED,
     ErrorKind.OVERLOADED: StatusCode.UNAVAILABLE,
     ErrorKind.NO_ROOM: StatusCode.UNAVAILABLE,
