@@ -197,10 +197,22 @@ class Settings(BaseModel):
         description="How many predictions each process runs at the same time.",
         json_schema_extra=_WORKERS,
     )
-    isolation: Annotated[Literal["auto", "shared"], choice("auto", "shared")] = Field(
+    isolation: Annotated[Literal["auto", "shared", "own"], choice("auto", "shared", "own")] = Field(
         "auto",
-        description="`auto`: one process more than `processes_per_replica`, so that there is always one with little traffic, in"
-        " which models are loaded without disturbing the predictions of others. `shared`: no such process.",
+        description="`auto`: models share processes, and one more than `processes_per_replica`, where loads disturb least; large"
+        " ones get a process of their own, which ends with their unload. `shared`: neither. `own`: each model gets one.",
+        json_schema_extra=_WORKERS,
+    )
+    own_process_above: Annotated[int, SIZE] = Field(
+        256 * 1024 * 1024,
+        description="With `isolation: auto`, a model that is expected to weigh more than this in memory gets a process of its own;"
+        " one whose framework keeps a device's memory until its process ends does whatever it weighs.",
+        json_schema_extra=_WORKERS,
+    )
+    max_own_processes: Annotated[int, number(1, 4096)] = Field(
+        64,
+        description="How many processes may hold one model alone. Past it, large models share; with `isolation: own`, no more"
+        " models than this are in memory.",
         json_schema_extra=_WORKERS,
     )
     spread_hot_models: Annotated[bool, SWITCH] = Field(
@@ -320,6 +332,7 @@ class Settings(BaseModel):
             *_discovery_conflicts(self),
             *_size_conflicts(self.model_cache_size, self.disk_model_cache_size),
             *_backoff_conflicts(self.load_failure_backoff, self.load_failure_backoff_max),
+            *_isolation_conflicts(self),
             *_port_conflicts(self),
         ]
         if conflicts:
@@ -375,6 +388,16 @@ def _port_conflicts(settings: Settings) -> Iterable[str]:
         yield f"admin_port: found {settings.admin_port}, expected a port that is not `port` or `grpc_port`"
     if settings.admin_port and settings.sagemaker:
         yield "admin_port: found one together with sagemaker, expected none; the platform knows only one port"
+
+
+def _isolation_conflicts(settings: Settings) -> Iterable[str]:
+    """Yield what cannot be where every model is to have a process of its own."""
+    if settings.isolation != "own":
+        return
+    if settings.processes_per_replica == 0:
+        yield "isolation: found own with processes_per_replica 0, expected 1 or more; threads of one process isolate nothing"
+    if settings.cortex is not None:
+        yield "isolation: found own with cortex, expected auto or shared; a handler's models have to be where it runs"
 
 
 TABLE: Final[Mapping[str, FieldInfo]] = Settings.model_fields

@@ -166,9 +166,12 @@ class SyncFailed:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStarted:
+    """``key`` is the one model that it holds alone, None for a worker that models share."""
+
     worker: int
     pid: int | None
     seconds: float
+    key: ModelKey | None = None
 
 
 @dataclass(frozen=True, slots=True)

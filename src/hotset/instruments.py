@@ -133,6 +133,11 @@ LABELS_REFUSED: Final = _counter(
 SYNC_SECONDS: Final = _histogram("hotset_sync_seconds", "Seconds of one good pass over the store.")
 SYNC_FAILURES: Final = _counter("hotset_sync_failures_total", "Passes over the store that failed.")
 WORKER_STARTS: Final = _counter("hotset_worker_starts_total", "Workers that became ready.")
+WORKER_START_SECONDS: Final = _histogram(
+    "hotset_worker_start_seconds",
+    "Seconds until a worker was ready, by its kind: shared, or own, which holds one model alone.",
+    "kind",
+)
 WORKER_DEATHS: Final = _counter("hotset_worker_deaths_total", "Workers that ended unasked.")
 
 INFO: Final = _gauge("hotset_info", "Always 1; the label tells the version of hotset.", "version")
@@ -181,6 +186,7 @@ SYNC_SOURCE: Final = _gauge(
     "source",
 )
 SYNC_AGE: Final = _gauge("hotset_sync_age_seconds", "Seconds since the last good pass over the store.")
+OWN_PROCESSES: Final = _gauge("hotset_own_processes", "Processes that hold one model alone.")
 WORKER_ALIVE: Final = _gauge("hotset_worker_alive", "1 if the worker can answer.", "worker")
 WORKER_MODELS: Final = _gauge("hotset_worker_models", "Versions that a worker holds.", "worker")
 WORKER_QUEUED: Final = _gauge(

@@ -145,6 +145,8 @@ class Metrics:
                 self._count(instruments.SYNC_FAILURES)
             case WorkerStarted():
                 self._count(instruments.WORKER_STARTS)
+                kind = "shared" if event.key is None else "own"
+                self._observe(instruments.WORKER_START_SECONDS, event.seconds, kind)
             case WorkerDied():
                 self._count(instruments.WORKER_DEATHS)
             case _:
@@ -202,7 +204,12 @@ _EVENT_COUNTERS: Final = (
     instruments.WORKER_STARTS,
     instruments.WORKER_DEATHS,
 )
-_EVENT_HISTOGRAMS: Final = (instruments.FETCH_SECONDS, instruments.LOAD_SECONDS, instruments.SYNC_SECONDS)
+_EVENT_HISTOGRAMS: Final = (
+    instruments.FETCH_SECONDS,
+    instruments.LOAD_SECONDS,
+    instruments.SYNC_SECONDS,
+    instruments.WORKER_START_SECONDS,
+)
 
 
 def _zero(item: Instrument) -> dict[Labels, float]:
@@ -287,6 +294,7 @@ def _tier_families(server: ServerStatus) -> Iterator[Metric]:
 
 def _worker_families(server: ServerStatus) -> Iterator[Metric]:
     workers = server.workers
+    yield _family(instruments.OWN_PROCESSES, [((), sum(bool(worker.model) for worker in workers))])
     yield _family(instruments.WORKER_ALIVE, (((str(worker.id),), worker.alive) for worker in workers))
     yield _family(instruments.WORKER_MODELS, (((str(worker.id),), worker.models) for worker in workers))
     yield _family(instruments.WORKER_QUEUED, (((str(worker.id),), worker.queued) for worker in workers))

@@ -25,6 +25,7 @@ from hotset.errors import ConfigError, LoadFailedError
 from hotset.events import Cause, EventBus, Evicted, Loaded, Recovered, Synced, TierName
 from hotset.metrics import Metrics, Statistics
 from hotset.models import layout_of, open_models
+from hotset.own_processes import own_processes, with_process, within_processes
 from hotset.residency.arrival import Arrival, Occupant
 from hotset.residency.failures import Failures
 from hotset.residency.fetch import Fetcher
@@ -64,7 +65,8 @@ from hotset.workers.forking import ForkServer
 from hotset.workers.handler_kit import CODELESS_HANDLER_KIT, HANDLER_KIT, threaded_handler_kit
 from hotset.workers.headstart import StartedServer
 from hotset.workers.kit import CODELESS_KIT, STANDARD_KIT, Kit
-from hotset.workers.pool import MakeWorker, WorkerPool
+from hotset.workers.own_children import MakeWorker
+from hotset.workers.pool import WorkerPool
 from hotset.workers.process import ProcessOptions, ProcessWorker
 from hotset.workers.standard import codeless_kit, standard_kit
 from hotset.workers.thread import ThreadWorker
@@ -120,7 +122,9 @@ class Replica:
             on_evicted=self._disk_evicted,
             room_timeout_s=settings.request_timeout if settings.cortex is None else HANDLER_DISK_LIMIT_S,
         )
-        self.memory: Final[MemoryTier[Occupant]] = MemoryTier(_memory_capacity(settings))
+        self.memory: Final[MemoryTier[Occupant]] = MemoryTier(
+            within_processes(settings, _memory_capacity(settings))
+        )
         self._room = _room_for_payloads(settings)
         has_children = make_worker is None and settings.processes_per_replica > 0
         children = ForkServer(limit_s=settings.start_timeout, started=forks) if has_children else None
@@ -128,11 +132,14 @@ class Replica:
             make_worker or partial(_make_worker, settings, self._room, self._wanted, children=children),
             count=_worker_count(settings, has_children=has_children),
             serving=max(1, settings.processes_per_replica),
+            own=own_processes(settings, children),
             clock=self.clock,
             events=self.events,
             hang_s=settings.load_timeout,
             children=children,
         )
+        if self.pool.own is not None:
+            self.pool.own.make_room = self._end_oldest_own
         self.handlers: Handlers | None = None
         self._frameworks = Frameworks(self.pool, store=self.store)
         self._starts_at_once = children is None or settings.predictor is not None
@@ -242,7 +249,7 @@ class Replica:
             return Readiness(ready=False, reason=reason)
         if self._warmup is None or not self._warmup.preloaded.is_set():
             return Readiness(ready=False, reason="models are being preloaded")
-        if not self.pool.workers and not self.pool.is_starting:
+        if not self.pool.can_serve and not self.pool.is_starting:
             return Readiness(ready=False, reason="no worker is up")
         return Readiness(ready=True)
 
@@ -457,7 +464,7 @@ class Replica:
                 on_changed=self._store_changed,
             ),
             pool=self.pool,
-            estimate=_estimate_with_predictor if settings.predictor else _estimate,
+            estimate=with_process(settings, _estimate_with_predictor if settings.predictor else _estimate),
             clock=self.clock,
             events=self.events,
             parallel_loads=settings.parallel_loads,
@@ -487,6 +494,13 @@ class Replica:
             threads=settings.threads_per_process,
             most_copies=settings.processes_per_replica - 1 if settings.spread_hot_models else 0,
         )
+
+    def _end_oldest_own(self) -> bool:
+        """Have the model leave that was not used for longest, of those that live alone and are idle."""
+        for entry in self.memory.idle():
+            if not self.pool.is_shared(entry.value.resident.worker.id):
+                return self.memory.evict(entry.key, Cause.CAPACITY)
+        return False
 
     async def _find(self, name: str) -> ModelEntry | None:
         """Look for one model in the store."""
@@ -563,7 +577,12 @@ def _room_for_payloads(settings: Settings) -> Room | None:
 
 
 def _worker_count(settings: Settings, *, has_children: bool) -> int:
-    """One more than was asked for, unless a handler runs there: its models have to be where its requests are."""
+    """One more than was asked for, unless a handler runs there: its models have to be where its requests are.
+
+    None where each model gets one of its own.
+    """
+    if settings.isolation == "own":
+        return 0
     has_one_more = has_children and settings.isolation == "auto" and settings.cortex is None
     return max(1, settings.processes_per_replica) + has_one_more
 

@@ -155,7 +155,7 @@ class TierStatus:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """One worker. ``pid`` is None for a worker inside the gateway."""
+    """One worker. ``pid`` is None for a worker inside the gateway; ``model`` is the one that it holds alone, if it does."""
 
     id: int
     alive: bool
@@ -163,6 +163,7 @@ class WorkerStatus:
     models: int = 0
     queued: int = 0
     restarts: int = 0
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -273,7 +273,7 @@ class Arrival:
         fetch_s: float | None,
         load_s: float,
     ) -> MemoryEntry:
-        if resident.worker not in self._pool.workers:
+        if not self._pool.is_up(resident.worker):
             # It had loaded, so its files are not to blame: not remembered as a failure of the version.
             raise UnavailableError(
                 f"the worker ended just after it loaded {version.key}", kind=ErrorKind.WORKER_DIED

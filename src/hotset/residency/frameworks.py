@@ -30,6 +30,10 @@ class Importers(Protocol):
 
     def import_ahead(self, imports: Imports) -> None: ...
 
+    def is_shared(self, worker: int) -> bool:
+        """Whether a worker of that id is one of those that models share."""
+        ...
+
 
 class Frameworks:
     """Owned by the event loop. Any calls in any order; ``settled`` is set once the first snapshot was looked at, or before
@@ -58,8 +62,12 @@ class Frameworks:
         self.need(imports_for_files(files))
 
     def on_event(self, event: object) -> None:
-        """A model was loaded: the workers that come later should have its framework too."""
-        if isinstance(event, Loaded) and event.runtime not in self._runtimes:
+        """A model was loaded: the workers that come later should have its framework too, unless it lives alone."""
+        if (
+            isinstance(event, Loaded)
+            and event.runtime not in self._runtimes
+            and self._importers.is_shared(event.worker)
+        ):
             self._runtimes.add(event.runtime)
             self.need(imports_for_runtime(event.runtime))
 

@@ -68,7 +68,11 @@ Servable: TypeAlias = TensorServable | PayloadServable
 
 
 class Runtime(Protocol):
-    """One framework. Stateless; its framework is imported by ``load`` and not before."""
+    """One framework. Stateless; its framework is imported by ``load`` and not before.
+
+    One whose framework gives the memory of some kinds of devices back only when its process ends names them in an attribute
+    ``keeps_memory_on``: a model that it loads there gets a process of its own.
+    """
 
     @property
     def name(self) -> str:
@@ -121,3 +125,9 @@ class Runtime(Protocol):
                 ``reason.not_installed``), or the options or the device do not fit.
         """
         ...
+
+
+def keeping_devices(runtime: Runtime) -> tuple[str, ...]:
+    """Return the kinds of devices whose memory comes back only when the runtime's process ends."""
+    found: tuple[str, ...] = getattr(runtime, "keeps_memory_on", ())
+    return found

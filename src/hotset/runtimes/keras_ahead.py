@@ -1,6 +1,6 @@
-"""Importing this imports Keras on TensorFlow as its adapter does. Done ahead of need, in the background of a child.
+"""Importing this imports Keras on TensorFlow as its adapter does. Done ahead of need, in a fork server.
 
-Not in a fork server: the import starts threads, and a process with threads must not be forked.
+No thread starts and no device is opened by it: TensorFlow makes its pools of threads when it first computes, in each child.
 """
 
 from __future__ import annotations

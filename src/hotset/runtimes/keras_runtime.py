@@ -35,6 +35,7 @@ class KerasRuntime:
     patterns = tuple(f"*{suffix}" for suffix in SUFFIXES)
     size_factor = 2.0
     devices = ("cpu",)
+    keeps_memory_on = ("cuda",)
 
     def detect(self, files: Sequence[str]) -> bool:
         return bool(candidates(files, SUFFIXES))

@@ -61,6 +61,7 @@ class TensorFlowRuntime:
     patterns = FILES
     size_factor = 2.0
     devices = ("cpu",)
+    keeps_memory_on = ("cuda",)
 
     def detect(self, files: Sequence[str]) -> bool:
         return bool(directories(files))

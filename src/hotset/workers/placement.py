@@ -3,12 +3,16 @@
 A load keeps the interpreter of its worker busy, and whatever predicts there waits for it, so it goes where the fewest
 predictions would wait. Followed over time, that sorts the models: the worker with most of the traffic gets no new ones
 and keeps those that are asked for, and newcomers come and go in the others.
+
+Before that it is settled whether the model is to share a worker at all, or gets a child process of its own.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
 from typing import Final, NamedTuple
 
 MEMORY_S: Final = 2.0
@@ -17,6 +21,45 @@ AS_CALM: Final = 2.0
 """A worker with at most this many times the calls of the calmest is as good a place: the rates are never quite equal."""
 NEXT_TO_NONE: Final = 1.0
 """Calls per second that do not count."""
+
+
+class Home(Enum):
+    """Where a model lives: with others, or in a child of its own; with FULL it needs one, and there may be no more of them."""
+
+    SHARED = "shared"
+    OWN = "own"
+    FULL = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRule:
+    """Which models get a child of their own: ``everyone``, or those of more than ``above_bytes`` (None: of no size), and in
+    either case those that keep memory until their process ends. ``most``: there may be so many such children.
+    """
+
+    everyone: bool = False
+    above_bytes: int | None = None
+    most: int = 64
+
+    @property
+    def least_bytes(self) -> float:
+        """What weighs more gets a child of its own, if there may be one more."""
+        if self.everyone:
+            return -math.inf
+        return math.inf if self.above_bytes is None else self.above_bytes
+
+
+def home(rule: OwnRule, *, expected_bytes: int, keeps_memory: bool, running: int) -> Home:
+    """Return where a model goes, while so many children of models of their own are ``running``.
+
+    What is merely large is as right in a shared worker; what must not share waits for its turn.
+    """
+    must = rule.everyone or keeps_memory
+    if not must and expected_bytes <= rule.least_bytes:
+        return Home.SHARED
+    if running < rule.most:
+        return Home.OWN
+    return Home.FULL if must else Home.SHARED
 
 
 class WorkerLoad(NamedTuple):

@@ -7,26 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import itemgetter
 from typing import Final
 
 from hotset.clock import Clock
-from hotset.errors import ErrorKind, LoadFailedError, UnavailableError, WorkerDiedError
+from hotset.errors import ErrorKind, LoadFailedError, OverloadedError, UnavailableError, WorkerDiedError
 from hotset.events import EventBus, WorkerDied, WorkerStarted
 from hotset.keys import ModelKey
 from hotset.limits import Limits, Waits, loop_time_s
 from hotset.payload import Encoded
 from hotset.runtimes.ahead import Imports
+from hotset.runtimes.options import MODEL_YAML
 from hotset.status import WorkerStatus
-from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall, Worker
+from hotset.workers.base import LoadReply, LoadSpec, PredictCall, Worker
 from hotset.workers.forking import ForkServer
 from hotset.workers.intact import Files
-from hotset.workers.placement import CallRate, WorkerLoad, place, suits
-
-MakeWorker = Callable[[int, DeathHandler], Worker]
-"""(worker id, what to call when it dies) → a worker that is not started. A replacement gets the id of the dead."""
+from hotset.workers.own_children import MakeWorker, NoChildError, OwnChildren, OwnProcesses
+from hotset.workers.placement import CallRate, Home, WorkerLoad, place, suits
 
 RESTART_FIRST_S = 0.05
 RESTART_MOST_S = 10.0
@@ -80,6 +81,7 @@ class WorkerPool:
         *,
         count: int,
         serving: int | None = None,
+        own: OwnProcesses | None = None,
         clock: Clock,
         events: EventBus,
         hang_s: float = 300.0,
@@ -90,6 +92,7 @@ class WorkerPool:
         """Loads that disturb nobody go to the first ``serving`` workers alone; None: to all. One process that comes and goes
         less is one that finds more of what it needs in the processor's caches.
 
+        ``own`` says which models get a child of their own, None: none; with one for everyone, ``count`` may be 0.
         ``children`` is where the workers' children come from; the pool closes it.
         ``on_lost`` is told the id of a dead worker and why, and returns how many models were in it."""
         self._make = make
@@ -99,7 +102,11 @@ class WorkerPool:
         self._children = children
         self.on_lost = on_lost
         self._sleep = sleep
-        self._slots = [_Slot(number) for number in range(1, max(1, count) + 1)]
+        least = 0 if own is not None and own.rule.everyone else 1
+        self._slots = [_Slot(number) for number in range(1, max(least, count) + 1)]
+        self.own: Final = self._make_own(own) if own is not None else None
+        self._own_from = own.rule.least_bytes if own is not None else math.inf
+        self._has_keepers = own is not None and own.keeps_memory is not None
         self._serving = serving if serving is not None else len(self._slots)
         self._light: set[ModelKey] = set()
         self._handles = itertools.count(1)
@@ -115,17 +122,35 @@ class WorkerPool:
 
     @property
     def workers(self) -> tuple[Worker, ...]:
-        """Those that can take work now."""
+        """Those that models share, and that can take work now."""
         return tuple(slot.worker for slot in self._slots if slot.worker is not None)
 
     @property
+    def everyone(self) -> tuple[Worker, ...]:
+        """All that are up, those included that hold one model alone."""
+        return self.workers if self.own is None else (*self.workers, *self.own.workers)
+
+    def is_up(self, worker: Worker) -> bool:
+        """Whether it is one of ours, and lives."""
+        return worker in self.workers or (self.own is not None and self.own.is_up(worker))
+
+    def is_shared(self, worker: int) -> bool:
+        """Whether a worker of that id is one of those that models share."""
+        return worker <= len(self._slots)
+
+    @property
     def size(self) -> int:
-        """How many there should be."""
+        """How many there should be that models share."""
         return len(self._slots)
 
     @property
+    def can_serve(self) -> bool:
+        """Whether a model could be loaded now: a worker is up, or each model gets a child of its own."""
+        return not self._slots or bool(self.workers)
+
+    @property
     def queued(self) -> int:
-        return sum(worker.queued for worker in self.workers)
+        return sum(worker.queued for worker in self.everyone)
 
     def loads(self) -> tuple[WorkerLoad, ...]:
         """What each worker carries."""
@@ -133,8 +158,8 @@ class WorkerPool:
         return tuple([_load_of(slot, slot.worker, now_s) for slot in self._slots if slot.worker is not None])
 
     def statuses(self) -> tuple[WorkerStatus, ...]:
-        """What the status page shows, one for each place."""
-        return tuple(
+        """What the status page shows, one for each place, and one for each child that holds one model alone."""
+        shared = tuple(
             WorkerStatus(
                 id=slot.number,
                 alive=slot.worker is not None,
@@ -145,6 +170,7 @@ class WorkerPool:
             )
             for slot in self._slots
         )
+        return shared if self.own is None else (*shared, *self.own.statuses())
 
     @property
     def is_starting(self) -> bool:
@@ -168,6 +194,8 @@ class WorkerPool:
             ConfigError: the predictor file does not fit.
             WorkerDiedError: a child did not start; none is left behind.
         """
+        if self.own is not None and not self._slots:
+            await self.own.probe()
         starts = [asyncio.create_task(self._start(slot)) for slot in self._slots]
         try:
             await asyncio.gather(*starts)
@@ -192,7 +220,7 @@ class WorkerPool:
         after: tuple[int, ...] = (),
         wait_s: float = 30.0,
     ) -> Resident:
-        """Load the files in ``path`` where that disturbs least, or in this very ``worker``.
+        """Load the files in ``path`` where that disturbs least, in this very ``worker``, or in a child of its own.
 
         ``weight`` is what they weighed last time, if known; ``files`` what should be there; ``after`` are the handles of
         models there whose unload was begun, and has to end before.
@@ -201,9 +229,17 @@ class WorkerPool:
             LoadFailedError: the runtime's reason.
             WorkerDiedError: the worker ended while it loaded.
             UnavailableError: no worker came up within ``wait_s``, or that one is not up.
+            OverloadedError: what it was to come ``after`` is no use to it, as it gets a child of its own.
         """
         if worker is None and self.wishes:
             worker = self.wishes.get(key)
+        if (worker is None or after) and (
+            expected_bytes > self._own_from or (self._has_keepers and MODEL_YAML in map(_path, files or ()))
+        ):
+            spec = LoadSpec(0, key.name, key.version, path, weight=weight, files=files, after=after)
+            resident = await self._load_alone(key, spec, expected_bytes, wait_s)
+            if resident is not None:
+                return resident
         slot = await self._choose(key, wait_s) if worker is None else self._slot_of(worker)
         chosen = slot.worker
         assert chosen is not None
@@ -232,6 +268,32 @@ class WorkerPool:
             slot.bytes += reply.bytes - expected_bytes
         self._note(key, is_light=reply.is_light)
         return Resident(key, chosen, spec.handle, reply)
+
+    async def _load_alone(
+        self, key: ModelKey, spec: LoadSpec, expected_bytes: int, wait_s: float
+    ) -> Resident | None:
+        """Load into a child of its own; None if the model is to share one."""
+        own = self.own
+        assert own is not None
+        place = await own.home(spec.path, spec.files, expected_bytes)
+        if place is Home.SHARED:
+            return None
+        if spec.after:
+            raise OverloadedError(
+                f"{key} gets a child of its own, and its room has to be there before", kind=ErrorKind.NO_ROOM
+            )
+        if place is Home.FULL:
+            await own.room(key, wait_s)
+        spec = replace(spec, handle=next(self._handles))
+        try:
+            worker, reply = await own.load(key, spec)
+        except NoChildError as error:
+            if self._slots:
+                return None  # better beside others than not at all
+            raise UnavailableError(
+                f"no child process could be started for {key}: {error}", kind=ErrorKind.WORKER_DIED
+            ) from error
+        return Resident(key, worker, spec.handle, reply)
 
     def suits(self, key: ModelKey, worker: int) -> bool:
         """Whether this worker is up, and about as good a place for this load as the best; where one is wished for, that one."""
@@ -271,6 +333,9 @@ class WorkerPool:
 
     def begin_unload(self, resident: Resident, then: Callable[[], None]) -> None:
         """Unload, and call ``then`` once, when the model's memory was given back or its worker has died or is given up."""
+        if self.own is not None and resident.worker.id > len(self._slots):
+            self.own.begin_unload(resident.worker, resident.handle, then)
+            return
         unloading = asyncio.ensure_future(resident.worker.unload(resident.handle))
         self._unloads.add(unloading, loop_time_s() + self._hang_s, resident)
         unloading.add_done_callback(partial(self._unloaded, resident, then))
@@ -301,8 +366,21 @@ class WorkerPool:
         for slot in self._slots:
             slot.worker = None
         await asyncio.gather(*(worker.close() for worker in workers))
+        if self.own is not None:
+            await self.own.close()
         if self._children is not None:
             await self._children.close()
+
+    def _make_own(self, own: OwnProcesses) -> OwnChildren:
+        return OwnChildren(
+            self._make,
+            own,
+            behind=len(self._slots),
+            clock=self._clock,
+            events=self._events,
+            hang_s=self._hang_s,
+            on_lost=lambda worker, reason: self.on_lost(worker, reason),  # noqa: PLW0108 - the manager sets it later
+        )
 
     def _slot_of(self, worker: int) -> _Slot:
         for slot in self._slots:
@@ -396,6 +474,9 @@ def _load_of(slot: _Slot, worker: Worker, now_s: float) -> WorkerLoad:
     # The first call after a load has waited for it anyway.
     calls_per_s = slot.rate.at(now_s, worker.calls - slot.loaded)
     return WorkerLoad(worker.id, slot.bytes, slot.models, worker.queued, slot.loading, calls_per_s)
+
+
+_path: Final[Callable[[tuple[str, int]], str]] = itemgetter(0)
 
 
 def restart_after_s(deaths_in_a_row: int) -> float:

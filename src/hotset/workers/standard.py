@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from hotset.codecs import registry as codecs
-from hotset.errors import ConfigError, LoadFailedError
+from hotset.errors import ConfigError, HotsetError, LoadFailedError
 from hotset.runtimes import registry as runtimes
-from hotset.runtimes.base import Runtime
+from hotset.runtimes.base import Runtime, keeping_devices
 from hotset.runtimes.modelyaml import NO_FILE, ModelOptions, read_model_yaml, wrong
 from hotset.runtimes.options import MODEL_YAML
 from hotset.runtimes.predictor import read_predictor
 from hotset.workers.base import LoadSpec
+from hotset.workers.intact import Files
 from hotset.workers.kit import Choice, Kit
 
 
@@ -63,6 +64,20 @@ def _check_device(runtime: Runtime, options: ModelOptions) -> None:
     if device.kind not in runtime.devices:
         expected = f"one that the runtime {runtime.name} can use: {', '.join(runtime.devices)}"
         raise wrong("device", device, expected)
+
+
+def keeps_memory(path: str, files: Files) -> bool:
+    """Whether a version keeps memory until its process ends: its framework does, on the device that it is to use.
+
+    What is wrong with it is the load's to tell.
+    """
+    names = [name for name, _ in files if name != MODEL_YAML]
+    try:
+        options = read_model_yaml(Path(path), names) if len(names) < len(files) else NO_FILE
+        runtime = _runtime(LoadSpec(0, "", 0, path), names, options)
+    except (HotsetError, OSError):
+        return False
+    return options.runtime_options.device.kind in keeping_devices(runtime)
 
 
 class OneRuntime:

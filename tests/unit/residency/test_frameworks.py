@@ -26,6 +26,9 @@ class Bench:
     def import_ahead(self, imports: Imports) -> None:
         self.told.append(imports)
 
+    def is_shared(self, worker: int) -> bool:
+        return worker < 9
+
     def snapshot(self, *files: str) -> Snapshot:
         """Put one model for each file into the store."""
         models = {}
@@ -37,8 +40,16 @@ class Bench:
         return Snapshot(Models.of(models))
 
 
-def loaded(runtime: str) -> Loaded:
-    return Loaded(ModelKey("paris", 1), 1, runtime, 1, 0.1)
+def loaded(runtime: str, worker: int = 1) -> Loaded:
+    return Loaded(ModelKey("paris", 1), worker, runtime, 1, 0.1)
+
+
+def test_what_is_loaded_into_a_process_of_its_own_is_imported_nowhere_else() -> None:
+    bench = Bench()
+    bench.frameworks.on_event(loaded("sklearn", worker=9))
+    assert bench.told == []
+    bench.frameworks.on_event(loaded("sklearn"))
+    assert bench.told == [SKLEARN]
 
 
 async def test_the_files_of_the_first_snapshot_tell() -> None:

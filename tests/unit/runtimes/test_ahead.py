@@ -29,8 +29,8 @@ ONNX = "hotset.runtimes.onnx_ahead"
         (["a/1/model.txt"], Imports(shared=("lightgbm",))),
         (["a/1/MLmodel"], Imports(shared=("hotset.runtimes.mlflow_ahead",))),
         (["a/1/model.cbm", "config.json", "readme.txt"], Imports(shared=("catboost",))),
-        (["a/1/saved_model.pb", "a/1/assets/words"], Imports(own=("hotset.runtimes.tensorflow_ahead",))),
-        (["a/1/model.keras"], Imports(own=("hotset.runtimes.keras_ahead",))),
+        (["a/1/saved_model.pb", "a/1/assets/words"], Imports(shared=("hotset.runtimes.tensorflow_ahead",))),
+        (["a/1/model.keras"], Imports(shared=("hotset.runtimes.keras_ahead",))),
         (["a/1/model.tflite"], Imports(shared=("ai_edge_litert.interpreter",))),
         (["a/1/model.pt2", "b/1/model.pt"], Imports(shared=("hotset.runtimes.torch_ahead",))),
         (["a/model.onnx", "b/model.pkl", "c/model.pickle"], Imports(shared=(SKLEARN,), own=(ONNX,))),
@@ -52,7 +52,8 @@ def test_files_are_read_no_further_than_needed() -> None:
 
 
 @pytest.mark.parametrize(
-    "runtime", ["sklearn", "xgboost", "lightgbm", "catboost", "mlflow", "litert", "torch_export"]
+    "runtime",
+    ["sklearn", "xgboost", "lightgbm", "catboost", "mlflow", "litert", "torch_export", "tensorflow", "keras"],
 )
 def test_what_is_imported_before_a_fork_starts_no_threads(runtime: str) -> None:
     """With pyarrow installed, too, which pandas imports, and which would start one."""

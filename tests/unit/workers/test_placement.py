@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotset.workers.placement import MEMORY_S, CallRate, WorkerLoad, place, suits
+from hotset.workers.placement import MEMORY_S, CallRate, Home, OwnRule, WorkerLoad, home, place, suits
 
 
 def worker(
@@ -99,3 +99,29 @@ def test_a_busy_worker_or_one_with_loads_enough_does_not_suit() -> None:
 
 def test_a_worker_that_is_not_there_does_not_suit() -> None:
     assert not suits([worker(0)], 7)
+
+
+LARGE_ALONE = OwnRule(above_bytes=100, most=2)
+ALL_ALONE = OwnRule(everyone=True, most=2)
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected_bytes", "keeps_memory", "running", "expected"),
+    [
+        (LARGE_ALONE, 100, False, 0, Home.SHARED),
+        (LARGE_ALONE, 101, False, 1, Home.OWN),
+        (LARGE_ALONE, 101, False, 2, Home.SHARED),
+        (LARGE_ALONE, 0, True, 1, Home.OWN),
+        (LARGE_ALONE, 0, True, 2, Home.FULL),
+        (LARGE_ALONE, 101, True, 2, Home.FULL),
+        (ALL_ALONE, 0, False, 1, Home.OWN),
+        (ALL_ALONE, 10**12, False, 2, Home.FULL),
+        (OwnRule(), 10**15, False, 0, Home.SHARED),
+        (OwnRule(), 0, True, 0, Home.OWN),
+    ],
+)
+def test_who_lives_alone(
+    rule: OwnRule, expected_bytes: int, keeps_memory: bool, running: int, expected: Home
+) -> None:
+    found = home(rule, expected_bytes=expected_bytes, keeps_memory=keeps_memory, running=running)
+    assert found is expected
