@@ -129,6 +129,17 @@ def parse_ref(name: str, version: str | None = None) -> ModelRef:
     )
 
 
+class DiskFile(NamedTuple):
+    """One file of a version on disk, its path relative to the version's directory, ``/`` between parts.
+
+    ``modified_ns`` is when it was last written to, as it was found when it was published, or when the server started.
+    """
+
+    path: str
+    size: int
+    modified_ns: int = 0
+
+
 def fingerprint(objects: Iterable[tuple[str, int, str]]) -> Fingerprint:
     """Return the digest of a version's objects, each ``(relative path, size in bytes, etag)``, in any order."""
     digest = hashlib.blake2b(digest_size=16)

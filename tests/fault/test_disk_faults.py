@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from diskkit import CancelledAt, Opened, content, fp, in_objects, in_staging, key, put, write_files
 from hotset.catalog import VersionEntry, version_contents
-from hotset.errors import CapacityError, ConfigError, ErrorKind
+from hotset.errors import CapacityError, ConfigError, ErrorKind, LoadFailedError
 from hotset.events import Cause
 from hotset.keys import ModelKey
 from hotset.residency.fetch import Fetcher
@@ -22,6 +24,8 @@ from hotset.store.local import LocalStore
 from hotset.tiers.directory import DiskDirectory
 from hotset.tiers.ledger import Capacity
 from hotset.tiers.record import DiskRecord
+from hotset.workers.intact import intact_files
+from small_disks import CannotMountError, fill, memory_disk
 
 TESTS = Path(__file__).parent.parent
 
@@ -315,17 +319,12 @@ async def test_what_cannot_be_deleted_still_counts_until_it_can(tmp_path: Path) 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of one MiB."""
-    path = tmp_path / "small"
-    path.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
-    try:
+    with ExitStack() as mounted:
+        try:
+            path = mounted.enter_context(memory_disk(tmp_path / "small", mebibytes=1))
+        except CannotMountError as error:
+            pytest.skip(f"no file system can be mounted here: {error}")
         yield path
-    finally:
-        subprocess.run(["umount", str(path)], check=True)
 
 
 async def test_a_full_disk_leaves_no_half_version(small_disk: Path) -> None:
@@ -366,3 +365,76 @@ async def test_a_fetch_onto_a_full_disk_makes_room_or_says_what_is_missing(
         assert in_staging(small_disk) == set()
         assert (await opened.tier.check()).is_clean
         opened.tier.release(entries[1].fingerprint)
+
+
+def write_over(path: Path) -> None:
+    """Other content of the same size, as an editor or a rewriting tool leaves it."""
+    file = path / "files/model"
+    file.write_bytes(b"?" * file.stat().st_size)
+
+
+async def test_a_file_that_was_written_to_is_found_although_its_size_is_the_same(tmp_path: Path) -> None:
+    async with Opened(tmp_path) as opened:
+        record = await put(opened.tier, 1)
+        assert intact_files(opened.tier.files_at(fp(1)), record.files) == ["model", "part/weights"]
+        write_over(tmp_path / "objects" / fp(1))
+        with pytest.raises(LoadFailedError, match="model was written to since it was published") as found:
+            intact_files(opened.tier.files_at(fp(1)), record.files)
+        assert found.value.kind is ErrorKind.FILES_DAMAGED
+        (corruption,) = (await opened.tier.check()).corrupt
+        assert corruption.changed == ("model",)
+
+
+async def test_a_directory_that_was_copied_is_as_good_as_it_was(tmp_path: Path) -> None:
+    """A copy's files have the time of the copying."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    async with Opened(first) as opened:
+        await put(opened.tier, 1)
+    subprocess.run(["cp", "-r", str(first), str(second)], check=True)
+    os.utime(second / "objects" / fp(1) / "files/model", (1, 1))
+    async with Opened(second) as opened:
+        assert opened.report.adopted == 1
+        record = opened.tier.lookup(fp(1))
+        assert record is not None
+        assert intact_files(opened.tier.files_at(fp(1)), record.files)
+        assert (await opened.tier.check()).is_clean
+
+
+async def test_a_directory_that_was_deleted_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    async with Opened(path) as opened:
+        await put(opened.tier, 1)
+        shutil.rmtree(path)
+        record = await put(opened.tier, 2)
+        assert opened.tier.lookup(fp(2)) == record
+        assert in_objects(path) == {fp(2)}
+        with pytest.raises(ConfigError, match=f"held by pid {os.getpid()}"):
+            DiskDirectory(path).take()
+
+
+async def test_a_directory_that_another_process_has_by_now_is_left_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    async with Opened(path) as opened:
+        shutil.rmtree(path)
+        child = start_child(path, fsync=False)
+        try:
+            shutil.rmtree(path / "objects")
+            with pytest.raises(OSError, match=f"held by pid {child.pid}"):
+                await put(opened.tier, 1)
+            with pytest.raises(ConfigError, match=f"held by pid {child.pid}"):
+                DiskDirectory(path).take()
+        finally:
+            kill(child)
+        shutil.rmtree(path)
+
+
+async def test_a_version_that_would_not_fit_all_the_same_takes_no_other_from_a_full_disk(
+    small_disk: Path,
+) -> None:
+    async with Opened(small_disk) as opened:
+        await put(opened.tier, 1, 100_000)
+        filler = fill(small_disk)
+        assert await opened.tier.make_room(600_000) == 0
+        assert await opened.tier.make_room(90_000) == 100_000
+        filler.unlink()
+        assert in_objects(small_disk) == set()

@@ -22,6 +22,7 @@ medium has a version before it is published. Without ``fsync`` a file of the rig
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -36,7 +37,7 @@ import msgspec
 from hotset.errors import ConfigError
 from hotset.keys import Fingerprint
 from hotset.tiers.medium import BOOT_ID, boot_id, replace_file, sync_directory, sync_tree, write_new_file
-from hotset.tiers.record import NOT_A_FILE, Differences, DiskRecord, compare, decode, encode
+from hotset.tiers.record import NOT_A_FILE, Differences, DiskRecord, Stat, compare, decode, encode, stamped
 
 RECORD: Final = "record"
 FILES: Final = "files"
@@ -52,6 +53,14 @@ class Found:
     record: DiskRecord
     path: Path
     age_s: float | None
+    is_durable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A version that has its final name. Unless it ``is_durable``, ``write_through`` is still to come."""
+
+    record: DiskRecord
     is_durable: bool
 
 
@@ -139,28 +148,62 @@ class DiskDirectory:
 
     # Staging and publishing
 
-    def publish(self, stage: Path, target: Path, record: DiskRecord) -> bool:
+    def publish(self, stage: Path, target: Path, record: DiskRecord) -> Published:
         """Give a staged directory its final name, if it holds exactly the files of ``record``.
-
-        Return whether it is on the medium for good; else ``write_through`` is still to come.
 
         Raises:
             ValueError: files are missing, too many, or of a wrong size.
         """
-        differences = compare(record.files, dict(_walk(stage / FILES)))
+        found = dict(_walk(stage / FILES))
+        differences = compare(record.files, found)
         if differences != Differences():
             raise ValueError(f"the files of {record.key} are not those expected: {differences}")
+        record = stamped(record, found)
         if self._fsync and self._boot is not None:
             write_new_file(f"{stage}/{RECORD}", encode(record, boot=self._boot))
-            stage.rename(target)
-            return False
+            self._rename(stage, target)
+            return Published(record, is_durable=False)
         if self._fsync:
             sync_tree(stage)
         self.write_record(stage, record)
-        stage.rename(target)
+        self._rename(stage, target)
         if self._fsync:
             sync_directory(self.objects)
-        return True
+        return Published(record, is_durable=True)
+
+    def _rename(self, stage: Path, target: Path) -> None:
+        try:
+            stage.rename(target)
+        except FileNotFoundError:
+            self._make_anew()
+            stage.rename(target)
+
+    def _make_anew(self) -> None:
+        """Somebody has deleted our directory: make it again, if it is still ours.
+
+        Raises:
+            OSError: it cannot be made, or another process has it by now.
+        """
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self._has_lock():
+            lock, self._lock = self._lock, None
+            try:
+                self._lock_root()
+            except ConfigError as error:
+                self._lock = lock
+                raise OSError(errno.ESTALE, str(error)) from error
+            if lock is not None:
+                os.close(lock)
+        for directory in (self.objects, self.staging):
+            directory.mkdir(mode=0o700, exist_ok=True)
+
+    def _has_lock(self) -> bool:
+        """Whether the file that we have locked is still the one that others would lock."""
+        try:
+            found = (self.root / "lock").stat()
+        except FileNotFoundError:
+            return False
+        return self._lock is not None and os.path.samestat(os.fstat(self._lock), found)
 
     def write_through(self, path: Path, record: DiskRecord) -> None:
         """Bring a published version to the medium, its record last: whole after any power cut from now on."""
@@ -198,7 +241,7 @@ class DiskDirectory:
 
     def inspect(self, path: Path, record: DiskRecord) -> Differences:
         """Compare a published version with its record."""
-        return compare(record.files, dict(_walk(path / FILES)))
+        return compare(record.files, dict(_walk(path / FILES)), by_time=True)
 
     def names(self) -> frozenset[Path]:
         """Return all that is in ``objects`` and ``staging``."""
@@ -245,11 +288,14 @@ class DiskDirectory:
                 return None  # the machine was started again before all of it was on the medium
             record = written.record
             written_s = (path / RECORD).stat().st_mtime
-            differences = self.inspect(path, record)
+            found = dict(_walk(path / FILES))
+            differences = compare(record.files, found)
             if record.fingerprint != path.name.partition(".")[0] or not differences.is_whole:
                 return None
             self.remove_files(path, differences.extra)
             (path / f"{RECORD}.new").unlink(missing_ok=True)
+            # Not the times of the last run: a directory that was copied has others, and is as good.
+            record = stamped(record, found)
         except (OSError, ValueError):
             return None  # unreadable or contradicting itself: it is fetched again when it is asked for
         return _Whole(written_s, path, record, is_durable=written.boot is None)
@@ -275,8 +321,8 @@ def _by_recency(
         yield Found(it.record, it.path, 0.0, it.is_durable)
 
 
-def _walk(root: Path) -> Iterator[tuple[str, int]]:
-    """Yield path and size of all below ``root`` that is no directory. What goes away meanwhile is left out."""
+def _walk(root: Path) -> Iterator[tuple[str, Stat]]:
+    """Yield path and state of all below ``root`` that is no directory. What goes away meanwhile is left out."""
     pending = [("", root)]
     while pending:
         prefix, directory = pending.pop()
@@ -289,11 +335,12 @@ def _walk(root: Path) -> Iterator[tuple[str, int]]:
                 pending.append((f"{prefix}{entry.name}/", Path(entry.path)))
             elif entry.is_file(follow_symlinks=False):
                 try:
-                    yield f"{prefix}{entry.name}", entry.stat(follow_symlinks=False).st_size
+                    found = entry.stat(follow_symlinks=False)
+                    yield f"{prefix}{entry.name}", Stat(found.st_size, found.st_mtime_ns)
                 except FileNotFoundError:
                     continue
             else:
-                yield f"{prefix}{entry.name}", NOT_A_FILE
+                yield f"{prefix}{entry.name}", Stat(NOT_A_FILE, 0)
 
 
 def _delete(path: Path) -> None:

@@ -317,9 +317,13 @@ class DiskTier(Shelf):
     async def make_room(self, bytes: int) -> int:  # noqa: A002
         """Delete least recently used versions of so many bytes in all; return the bytes that came back.
 
-        For a file system that is full before the capacity is.
+        For a file system that is full before the capacity is. Where all that may go would not be enough with what is free,
+        none goes.
         """
+        free = await self.free_bytes()
         chosen, total = self._choose(bytes)
+        if total + free < bytes:
+            return 0
         for fingerprint in chosen:
             self._take_out(fingerprint, Cause.PRESSURE)
         await self.settled()

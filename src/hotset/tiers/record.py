@@ -7,13 +7,13 @@ the one place that knows their format. A record never says where the files are: 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Final, NamedTuple
 
 import msgspec
 
-from hotset.keys import Fingerprint, ModelKey
+from hotset.keys import DiskFile, Fingerprint, ModelKey
 from hotset.payload import Signature
 
 FORMAT: Final = 1
@@ -25,11 +25,11 @@ class RecordError(ValueError):
     """A record cannot be read, or contradicts itself; the message says how."""
 
 
-class DiskFile(NamedTuple):
-    """One file of a version, its path relative to the version's directory, ``/`` between parts."""
+class Stat(NamedTuple):
+    """What the file system says of a file."""
 
-    path: str
     size: int
+    modified_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,8 @@ class DiskRecord:
 
     ``bytes`` is the sum of its files.
 
-    ``memory_bytes``, ``runtime`` and ``signature`` were measured at the last load and are None before the first.
+    ``memory_bytes``, ``device_bytes`` (of whichever device), ``runtime`` and ``signature`` were measured at the last load and
+    are None before the first.
     """
 
     fingerprint: Fingerprint
@@ -48,6 +49,7 @@ class DiskRecord:
     memory_bytes: int | None = None
     runtime: str | None = None
     signature: Signature | None = None
+    device_bytes: int | None = None
 
 
 class Written(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -96,16 +98,30 @@ class Differences:
         return not self.missing and not self.changed
 
 
-def compare(files: Iterable[DiskFile], found: Mapping[str, int]) -> Differences:
-    """Compare what a record says with the sizes that were found."""
-    expected = dict(files)
+def compare(files: Iterable[DiskFile], found: Mapping[str, Stat], *, by_time: bool = False) -> Differences:
+    """Compare what a record says with what was found: sizes, and ``by_time`` when files were last written to."""
+    expected = {file.path: file for file in files}
     return Differences(
         missing=tuple(sorted(expected.keys() - found.keys())),
         changed=tuple(
-            sorted(path for path in expected.keys() & found.keys() if expected[path] != found[path])
+            sorted(
+                path
+                for path in expected.keys() & found.keys()
+                if not _is_same(expected[path], found[path], by_time=by_time)
+            )
         ),
         extra=tuple(sorted(found.keys() - expected.keys())),
     )
+
+
+def _is_same(file: DiskFile, found: Stat, *, by_time: bool) -> bool:
+    return file.size == found.size and not (by_time and file.modified_ns != found.modified_ns)
+
+
+def stamped(record: DiskRecord, found: Mapping[str, Stat]) -> DiskRecord:
+    """Return the record of files that are all there, with the times at which they were last written to."""
+    files = tuple(DiskFile(file.path, file.size, found[file.path].modified_ns) for file in record.files)
+    return replace(record, files=files)
 
 
 def check_paths(paths: Iterable[str]) -> None:

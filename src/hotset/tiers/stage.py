@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from hotset.keys import Fingerprint, ModelKey
+from hotset.keys import DiskFile, Fingerprint, ModelKey
 from hotset.tiers.directory import FILES
 from hotset.tiers.files import DiskFiles
 from hotset.tiers.ledger import Reservation
-from hotset.tiers.record import DiskFile, DiskRecord, check_paths
+from hotset.tiers.record import DiskRecord, check_paths
 
 T = TypeVar("T")
 
@@ -84,9 +84,9 @@ class Stage:
             )
         self._target = self._files.claim_final(fingerprint)
         publish = partial(self._files.directory.publish, self.root, self._target, record)
-        is_durable = await self._run(publish)
-        self.is_committed = self._commit(self, self._target, record, is_durable)
-        return record
+        published = await self._run(publish)
+        self.is_committed = self._commit(self, self._target, published.record, published.is_durable)
+        return published.record
 
     async def discard(self, then: Callable[[], None]) -> None:
         """Delete what was staged, wherever it is; ``then`` is called once it is gone. For the tier alone."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
 from hotset.errors import HotsetError, UnsupportedError
+from hotset.keys import DiskFile
 from hotset.payload import Encoded, Signature
 from hotset.shared.arena import Payload
 
@@ -45,7 +46,7 @@ class LoadSpec:
     """What to load: the directory ``path`` holds the version's files, complete. ``runtime`` None means: detect.
 
     ``weight`` is what the same files weighed when they were loaded before, or None; a small model that is known is
-    not measured again. ``files`` are those that were published (relative path, bytes): the worker checks that they are
+    not measured again. ``files`` are those that were published: the worker checks that they are
     there as they were; None means whatever is there. ``after`` are handles of models that are being unloaded, as was asked
     for before: it has their room, so it is loaded only once they are gone. While a prediction still uses one of them, which may
     take any time, the load is refused with ``OverloadedError``.
@@ -57,7 +58,7 @@ class LoadSpec:
     path: str
     runtime: str | None = None
     weight: int | None = None
-    files: tuple[tuple[str, int], ...] | None = None
+    files: tuple[DiskFile, ...] | None = None
     after: tuple[int, ...] = ()
 
 

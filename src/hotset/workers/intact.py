@@ -1,7 +1,7 @@
-"""The files of a version as a worker finds them: those that were published, each of the size that it had.
+"""The files of a version as a worker finds them: those that were published, each of the size that it had, and untouched.
 
 Called by whoever loads (the host, and the shipped fake) just before a load, so that nobody has to look at the files
-twice. It reads sizes and no contents: what was on disk whole was verified when it was fetched.
+twice. It reads sizes and times and no contents: what was on disk whole was verified when it was fetched.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from hotset.errors import ErrorKind, LoadFailedError
+from hotset.keys import DiskFile
 
-Files: TypeAlias = tuple[tuple[str, int], ...]
-"""Relative path, with ``/`` between parts, and bytes of each."""
+Files: TypeAlias = tuple[DiskFile, ...]
 
 
 def intact_files(path: str, files: Files) -> Sequence[str]:
-    """Return the paths of ``files``, all of which are below ``path`` with their sizes.
+    """Return the paths of ``files``, all of which are below ``path`` as they were.
 
     Raises:
         LoadFailedError: of kind ``files_damaged`` where one is missing, or is not what was published; else the disk
             cannot be read.
     """
-    for file, size in files:
+    for file, size, modified_ns in files:
         try:
             found = os.lstat(f"{path}/{file}")
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -35,7 +35,9 @@ def intact_files(path: str, files: Files) -> Sequence[str]:
             raise _damaged(f"{file} is no file any more")
         if found.st_size != size:
             raise _damaged(f"{file} was published with {size} bytes, found: {found.st_size}")
-    return [file for file, _ in files]
+        if modified_ns and found.st_mtime_ns != modified_ns:
+            raise _damaged(f"{file} was written to since it was published")
+    return [file for file, _, _ in files]
 
 
 def _damaged(reason: str) -> LoadFailedError:

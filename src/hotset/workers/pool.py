@@ -17,7 +17,7 @@ from typing import Final
 from hotset.clock import Clock
 from hotset.errors import ErrorKind, LoadFailedError, OverloadedError, UnavailableError, WorkerDiedError
 from hotset.events import EventBus, WorkerDied, WorkerStarted
-from hotset.keys import ModelKey
+from hotset.keys import DiskFile, ModelKey
 from hotset.limits import Limits, Waits, loop_time_s
 from hotset.payload import Encoded
 from hotset.runtimes.ahead import Imports
@@ -476,7 +476,7 @@ def _load_of(slot: _Slot, worker: Worker, now_s: float) -> WorkerLoad:
     return WorkerLoad(worker.id, slot.bytes, slot.models, worker.queued, slot.loading, calls_per_s)
 
 
-_path: Final[Callable[[tuple[str, int]], str]] = itemgetter(0)
+_path: Final[Callable[[DiskFile], str]] = itemgetter(0)
 
 
 def restart_after_s(deaths_in_a_row: int) -> float:

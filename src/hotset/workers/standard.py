@@ -71,7 +71,7 @@ def keeps_memory(path: str, files: Files) -> bool:
 
     What is wrong with it is the load's to tell.
     """
-    names = [name for name, _ in files if name != MODEL_YAML]
+    names = [file.path for file in files if file.path != MODEL_YAML]
     try:
         options = read_model_yaml(Path(path), names) if len(names) < len(files) else NO_FILE
         runtime = _runtime(LoadSpec(0, "", 0, path), names, options)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from hotset.errors import ErrorKind, LoadFailedError
+from hotset.keys import DiskFile
 from hotset.workers.intact import intact_files
 
-FILES = (("a.bin", 3), ("sub/b.bin", 0))
+FILES = (DiskFile("a.bin", 3), DiskFile("sub/b.bin", 0))
 
 
 @pytest.fixture
@@ -57,5 +59,15 @@ def test_damage_is_told_with_a_kind_of_its_own(
 
 def test_a_disk_that_cannot_be_read_is_not_taken_for_damage(directory: Path) -> None:
     with pytest.raises(LoadFailedError, match="cannot be read from disk") as error:
-        intact_files(str(directory), (("x" * 300, 1),))
+        intact_files(str(directory), (DiskFile("x" * 300, 1),))
     assert error.value.kind is ErrorKind.LOAD_FAILED
+
+
+def test_a_file_that_was_written_to_is_damaged_whatever_its_size(directory: Path) -> None:
+    file = directory / "a.bin"
+    published = DiskFile("a.bin", 3, file.stat().st_mtime_ns)
+    assert intact_files(str(directory), (published,)) == ["a.bin"]
+    os.utime(file, ns=(1, 1))
+    with pytest.raises(LoadFailedError, match=r"a\.bin was written to since it was published") as error:
+        intact_files(str(directory), (published,))
+    assert error.value.kind is ErrorKind.FILES_DAMAGED

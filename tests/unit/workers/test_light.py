@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from hotset.errors import HotsetError, LoadFailedError
+from hotset.keys import DiskFile
 from hotset.runtimes.base import Servable
 from hotset.workers import light as rules
 from hotset.workers.base import LoadReply, LoadSpec
@@ -41,7 +42,7 @@ class Bench:
 
     def __init__(self, folder: Path, make: Callable[[Path], Servable], **options: Any) -> None:
         (folder / FILE).write_bytes(b"model")
-        self.spec = replace(spec(folder), files=((FILE, 5),), weight=5000)
+        self.spec = replace(spec(folder), files=(DiskFile(FILE, 5),), weight=5000)
         self.host = Host(fake_kit(make), reclaimer=options.pop("reclaimer", None))
         self.threads = LoadThreads(self.host, parallel_loads=1, at_once=True, **options)
 
@@ -233,7 +234,7 @@ def test_versions_are_known_by_their_files_and_forgotten_when_slow() -> None:
     assert found is not None
     assert (found.path, found.choice) == (Path("a"), choice)
     assert light.get(known("b")) is None
-    assert light.get(known("a", files=((FILE, 6),))) is None
+    assert light.get(known("a", files=(DiskFile(FILE, 6),))) is None
     light.note(known("a"), Path("a"), choice, took_s=LIGHT_LOAD_S * 2, lasted_s=0.0)
     assert light.get(known("a")) is None
 

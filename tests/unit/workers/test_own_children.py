@@ -18,7 +18,7 @@ from hotset.errors import (
     WorkerDiedError,
 )
 from hotset.events import Event, EventBus, WorkerDied, WorkerStarted
-from hotset.keys import ModelKey
+from hotset.keys import DiskFile, ModelKey
 from hotset.testing import FakeWorker, Gate, ManualClock, WorkerScript
 from hotset.workers.base import DeathHandler
 from hotset.workers.intact import Files
@@ -116,7 +116,7 @@ async def opened(**options: Any) -> Bench:
 async def test_small_models_share_and_a_large_one_lives_alone(path: str) -> None:
     bench = await opened()
     small = [await bench.pool.load(key, path, expected_bytes=100) for key in (A, B)]
-    large = await bench.pool.load(C, path, expected_bytes=LARGE, files=(("model.txt", 8),))
+    large = await bench.pool.load(C, path, expected_bytes=LARGE, files=(DiskFile("model.txt", 8),))
     assert {it.worker.id for it in small} == {1, 2}
     assert large.worker.id == 3
     assert bench.prepared == [(("model.txt", 8),)]
@@ -245,7 +245,7 @@ async def test_what_must_not_share_waits_for_one_that_was_not_used_for_long(tmp_
     folder.mkdir()
     for name in ("model.yaml", "saved_model.pb"):
         (folder / name).write_text("x")
-    files = (("model.yaml", 1), ("saved_model.pb", 1))
+    files = (DiskFile("model.yaml", 1), DiskFile("saved_model.pb", 1))
     held: list[Resident] = [await bench.pool.load(A, str(folder), files=files)]
     ended = asyncio.Event()
 
