@@ -119,7 +119,7 @@ async def test_small_models_share_and_a_large_one_lives_alone(path: str) -> None
     large = await bench.pool.load(C, path, expected_bytes=LARGE, files=(DiskFile("model.txt", 8),))
     assert {it.worker.id for it in small} == {1, 2}
     assert large.worker.id == 3
-    assert bench.prepared == [(("model.txt", 8),)]
+    assert bench.prepared == [(DiskFile("model.txt", 8),)]
     assert [worker.id for worker in bench.pool.workers] == [1, 2]
     assert [worker.id for worker in bench.pool.everyone] == [1, 2, 3]
     assert bench.pool.is_up(large.worker)
