@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -23,13 +23,11 @@ from hotset.payload import (
     TensorSpec,
     datatype_of,
 )
+from hotset.runtimes.exhaustion import is_out_of_memory
 from hotset.runtimes.reason import reason_of
 
 Answer: TypeAlias = Callable[[dict[str, Array]], dict[str, Array]]
 """From all inputs by name, checked, to all outputs by name. Thread-safe."""
-
-_NO_MEMORY: Final = ("bad_alloc", "out of memory", "can't allocate memory", "ailed to allocate")
-"""How libraries in C++ say that they have run out of it, those that have no exception for that."""
 
 
 class GraphServable:
@@ -108,7 +106,7 @@ class GraphServable:
         except self._no_memory as error:
             raise MemoryError(reason_of(error)) from error
         except Exception as error:
-            if any(words in str(error) for words in _NO_MEMORY):
+            if is_out_of_memory(error):
                 raise MemoryError(reason_of(error)) from error
             if isinstance(error, self._refusals):
                 raise InvalidInputError(f"the model refused the inputs: {self._reason(error)}") from error

@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl
 from hotset.errors import ConfigError, HotsetError, PredictFailedError, UnsupportedError
 from hotset.payload import Signature
 from hotset.runtimes.base import CallMeta
+from hotset.runtimes.exhaustion import is_out_of_memory_in_code
 from hotset.runtimes.handler_clients import MetricsClient, ModelClient, OnnxClient, TensorFlowClient
 from hotset.runtimes.handler_source import ANSWERING, CLASS_NAMES, VERBS
 from hotset.runtimes.lending import METHOD_HEADER, REQUEST_HEADER, BeginAgainError, Lender
@@ -247,6 +248,8 @@ class HandlerServable:
         except BaseException as error:
             if _is_response_like(error):
                 return error
+            if is_out_of_memory_in_code(error):
+                raise MemoryError(reason_of(error)) from error
             _log.exception("the handler failed")
             raise PredictFailedError(reason_of(error)) from error
         return result

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from hotset.errors import HotsetError, InvalidInputError, LoadFailedError, PredictFailedError
 from hotset.payload import InferRequest, InferResponse, Signature
+from hotset.runtimes.exhaustion import is_out_of_memory
 from hotset.runtimes.gcpause import collector_pause
 from hotset.runtimes.mlflow_schema import Inputs, Outputs
 from hotset.runtimes.mlmodel_file import NAME, PYFUNC, brings_code, directory_of, read_mlmodel
@@ -27,7 +28,6 @@ from hotset.runtimes.options import NO_OPTIONS, NoneOfItsOwn, RuntimeOptions
 from hotset.runtimes.own_code import OwnModules
 from hotset.runtimes.patterns import matching
 from hotset.runtimes.reason import load_failure, not_installed, reason_of
-from hotset.runtimes.tables import is_out_of_memory
 
 _CODE_MODULE: Final = "code_model_"
 """How MLflow calls the module that it makes of a model that was saved as code."""

@@ -169,7 +169,9 @@ def _device(text: str) -> Device:
     fits = _DEVICE.fullmatch(text)
     if fits is None:
         raise wrong("device", shown(text), "cpu, cuda, or one of several as in cuda:1")
-    return CPU if text == "cpu" else Device("cuda", int(fits["index"] or 0))
+    if text == "cpu":
+        return CPU
+    return Device("cuda", None if fits["index"] is None else int(fits["index"]))
 
 
 def _declared(tensors: tuple[_Tensor, ...] | None, where: str) -> tuple[DeclaredTensor, ...] | None:

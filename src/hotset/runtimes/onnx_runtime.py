@@ -19,6 +19,7 @@ import numpy as np
 
 from hotset.errors import InvalidInputError, LoadFailedError, PredictFailedError
 from hotset.payload import DTYPES, Array, InferRequest, InferResponse, Signature, TensorSpec
+from hotset.runtimes.exhaustion import is_out_of_memory
 from hotset.runtimes.modelfile import candidates, choose
 from hotset.runtimes.options import NO_OPTIONS, RuntimeOptions
 from hotset.runtimes.reason import load_failure, not_installed, reason_of
@@ -123,7 +124,9 @@ def _providers(onnxruntime: Any, options: RuntimeOptions) -> list[Any]:
         raise options.no_device(
             "this ONNX Runtime is built without CUDA (the package onnxruntime-gpu has it)"
         )
-    return [(_CUDA, {"device_id": str(options.device.index)}), _CPU]
+    # By itself its arena doubles with each extension, and what a model once took so is its own until it is unloaded.
+    arena = {"device_id": str(options.device.index or 0), "arena_extend_strategy": "kSameAsRequested"}
+    return [(_CUDA, arena), _CPU]
 
 
 def _session_options(onnxruntime: Any, wanted: OnnxOptions) -> Any:
@@ -197,7 +200,7 @@ class OnnxServable:
         except self._refusal as error:
             raise InvalidInputError(f"the model refused the inputs: {reason_of(error)}") from error
         except Exception as error:
-            if _is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise MemoryError(reason_of(error)) from error
             raise PredictFailedError(reason_of(error)) from error
         return InferResponse(dict(zip(names, values, strict=True)))
@@ -210,12 +213,6 @@ class OnnxServable:
             if name not in self._outputs:
                 raise InvalidInputError(f"no output {name!r}; this model has: {', '.join(self._outputs)}")
         return names or self._outputs
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """ONNX Runtime has no type of its own for this."""
-    text = str(error)
-    return isinstance(error, MemoryError) or "bad_alloc" in text or "Failed to allocate memory" in text
 
 
 def _checked(spec: TensorSpec, inputs: Mapping[str, Array]) -> Array:

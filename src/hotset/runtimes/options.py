@@ -22,13 +22,13 @@ Read = TypeVar("Read")
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Where a model computes: ``cpu``, or the ``cuda`` device of that index."""
+    """Where a model computes: ``cpu``, or the ``cuda`` device of that index; None is any."""
 
     kind: str = "cpu"
-    index: int = 0
+    index: int | None = None
 
     def __str__(self) -> str:
-        return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
+        return self.kind if self.index is None else f"{self.kind}:{self.index}"
 
 
 CPU: Final = Device()

@@ -23,6 +23,7 @@ from urllib.parse import parse_qsl
 from hotset.errors import ConfigError, HotsetError, PredictFailedError
 from hotset.payload import Signature
 from hotset.runtimes.base import CallMeta
+from hotset.runtimes.exhaustion import is_out_of_memory_in_code
 from hotset.runtimes.options import NO_OPTIONS, RuntimeOptions
 from hotset.runtimes.predictor_source import (
     ARGUMENTS,
@@ -264,6 +265,8 @@ class PredictorServable:
         except (HotsetError, MemoryError):
             raise
         except BaseException as error:
+            if is_out_of_memory_in_code(error):
+                raise MemoryError(reason_of(error)) from error
             _log.exception("predict failed for %s version %s", meta.model_name, meta.model_version)
             raise PredictFailedError(reason_of(error)) from error
 
@@ -278,6 +281,8 @@ class PredictorServable:
         except (HotsetError, MemoryError):
             raise
         except BaseException as error:
+            if is_out_of_memory_in_code(error):
+                raise MemoryError(reason_of(error)) from error
             _log.exception("predict_batch failed")
             raise PredictFailedError(reason_of(error)) from error
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from hotset.errors import ErrorKind, LoadFailedError
+from hotset.runtimes.exhaustion import is_out_of_memory_in_code
 
 MAX_REASON_CHARS: Final = 2000
 
@@ -25,7 +26,7 @@ def reason_of(error: BaseException) -> str:
 
 def load_failure(what: str, error: BaseException) -> LoadFailedError:
     """Return the error for a load that a framework or the user's code broke off; ``what`` says where."""
-    kind = ErrorKind.OUT_OF_MEMORY if isinstance(error, MemoryError) else None
+    kind = ErrorKind.OUT_OF_MEMORY if is_out_of_memory_in_code(error) else None
     return LoadFailedError(f"{what} {reason_of(error)}", kind=kind)
 
 

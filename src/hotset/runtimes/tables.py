@@ -14,6 +14,7 @@ import numpy as np
 
 from hotset.errors import HotsetError, InvalidInputError, PredictFailedError
 from hotset.payload import Array, InferRequest, InferResponse, Signature, TensorSpec, datatype_of
+from hotset.runtimes.exhaustion import is_out_of_memory
 from hotset.runtimes.reason import reason_of
 
 PREDICT: Final = "predict"
@@ -84,11 +85,6 @@ class TableServable:
             if is_out_of_memory(error):
                 raise MemoryError(reason_of(error)) from error
             raise PredictFailedError(reason_of(error)) from error
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether a library in C++ has run out of memory: each says so in an error of its own."""
-    return isinstance(error, MemoryError) or "bad_alloc" in str(error)
 
 
 def told_by(methods: Mapping[str, Method], row: Any) -> tuple[TensorSpec, ...]:

@@ -59,7 +59,7 @@ def device_of(torch: Any, options: RuntimeOptions) -> Any:
         if not torch.cuda.is_available():
             raise options.no_device("PyTorch finds no CUDA device")
         count = torch.cuda.device_count()
-        if options.device.index >= count:
+        if (options.device.index or 0) >= count:
             raise options.no_device(f"PyTorch finds {count}, counted from 0")
     return torch.device(str(options.device))
 
