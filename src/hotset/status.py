@@ -128,6 +128,18 @@ class VersionCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class Executions:
+    """So often was a version executed to answer ``size`` requests at once: ``count`` times, which took ``seconds`` in all.
+
+    They are those of decoding, predicting and encoding, and each execution is counted once, whatever its size.
+    """
+
+    size: int
+    count: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Readiness:
     """Whether requests can be answered; ``reason`` says why not."""
 

@@ -19,6 +19,7 @@ from hotset.payload import Encoded, Signature
 from hotset.store import Content, ObjectChangedError, ObjectMeta, Revision
 from hotset.store.target import new_file
 from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall
+from hotset.workers.executions import Told
 from hotset.workers.intact import intact_files
 
 
@@ -241,6 +242,11 @@ class FakeWorker:
 
     def import_ahead(self, modules: Sequence[str]) -> None:
         self._script.imported += modules
+
+    async def executions(self, name: str) -> Sequence[Told]:
+        """It counts none."""
+        del name
+        return ()
 
     def predict(self, call: PredictCall) -> Awaitable[Encoded]:
         self.calls += 1

@@ -109,6 +109,28 @@ async def test_a_call_whose_deadline_passed_in_the_queue_is_not_predicted(
         assert await worker.predict(call(spec.handle, deadline_s=time.monotonic() + LIMIT_S))
 
 
+async def test_executions_are_counted_while_a_version_comes_and_goes(
+    bench: Bench, make_worker: Callable[..., Worker]
+) -> None:
+    async with bench.running(make_worker()) as worker:
+        assert list(await worker.executions("")) == []
+        for handle in (0, 1):
+            spec = bench.spec("paris")
+            await worker.load(spec)
+            for number in range(3):
+                await worker.predict(call(spec.handle, {"echo": number}))
+            with pytest.raises(PredictFailedError):
+                await worker.predict(call(spec.handle, {"raise": "value"}))
+            (told,) = await worker.executions("paris")
+            assert (told.name, told.version) == ("paris", spec.version)
+            (alone,) = told.executions
+            assert (alone.size, alone.count) == (1, 3 * (handle + 1)), "what failed is none"
+            assert alone.seconds > 0
+            await worker.unload(spec.handle)
+        assert list(await worker.executions("rome")) == []
+        assert len(await worker.executions("")) == 1
+
+
 async def test_a_call_that_runs_past_its_deadline_is_answered_all_the_same(
     bench: Bench, make_worker: Callable[..., Worker]
 ) -> None:

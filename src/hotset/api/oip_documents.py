@@ -6,11 +6,11 @@ counted: a key that clients expect, and of which nothing is known, is 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from hotset.payload import ANY_NUMBER, Signature, TensorSpec
-from hotset.status import ModelPage, VersionCounts, VersionState, VersionStatus
+from hotset.status import Executions, ModelPage, VersionCounts, VersionState, VersionStatus
 
 _NS: Final = 1e9
 _NOTHING: Final = {"count": 0, "ns": 0}
@@ -50,35 +50,49 @@ def config_type(datatype: str | None) -> str:
     return "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}"
 
 
-def statistics(version: VersionStatus, counts: VersionCounts, *, now_s: float) -> dict[str, Any]:
+def statistics(
+    version: VersionStatus, counts: VersionCounts, executions: Sequence[Executions] = (), *, now_s: float
+) -> dict[str, Any]:
     """Return the statistics of one version; ``now_s`` is the time of day.
 
-    ``queue`` is the wait until the version was in memory, and ``compute_infer`` all that came after: the worker's queue,
-    decoding, predicting and encoding, which are not timed one by one.
+    ``compute_infer`` is what its executions took: decoding, predicting and encoding, which are not timed one by one. Each
+    request counts with the whole of the execution that answered it. ``queue`` is the rest: the wait until the version was
+    in memory, for a worker, and for the way there and back.
     """
     answered = counts.answered
-    computed_s = max(0.0, counts.answered_s - counts.waited_s)
+    executed = sum(it.size * it.count for it in executions)
+    executed_s = sum(it.size * it.seconds for it in executions)
+    queued_s = max(counts.waited_s, counts.answered_s - executed_s)
     is_used = version.last_used_s is not None and answered + counts.failed > 0
     return {
         "name": version.name,
         "version": str(version.version),
         "last_inference": round((now_s - (version.last_used_s or 0.0)) * 1e3) if is_used else 0,
         "inference_count": answered,
-        "execution_count": answered,
+        "execution_count": sum(it.count for it in executions),
         "inference_stats": {
             "success": _duration(answered, counts.answered_s),
             "fail": _duration(counts.failed, counts.failed_s),
-            "queue": _duration(answered, counts.waited_s),
+            "queue": _duration(answered, queued_s),
             "compute_input": _NOTHING,
-            "compute_infer": _duration(answered, computed_s),
+            "compute_infer": _duration(executed, executed_s),
             "compute_output": _NOTHING,
             "cache_hit": _NOTHING,
             "cache_miss": _NOTHING,
         },
-        "batch_stats": [],
+        "batch_stats": [_batches(it) for it in executions],
         "memory_usage": [{"type": "CPU", "id": 0, "byte_size": version.memory_bytes}]
         if version.memory_bytes
         else [],
+    }
+
+
+def _batches(executions: Executions) -> dict[str, Any]:
+    return {
+        "batch_size": executions.size,
+        "compute_input": _NOTHING,
+        "compute_infer": _duration(executions.count, executions.seconds),
+        "compute_output": _NOTHING,
     }
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from hotset.api.dataplane import DataPlane
 from hotset.api.oip_documents import statistics
 from hotset.errors import ErrorKind, NotFoundError
 from hotset.keys import ModelKey, ModelRef
-from hotset.status import VersionStatus
+from hotset.status import Executions, VersionStatus
 from hotset.tokens import EVERYTHING, Grant
 
 _STEP: Final = 50
@@ -35,7 +35,7 @@ class OipStatistics:
             raise NotFoundError(
                 f"no version {ref.version} of model {ref.name!r}", kind=ErrorKind.VERSION_NOT_FOUND
             )
-        return self._rows(versions)
+        return self._rows(versions, await self._dataplane.residency.executions(ref.name))
 
     async def of_all(self, grant: Grant = EVERYTHING) -> list[dict[str, Any]]:
         """Return those of versions that were asked since the start: there may be a hundred thousand that never were.
@@ -43,22 +43,27 @@ class OipStatistics:
         Of them only those that ``grant`` may see.
         """
         rows: list[dict[str, Any]] = []
+        executions = await self._dataplane.residency.executions()
         names = sorted({key.name for key in self._dataplane.statistics if grant.covers(key.name)})
         for start in range(0, len(names), _STEP):
             for name in names[start : start + _STEP]:
                 model = self._dataplane.residency.known(name)
-                rows += self._rows(model.versions if model is not None else (), only_asked=True)
+                rows += self._rows(model.versions if model is not None else (), executions, only_asked=True)
             await asyncio.sleep(0)
         return rows
 
-    def _rows(self, versions: Iterable[VersionStatus], *, only_asked: bool = False) -> list[dict[str, Any]]:
+    def _rows(
+        self,
+        versions: Iterable[VersionStatus],
+        executions: Mapping[ModelKey, Sequence[Executions]],
+        *,
+        only_asked: bool = False,
+    ) -> list[dict[str, Any]]:
         now_s = self._dataplane.time_of_day_s()
-        counted = (
-            (version, self._dataplane.statistics.of(ModelKey(version.name, version.version)))
-            for version in versions
-        )
+        keyed = ((version, ModelKey(version.name, version.version)) for version in versions)
+        counted = ((version, key, self._dataplane.statistics.of(key)) for version, key in keyed)
         return [
-            statistics(version, counts, now_s=now_s)
-            for version, counts in counted
+            statistics(version, counts, executions.get(key, ()), now_s=now_s)
+            for version, key, counts in counted
             if not only_asked or counts.answered or counts.failed
         ]

@@ -6,14 +6,22 @@
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from hotset.errors import ErrorKind, HotsetError
 from hotset.keys import ModelKey, ModelRef
 from hotset.payload import Encoded, Signature
 from hotset.shared.arena import Payload
-from hotset.status import ModelMetadata, ModelPage, ModelStatus, Readiness, ServerStatus, VersionCounts
+from hotset.status import (
+    Executions,
+    ModelMetadata,
+    ModelPage,
+    ModelStatus,
+    Readiness,
+    ServerStatus,
+    VersionCounts,
+)
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 HeaderSource: TypeAlias = Callable[[], Headers]
@@ -135,6 +143,10 @@ class Residency(Protocol):
     @property
     def knows_all(self) -> bool:
         """Whether ``models`` costs the store nothing, so that a list of all may be given."""
+        ...
+
+    async def executions(self, name: str = "") -> Mapping[ModelKey, Sequence[Executions]]:
+        """Return how often the versions of a model were executed, or those of all; one that is not in it is not known of."""
         ...
 
     def readiness(self) -> Readiness:

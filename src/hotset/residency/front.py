@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from hotset.catalog import ModelEntry, VersionEntry
@@ -14,7 +14,8 @@ from hotset.residency.lease import ModelLease
 from hotset.residency.manager import Manager
 from hotset.residency.store_pages import StorePages
 from hotset.residency.view import View
-from hotset.status import ModelMetadata, ModelPage, ModelStatus, Readiness, ServerStatus
+from hotset.status import Executions, ModelMetadata, ModelPage, ModelStatus, Readiness, ServerStatus
+from hotset.workers.counting import Counting
 
 
 class Front:
@@ -34,6 +35,7 @@ class Front:
         self._manager = manager
         self._view = view
         self.readiness = readiness
+        self._counting = Counting(lambda: manager.pool.everyone)
         self.lease_now = manager.lease_now  # bound here: the hot path has no call to spare
         self.lease_soon = manager.lease_soon
 
@@ -45,6 +47,10 @@ class Front:
 
     async def relieve(self, key: ModelKey, *, deadline_s: float) -> None:
         await self._manager.relieve(key, deadline_s=deadline_s)
+
+    async def executions(self, name: str = "") -> Mapping[ModelKey, Sequence[Executions]]:
+        """Ask the workers how often the versions of a model were executed, or those of all."""
+        return await self._counting.of(name)
 
     async def model(self, name: str, *, deadline_s: float) -> ModelStatus:
         await self._manager.resolve(ModelRef(name), deadline_s=deadline_s)

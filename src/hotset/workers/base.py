@@ -15,6 +15,7 @@ from hotset.errors import HotsetError, UnsupportedError
 from hotset.keys import DiskFile
 from hotset.payload import Encoded, Signature
 from hotset.shared.arena import Payload
+from hotset.workers.executions import Told
 
 HANDLER: Final = 0
 """The handle of the code that answers requests by itself, where a worker has such: it is never loaded or unloaded."""
@@ -143,6 +144,14 @@ class Worker(Protocol):
 
     def import_ahead(self, modules: Sequence[str]) -> None:
         """Import these modules in the background, before a load needs them; whatever fails is that load's to tell."""
+        ...
+
+    def executions(self, name: str) -> Awaitable[Sequence[Told]]:
+        """Ask how often the versions of this model were executed here, or with no name those of all.
+
+        Raises (at once, or from the awaitable):
+            WorkerDiedError
+        """
         ...
 
     def predict(self, call: PredictCall) -> Awaitable[Encoded]:

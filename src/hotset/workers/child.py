@@ -168,6 +168,8 @@ class Child:
                 self._loading.load(spec, self._load_done(number, spec))
             case wire.Unload(number, handle):
                 self._loading.unload(handle, lambda: self._reply(wire.Unloaded(number)))
+            case wire.Count(number, name):
+                self._control.send(wire.Counted(number, tuple(self._host.executions.told(name))))
             case wire.Given(number, handle) if self._asking is not None:
                 self._asking.answered(number, handle)
             case wire.Denied(number, failure) if self._asking is not None:

@@ -90,6 +90,7 @@ class Finisher:
 
     async def _await(self, number: int, work: Unfinished, what: Awaitable[Any]) -> None:
         outcome: Outcome
+        began_s = self._now()
         try:
             result = await self._in_time(work, what)
             stream = stream_of(result, work.codec)
@@ -97,6 +98,7 @@ class Finisher:
                 self._begin(number, work, stream)
                 return
             outcome = self._host.packed(work.call, work.codec.encode_result(result, work.asked, work.meta))
+            work.held.executed.alone(self._now() - began_s)
         except BaseException as error:  # noqa: BLE001 - whatever the user's code raises is the call's own failure
             outcome = _failure(work, error)
         self._tell_soon(number, outcome)
@@ -118,7 +120,7 @@ class Finisher:
         self, number: int, work: Unfinished, stream: Stream, parts: AsyncIterable[Any]
     ) -> None:
         window = self._windows[number] = LoopWindow()
-        cutter, source = Cutter(work, stream), None
+        cutter, source, began_s = Cutter(work, stream), None, self._now()
         try:
             source = aiter(parts)
             with suppress(StopAsyncIteration):
@@ -129,6 +131,7 @@ class Finisher:
                             await window.take()
                         self._tell_soon(number, step)
                     part = await anext(source)
+            work.held.executed.alone(self._now() - began_s)
             self._tell_soon(number, cutter.end())
         except BaseException as error:  # noqa: BLE001 - as above
             if not window.is_stopped:
@@ -149,7 +152,7 @@ class Finisher:
 
     def _send_all(self, number: int, work: Unfinished, stream: Stream, parts: Iterable[Any]) -> None:
         window = self._windows[number] = ThreadWindow()
-        cutter = Cutter(work, stream)
+        cutter, began_s = Cutter(work, stream), self._now()
         try:
             if work.call.deadline_s <= self._now():
                 raise _too_late()
@@ -158,6 +161,7 @@ class Finisher:
                     if not isinstance(step, Begun) and not window.take():
                         return
                     self._tell(number, step)
+            work.held.executed.alone(self._now() - began_s)
             self._tell(number, cutter.end())
         except BaseException as error:  # noqa: BLE001 - as above
             self._tell(number, failure_of(work.held, error))

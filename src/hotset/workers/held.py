@@ -10,6 +10,7 @@ from hotset.runtimes.base import PayloadServable, Servable, TensorServable
 from hotset.runtimes.modelyaml import NO_FILE, ModelOptions
 from hotset.workers.base import LoadSpec
 from hotset.workers.batching import batches
+from hotset.workers.executions import Executed
 
 SMALL_WEIGHT: Final = 1 << 20
 """Bytes: below it, what measuring costs (up to a millisecond) is more than what it tells."""
@@ -48,6 +49,7 @@ class Held:
     __slots__ = (
         "batches",
         "comparisons_left",
+        "executed",
         "idle",
         "is_plain",
         "lock",
@@ -71,10 +73,11 @@ class Held:
         options: ModelOptions = NO_FILE,
         most_rows: int = 1,
         lock: threading.Lock = _UNSHARED,
+        executed: Executed | None = None,
     ) -> None:
         """``most_rows`` is how many calls (and rows) may be predicted at once at most, where it can be batched.
 
-        ``lock`` is the host's, where there is one.
+        ``lock`` is the host's, where there is one; ``executed`` counts beyond this time in memory.
         """
         self.lock = lock
         self.name = spec.name
@@ -87,6 +90,7 @@ class Held:
         self.batches = batches(servable, options)
         self.most_rows = most_rows if options.most_rows is None else min(most_rows, options.most_rows)
         self.comparisons_left = MOST_COMPARISONS if takes_tensors else 0  # ``predict_batch`` needs no proof
+        self.executed = executed or Executed()
         self.users = 0
         self.pace_s = 0.0
         self.idle: Callable[[Held], None] | None = None

@@ -24,6 +24,7 @@ from hotset.runtimes.gcpause import collector_pause
 from hotset.runtimes.own_code import shared_modules
 from hotset.runtimes.reason import load_failure
 from hotset.workers.base import HANDLER, LoadReply, LoadSpec, PredictCall
+from hotset.workers.executions import ExecutionBook
 from hotset.workers.heap import HeapMeter
 from hotset.workers.held import SMALL_WEIGHT, Held, Proofs
 from hotset.workers.intact import intact_files
@@ -76,6 +77,7 @@ class Host:
         if kit.asking is not None:
             kit.asking.shelf = self
         self._light = LightVersions()
+        self.executions: Final = ExecutionBook()
 
     def handles(self) -> list[int]:
         """Return the handles of the models held now."""
@@ -96,6 +98,13 @@ class Host:
         held = self._held.get(handle)
         if held is not None:
             held.pace_s += (seconds - held.pace_s) * 0.25
+
+    def note_execution(self, handle: int, seconds: float) -> None:
+        """One request was answered by a prediction of its own, which took so long."""
+        held = self._held.get(handle)
+        if held is not None:
+            held.pace_s += (seconds - held.pace_s) * 0.25
+            held.executed.alone(seconds)
 
     def is_light(self, spec: LoadSpec) -> bool:
         """Whether a load costs less than to hand it to another thread: it was loaded here before, in no time."""
@@ -124,7 +133,13 @@ class Host:
             _logger.exception("load of %s@%d raised", spec.name, spec.version)
             raise load_failure("the load raised", error) from error
         held = Held(
-            spec, servable, weight, options=choice.options, most_rows=self._max_batch, lock=self._lock
+            spec,
+            servable,
+            weight,
+            options=choice.options,
+            most_rows=self._max_batch,
+            lock=self._lock,
+            executed=self.executions.of(spec.name, spec.version),
         )
         self._proofs.recall(held)
         took_s, lasted_s = time.thread_time() - began_s, time.monotonic() - began_at_s
@@ -237,9 +252,16 @@ class Host:
         questions = [Question(held, call, self._kit.codecs(call.codec)) for call in compress(calls, plain)]
         outcomes = iter(answer_together(held, questions, most_rows=held.most_rows))
         return [
-            self._packed_outcome(call, next(outcomes)) if is_plain else guarded(held, self._alone, held, call)
+            self._packed_outcome(call, next(outcomes)) if is_plain else self._alone_and_noted(held, call)
             for call, is_plain in zip(calls, plain, strict=True)
         ]
+
+    def _alone_and_noted(self, held: Held, call: PredictCall) -> Outcome:
+        began_s = time.monotonic()
+        outcome = guarded(held, self._alone, held, call)
+        if isinstance(outcome, Encoded):
+            held.executed.alone(time.monotonic() - began_s)
+        return outcome
 
     def _unpacked(self, call: PredictCall) -> PredictCall:
         coding = coding_of(call.headers)

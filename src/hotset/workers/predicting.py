@@ -143,7 +143,7 @@ class PredictThreads:
     def _work_one_by_one(self, unit: list[Job], answers: list[Answered]) -> None:
         host = self._host
         handle = unit[0].call.handle
-        pace = host.pace_s(handle)
+        pace = host.pace_s(handle) if answers or len(unit) > 1 else 0.0
         started = self._now()
         oldest = started
         for job in unit:
@@ -152,14 +152,15 @@ class PredictThreads:
             if not answers:
                 oldest = started
             outcome = _too_late() if job.call.deadline_s <= started else self._outcomes([job])[0]
+            ended = self._now()
             if type(outcome) is not Encoded:
+                host.note_pace(handle, ended - started)
                 self._answer(job, outcome, answers)
             else:
+                host.note_execution(handle, ended - started)  # before it is sent: who has it may look
                 answers.append(Answered(job.number, outcome))
                 if len(outcome.body) >= LARGE_BYTES:
                     self._flush(answers)  # it may lie in memory that the model writes its next answer to
-            ended = self._now()
-            host.note_pace(handle, ended - started)
             started = ended
 
     def _answer(self, job: Job, outcome: Outcome, answers: list[Answered]) -> None:

@@ -42,6 +42,7 @@ from hotset.workers.base import (
 )
 from hotset.workers.channel import Channel
 from hotset.workers.deadlines import Deadlines
+from hotset.workers.executions import Told
 from hotset.workers.failure import pack, unpack
 from hotset.workers.incoming import IncomingStreams
 from hotset.workers.kit import STANDARD_KIT
@@ -185,6 +186,11 @@ class ProcessWorker:
     def import_ahead(self, modules: Sequence[str]) -> None:
         if modules and self._gone is None:
             self._control.send(wire.ImportAhead(tuple(modules)))
+
+    def executions(self, name: str) -> Awaitable[Sequence[Told]]:
+        number, reply = self._expect_reply()
+        self._control.send(wire.Count(number, name))
+        return reply
 
     def predict(self, call: PredictCall) -> Awaitable[Encoded]:
         answer: asyncio.Future[Encoded] = asyncio.get_running_loop().create_future()
@@ -424,6 +430,8 @@ class ProcessWorker:
                     self._drop_model(handle)
             case wire.Unloaded(number):
                 self._settle(number, None)
+            case wire.Counted(number, rows):
+                self._settle(number, rows)
             case wire.Failed(number, failure):
                 self._settle(number, unpack(failure))
             case wire.Want(number, request, name, version):
@@ -439,8 +447,8 @@ class ProcessWorker:
         else:
             self._control.send(wire.Denied(number, None if word is None else pack(word)))
 
-    def _settle(self, number: int, outcome: LoadReply | HotsetError | None) -> bool:
-        """Give a load's or unload's outcome to whoever waits for it; False if nobody does."""
+    def _settle(self, number: int, outcome: LoadReply | HotsetError | tuple[Told, ...] | None) -> bool:
+        """Give the outcome of a load, an unload or a question to whoever waits for it; False if nobody does."""
         reply = self._replies.pop(number, None)
         if reply is None or reply.done():
             return False

@@ -6,6 +6,7 @@ Together is an attempt: whatever goes wrong with it, each call is then asked alo
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, ParamSpec, TypeAlias, cast
 
@@ -182,12 +183,14 @@ def failure_of(held: Held, error: BaseException) -> HotsetError:
 
 def answer_together(held: Held, questions: Sequence[Question], *, most_rows: int) -> list[Outcome]:
     """Answer all, in order, with as few predictions as can be."""
+    began_s = time.monotonic()
     outcomes: list[Outcome | None] = [_failure(held, question.decode) for question in questions]
+    decoding_s = (time.monotonic() - began_s) / max(1, len(questions))
     good = [index for index, outcome in enumerate(outcomes) if outcome is None]
     for group in _groups(held, [questions[index] for index in good], most_rows=most_rows):
         indexes = [good[position] for position in group]
         members = [questions[index] for index in indexes]
-        for index, outcome in zip(indexes, _answer_group(held, members), strict=True):
+        for index, outcome in zip(indexes, _answer_group(held, members, decoding_s), strict=True):
             outcomes[index] = outcome
     return [outcome for outcome in outcomes if outcome is not None]
 
@@ -198,10 +201,27 @@ def _groups(held: Held, questions: Sequence[Question], *, most_rows: int) -> lis
     return alike([question.tensors for question in questions], most_rows=most_rows)
 
 
-def _answer_group(held: Held, questions: Sequence[Question]) -> list[Outcome]:
+def _answer_group(held: Held, questions: Sequence[Question], decoding_s: float) -> list[Outcome]:
+    """``decoding_s`` is what the decoding of each took, which counts as a part of its execution."""
+    began_s = time.monotonic()
+    compares = held.comparisons_left > 0
     if len(questions) > 1 and held.batches and _predict_at_once(held, questions):
-        return [guarded(held, question.encode) for question in questions]
-    return [guarded(held, question.answer) for question in questions]
+        outcomes = [guarded(held, question.encode) for question in questions]
+        seconds = time.monotonic() - began_s + decoding_s * len(questions)
+        if compares:  # each was predicted alone, too, and that is what is answered
+            for _ in questions:
+                held.executed.alone(seconds / len(questions))
+        else:
+            held.executed.together(len(questions), seconds)
+        return outcomes
+    outcomes = []
+    for question in questions:
+        outcomes.append(guarded(held, question.answer))
+        ended_s = time.monotonic()
+        if isinstance(outcomes[-1], Encoded):
+            held.executed.alone(ended_s - began_s + decoding_s)
+        began_s = ended_s
+    return outcomes
 
 
 def _predict_at_once(held: Held, questions: Sequence[Question]) -> bool:

@@ -27,6 +27,7 @@ from hotset.workers.asking import Asking
 from hotset.workers.backlog import Job
 from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall, Want, WantHandler, no_models
 from hotset.workers.deadlines import Deadlines
+from hotset.workers.executions import Told
 from hotset.workers.host import Host
 from hotset.workers.imports import imports
 from hotset.workers.incoming import IncomingStreams
@@ -139,7 +140,7 @@ class ThreadWorker:
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         kit = await self._kit_from_thread()
-        host = Host(kit, max_batch=self._max_batch, max_body_bytes=self._max_body_bytes)
+        self._host = host = Host(kit, max_batch=self._max_batch, max_body_bytes=self._max_body_bytes)
         if kit.asking is not None:
             self._asking = kit.asking
             kit.asking.bind(partial(self._ask, kit.asking))
@@ -201,6 +202,11 @@ class ThreadWorker:
 
     def import_ahead(self, modules: Sequence[str]) -> None:
         imports.start(modules)
+
+    async def executions(self, name: str) -> Sequence[Told]:
+        if self._gone is not None:
+            raise WorkerDiedError(f"the worker {self._gone}")
+        return self._host.executions.told(name)
 
     def predict(self, call: PredictCall) -> Awaitable[Encoded]:
         answer: asyncio.Future[Encoded] = asyncio.get_running_loop().create_future()

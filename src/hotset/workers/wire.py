@@ -20,6 +20,7 @@ import msgspec
 from hotset.logs import LogFormat
 from hotset.shared.arena import Place
 from hotset.workers.base import LoadReply, LoadSpec
+from hotset.workers.executions import Told
 from hotset.workers.failure import Failure
 
 MAX_HEADER_BYTES: Final = 1 << 26
@@ -145,6 +146,18 @@ class Unloaded(msgspec.Struct, array_like=True, frozen=True, tag="unloaded"):
     number: int
 
 
+class Count(msgspec.Struct, array_like=True, frozen=True, tag="count"):
+    """Control, to the child: how often were the versions of this model executed, or with no name those of all?"""
+
+    number: int
+    name: str
+
+
+class Counted(msgspec.Struct, array_like=True, frozen=True, tag="counted"):
+    number: int
+    rows: tuple[Told, ...]
+
+
 class Ping(msgspec.Struct, array_like=True, frozen=True, tag="ping"):
     number: int
 
@@ -204,9 +217,9 @@ class Close(msgspec.Struct, array_like=True, frozen=True, tag="close"):
 DataOrder: TypeAlias = Predict | Freed
 DataReply: TypeAlias = Answer | Failed | Freed | Begun | Part | End
 ControlOrder: TypeAlias = (
-    Share | Configure | Load | Unload | ImportAhead | Ping | Taken | Stop | Given | Denied | Close
+    Share | Configure | Load | Unload | ImportAhead | Count | Ping | Taken | Stop | Given | Denied | Close
 )
-ControlReply: TypeAlias = Ready | Refused | Loaded | Unloaded | Pong | Failed | Want
+ControlReply: TypeAlias = Ready | Refused | Loaded | Unloaded | Counted | Pong | Failed | Want
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 decode_data_order: Final[Callable[[bytes], DataOrder]] = msgspec.msgpack.Decoder(DataOrder).decode

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from hotset.payload import Encoded, Signature, TensorSpec
 from hotset.request_counts import RequestCounts, Tallies
 from hotset.status import (
     CatalogStatus,
+    Executions,
     ModelMetadata,
     ModelPage,
     ModelStatus,
@@ -112,6 +113,7 @@ class ScriptedResidency:
         self.leases_given = 0
         self.calls: list[dict[str, Any]] = []
         self.verbs: list[tuple[str, ModelRef]] = []
+        self.executed: dict[ModelKey, Sequence[Executions]] = {}
         self.relieved: list[ModelKey] = []
         self.deadlines: list[float] = []
         self.lists_all = True
@@ -166,6 +168,9 @@ class ScriptedResidency:
         assert not self.leased, "the lease must be given back before room can be made"
         self.relieved.append(key)
         self.deadlines.append(deadline_s)
+
+    async def executions(self, name: str = "") -> Mapping[ModelKey, Sequence[Executions]]:
+        return {key: found for key, found in self.executed.items() if not name or key.name == name}
 
     async def model(self, name: str, *, deadline_s: float) -> ModelStatus:
         self.deadlines.append(deadline_s)

@@ -6,7 +6,7 @@ import pytest
 
 from hotset.api.oip_documents import config_type, configuration, statistics
 from hotset.payload import DTYPES, Signature, TensorSpec
-from hotset.status import VersionCounts, VersionState, VersionStatus
+from hotset.status import Executions, VersionCounts, VersionState, VersionStatus
 
 SIGNATURE = Signature("onnxruntime", (TensorSpec("x", None, (-1, 3)),), (TensorSpec("y", "BYTES", (-1,)),))
 
@@ -40,24 +40,33 @@ def test_every_datatype_has_a_name() -> None:
 
 def test_statistics_say_what_was_counted_and_nothing_else() -> None:
     version = VersionStatus("paris", 3, VersionState.READY, "memory", memory_bytes=4096, last_used_s=2.0)
-    counts = VersionCounts(answered=4, answered_s=1.0, waited_s=0.25, failed=1, failed_s=0.5)
-    found = statistics(version, counts, now_s=1000.0)
+    counts = VersionCounts(answered=7, answered_s=1.0, waited_s=0.25, failed=1, failed_s=0.5)
+    executions = (Executions(1, 1, 0.125), Executions(3, 2, 0.1))
+    found = statistics(version, counts, executions, now_s=1000.0)
     stats = found.pop("inference_stats")
     assert found == {
         "name": "paris",
         "version": "3",
         "last_inference": 998_000,
-        "inference_count": 4,
-        "execution_count": 4,
-        "batch_stats": [],
+        "inference_count": 7,
+        "execution_count": 3,
+        "batch_stats": [
+            {
+                "batch_size": size,
+                "compute_input": {"count": 0, "ns": 0},
+                "compute_infer": {"count": count, "ns": ns},
+                "compute_output": {"count": 0, "ns": 0},
+            }
+            for size, count, ns in ((1, 1, 125_000_000), (3, 2, 100_000_000))
+        ],
         "memory_usage": [{"type": "CPU", "id": 0, "byte_size": 4096}],
     }
     assert {name: (it["count"], it["ns"]) for name, it in stats.items()} == {
-        "success": (4, 1_000_000_000),
+        "success": (7, 1_000_000_000),
         "fail": (1, 500_000_000),
-        "queue": (4, 250_000_000),
+        "queue": (7, 575_000_000),
         "compute_input": (0, 0),
-        "compute_infer": (4, 750_000_000),
+        "compute_infer": (7, 425_000_000),
         "compute_output": (0, 0),
         "cache_hit": (0, 0),
         "cache_miss": (0, 0),
