@@ -236,6 +236,11 @@ def test_the_disk_tier_holds_at_least_what_the_memory_tier_holds(memory: str, di
         assert _problems(None, flags=flags)[0].startswith("disk_model_cache_size: found ")
 
 
+def test_processes_of_their_own_need_processes(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="isolation: found own with processes_per_replica 0, expected 1 or"):
+        load_settings(None, {}, {"model_dir": "x", "isolation": "own", "processes_per_replica": 0})
+
+
 def test_the_longest_backoff_is_not_shorter_than_the_first() -> None:
     flags = {"model_dir": "x", "load_failure_backoff": "10m"}
     assert _problems(None, flags=flags)[0].startswith("load_failure_backoff_max: found 300 seconds")

@@ -136,3 +136,8 @@ def test_what_does_not_fit_is_said_with_its_place(tmp_path: Path, document: Any,
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere.yaml: cannot be read"):
         load_settings(None, {}, {"cortex": str(tmp_path / "nowhere.yaml")})
+
+
+def test_the_models_of_a_handler_are_where_it_runs(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="isolation: found own with cortex, expected auto or shared"):
+        read(tmp_path, api(), isolation="own")

@@ -244,7 +244,14 @@ async def test_what_is_saved_after_a_pass_is_enough_after_a_kill(tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("processes", "isolation", "workers", "copies"),
-    [(0, "auto", 1, 0), (1, "auto", 2, 0), (1, "shared", 1, 0), (2, "auto", 3, 1), (2, "shared", 2, 1)],
+    [
+        (0, "auto", 1, 0),
+        (1, "auto", 2, 0),
+        (1, "shared", 1, 0),
+        (2, "auto", 3, 1),
+        (2, "shared", 2, 1),
+        (2, "own", 0, 0),
+    ],
 )
 async def test_a_process_more_is_for_loads_and_not_for_copies(
     tmp_path: Path, processes: int, isolation: str, workers: int, copies: int
