@@ -54,7 +54,6 @@ def obey(model, verb):
 
 
 def crash():
-    signal.signal(signal.SIGSEGV, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGSEGV)
     time.sleep(600)
 
@@ -129,11 +128,13 @@ class FaultModels:
         return {"model_dir": self.root, "predictor": self.predictor, "settle_time": 0}
 
     def write(self, name: str, version: int = 1, **more: object) -> None:
-        """Write a version. ``load_s`` and ``predict_s`` are how long it sleeps; ``bytes`` what it weighs."""
+        """Write a version, or change it in one step. ``load_s`` and ``predict_s`` are how long it sleeps; ``bytes`` what it weighs."""
         directory = self.root / name / str(version)
-        directory.mkdir(parents=True)
+        directory.mkdir(parents=True, exist_ok=True)
         value = {"is": name, "version": version, "orders": str(self.orders), **more}
-        (directory / "value.json").write_text(json.dumps(value))
+        written = self.root.parent / "value.json"
+        written.write_text(json.dumps(value))
+        written.replace(directory / "value.json")
 
     def write_many(self, count: int, **more: object) -> list[str]:
         names = [f"m{number}" for number in range(count)]

@@ -30,6 +30,7 @@ class ErrorKind(StrEnum):
     VERSION_NOT_FOUND = "version_not_found"
     LOAD_FAILED = "load_failed"
     FILES_DAMAGED = "files_damaged"
+    QUARANTINED = "quarantined"
     PREDICT_FAILED = "predict_failed"
     TOO_LARGE = "too_large"
     DISK_FULL = "disk_full"
@@ -135,6 +136,10 @@ class StoreError(UnavailableError):
 
 
 class WorkerDiedError(UnavailableError):
-    """The child that held the model ended before it answered."""
+    """The child that held the model ended before it answered.
+
+    ``is_suspect``: what was asked for may have been what ended it; not where it is known what else the child was at.
+    """
 
     kind = ErrorKind.WORKER_DIED
+    is_suspect: bool = True

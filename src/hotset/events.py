@@ -180,6 +180,17 @@ class WorkerDied:
     pid: int | None
     reason: str
     lost_models: int
+    at: str | None = None
+    """What it was loading or predicting, where that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A version is not loaded for a while: the workers that were at it have died, one after the other."""
+
+    key: ModelKey
+    reason: str
+    retry_in_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +218,7 @@ Event: TypeAlias = (
     | SyncFailed
     | WorkerStarted
     | WorkerDied
+    | Quarantined
     | Recovered
 )
 Subscriber: TypeAlias = Callable[[Event], None]

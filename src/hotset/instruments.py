@@ -139,6 +139,10 @@ WORKER_START_SECONDS: Final = _histogram(
     "kind",
 )
 WORKER_DEATHS: Final = _counter("hotset_worker_deaths_total", "Workers that ended unasked.")
+QUARANTINES: Final = _counter(
+    "hotset_quarantines_total",
+    "Versions that were not loaded for a while, as workers that were at them died.",
+)
 
 INFO: Final = _gauge("hotset_info", "Always 1; the label tells the version of hotset.", "version")
 READY: Final = _gauge("hotset_ready", "1 if this replica should get requests.")
@@ -191,6 +195,11 @@ WORKER_ALIVE: Final = _gauge("hotset_worker_alive", "1 if the worker can answer.
 WORKER_MODELS: Final = _gauge("hotset_worker_models", "Versions that a worker holds.", "worker")
 WORKER_QUEUED: Final = _gauge(
     "hotset_worker_queued", "Predictions sent to a worker and not yet answered.", "worker"
+)
+WORKER_STUCK: Final = _gauge(
+    "hotset_worker_stuck",
+    "Predict threads of a worker that have been at one prediction for longer than request_timeout.",
+    "worker",
 )
 
 DOCUMENTED: Final = tuple(item for item in list(globals().values()) if isinstance(item, Instrument))

@@ -31,6 +31,7 @@ from hotset.events import (
     LatestMoved,
     Loaded,
     LoadFailed,
+    Quarantined,
     Recovered,
     Synced,
     SyncFailed,
@@ -59,6 +60,7 @@ _LEVELS: Final[Mapping[type[Event], int]] = {
     SyncFailed: logging.WARNING,
     WorkerStarted: logging.INFO,
     WorkerDied: logging.ERROR,
+    Quarantined: logging.ERROR,
     Recovered: logging.INFO,
 }
 _NAMES: Final = {type_: re.sub(r"(?<!^)(?=[A-Z])", "_", type_.__name__).lower() for type_ in _LEVELS}

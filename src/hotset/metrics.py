@@ -32,6 +32,7 @@ from hotset.events import (
     LatestMoved,
     Loaded,
     LoadFailed,
+    Quarantined,
     Synced,
     SyncFailed,
     WorkerDied,
@@ -149,6 +150,8 @@ class Metrics:
                 self._observe(instruments.WORKER_START_SECONDS, event.seconds, kind)
             case WorkerDied():
                 self._count(instruments.WORKER_DEATHS)
+            case Quarantined():
+                self._count(instruments.QUARANTINES)
             case _:
                 pass
 
@@ -203,6 +206,7 @@ _EVENT_COUNTERS: Final = (
     instruments.SYNC_FAILURES,
     instruments.WORKER_STARTS,
     instruments.WORKER_DEATHS,
+    instruments.QUARANTINES,
 )
 _EVENT_HISTOGRAMS: Final = (
     instruments.FETCH_SECONDS,
@@ -298,3 +302,4 @@ def _worker_families(server: ServerStatus) -> Iterator[Metric]:
     yield _family(instruments.WORKER_ALIVE, (((str(worker.id),), worker.alive) for worker in workers))
     yield _family(instruments.WORKER_MODELS, (((str(worker.id),), worker.models) for worker in workers))
     yield _family(instruments.WORKER_QUEUED, (((str(worker.id),), worker.queued) for worker in workers))
+    yield _family(instruments.WORKER_STUCK, (((str(worker.id),), worker.stuck) for worker in workers))

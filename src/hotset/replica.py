@@ -605,6 +605,7 @@ def _make_worker(
             parallel_loads=settings.parallel_loads,
             max_batch=settings.max_batch_size,
             max_body_bytes=settings.max_body_size,
+            stuck_after_s=settings.request_timeout,
             on_want=on_want,
         )
     options = ProcessOptions(
@@ -618,6 +619,7 @@ def _make_worker(
         log_level=settings.log_level,
         log_format=settings.log_format,
         start_timeout_s=settings.start_timeout,
+        stuck_after_s=settings.request_timeout,
         children=children,
         on_want=on_want,
     )

@@ -176,6 +176,8 @@ class WorkerStatus:
     queued: int = 0
     restarts: int = 0
     model: str = ""
+    stuck: int = 0
+    """Predict threads that do not come back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -195,6 +195,8 @@ class FakeWorker:
         self.queued = 0
         """Predictions sent and not answered, as the test has it."""
         self.calls = 0
+        self.stuck = 0
+        self.suspects: frozenset[int] = frozenset()
         self._number = number
         self._on_death = on_death
         self._script = script
@@ -252,15 +254,16 @@ class FakeWorker:
         self.calls += 1
         return self._answer(call)
 
-    def give_up(self, reason: str) -> None:
-        self.die(reason)
+    def give_up(self, reason: str, *, suspects: Collection[int] = ()) -> None:
+        self.die(reason, suspects=suspects)
 
     async def close(self) -> None:
         self._forget()
 
-    def die(self, reason: str = "killed by the test") -> None:
-        """End as a child does that was killed."""
+    def die(self, reason: str = "killed by the test", *, suspects: Collection[int] = ()) -> None:
+        """End as a child does that was killed; ``suspects`` are the handles of what it was at."""
         self._dead = reason
+        self.suspects = frozenset(suspects)
         self._forget()
         self._died.set()
         self._on_death(reason)

@@ -29,6 +29,7 @@ from hotset.events import (
     LatestMoved,
     Loaded,
     LoadFailed,
+    Quarantined,
     Recovered,
     Synced,
     SyncFailed,
@@ -55,6 +56,7 @@ EVENTS: tuple[Event, ...] = (
     SyncFailed(reason="away", consecutive=2, retry_in_s=20.0),
     WorkerStarted(worker=0, pid=12, seconds=0.4),
     WorkerDied(worker=0, pid=12, reason="killed by SIGKILL", lost_models=7),
+    Quarantined(PARIS, reason="killed by SIGSEGV", retry_in_s=30.0),
     Recovered(adopted=5, removed=1, bytes=1024),
 )
 
@@ -105,6 +107,7 @@ def test_every_event_there_is_has_a_level_and_a_line(stream: io.StringIO) -> Non
         "sync_failed",
         "worker_started",
         "worker_died",
+        "quarantined",
         "recovered",
     ]
 
@@ -175,7 +178,7 @@ def test_events_below_the_level_are_not_logged(stream: io.StringIO) -> None:
     logs.configure("error", "json", stream)
     for event in EVENTS:
         logs.log_event(event)
-    assert [line["event"] for line in _json_lines(stream)] == ["worker_died"]
+    assert [line["event"] for line in _json_lines(stream)] == ["worker_died", "quarantined"]
 
 
 def test_other_loggers_use_the_same_lines(stream: io.StringIO) -> None:

@@ -17,6 +17,7 @@ from hotset.events import (
     LatestMoved,
     Loaded,
     LoadFailed,
+    Quarantined,
     Recovered,
     Synced,
     SyncFailed,
@@ -45,6 +46,7 @@ EVENTS: tuple[Event, ...] = (
     SyncFailed(reason="away", consecutive=2, retry_in_s=20.0),
     WorkerStarted(worker=0, pid=12, seconds=0.4),
     WorkerDied(worker=0, pid=12, reason="killed", lost_models=7),
+    Quarantined(PARIS, reason="killed", retry_in_s=30.0),
     Recovered(adopted=5, removed=1, bytes=1024),
 )
 SERVER = ServerStatus(
@@ -126,6 +128,7 @@ def test_events_are_counted_by_tier_cause_and_kind() -> None:
     assert _value(metrics, "hotset_labels_refused_total") == 1
     assert _value(metrics, "hotset_worker_starts_total") == 1
     assert _value(metrics, "hotset_worker_deaths_total") == 1
+    assert _value(metrics, "hotset_quarantines_total") == 1
 
 
 def test_counters_without_labels_stand_at_zero_from_the_start() -> None:

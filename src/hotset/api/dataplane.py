@@ -26,7 +26,7 @@ from hotset.api.ports import (
     StreamingAnswer,
 )
 from hotset.clock import Clock
-from hotset.errors import ErrorKind, HotsetError, OverloadedError, UnavailableError
+from hotset.errors import ErrorKind, HotsetError, OverloadedError, UnavailableError, WorkerDiedError
 from hotset.keys import ModelKey, ModelRef
 from hotset.limits import Limits
 from hotset.payload import Encoded, Streamed
@@ -38,6 +38,9 @@ Done: TypeAlias = Callable[[Answer | Exception], None]
 
 RETRIED: Final = frozenset({ErrorKind.WORKER_DIED, ErrorKind.OUT_OF_MEMORY})
 """Failures of the place and not of the request: once more, with a fresh lease, is worth it."""
+
+MOST_LOSSES: Final = 6
+"""So many workers may die under a request, because of other models."""
 
 
 @dataclass(slots=True)
@@ -246,9 +249,18 @@ class DataPlane:
             self._empty.set()
 
     async def again(self, call: _Call, error: UnavailableError) -> Answer:
-        """The second attempt, after a failure of the place and not of the request."""
+        """The second attempt, after a failure of the place and not of the request.
+
+        And others, where one worker after the other died because of another model: that one is soon quarantined.
+        """
         if error.kind is ErrorKind.OUT_OF_MEMORY and error.key is not None:
             await self.residency.relieve(ModelKey(*error.key), deadline_s=call.deadline_s)
+        for _ in range(MOST_LOSSES - 2):
+            try:
+                return await self._attempt(call)
+            except WorkerDiedError as death:
+                if death.key is None or not self.residency.is_blameless(ModelKey(*death.key)):
+                    raise
         return await self._attempt(call)
 
     async def _attempt(self, call: _Call, failed: HotsetError | None = None) -> Answer:

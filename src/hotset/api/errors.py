@@ -25,6 +25,7 @@ STATUS: Final[Mapping[ErrorKind, int]] = {
     ErrorKind.VERSION_NOT_FOUND: 404,
     ErrorKind.LOAD_FAILED: 500,
     ErrorKind.FILES_DAMAGED: 500,
+    ErrorKind.QUARANTINED: 503,
     ErrorKind.PREDICT_FAILED: 500,
     ErrorKind.TOO_LARGE: 507,
     ErrorKind.DISK_FULL: 507,

@@ -108,6 +108,10 @@ class Residency(Protocol):
         """A prediction of this version ran out of memory: make some where it ran, and return by the deadline."""
         ...
 
+    def is_blameless(self, key: ModelKey) -> bool:
+        """Whether the last worker that died did so because of another version than this one, as far as that is known."""
+        ...
+
     async def model(self, name: str, *, deadline_s: float) -> ModelStatus: ...
 
     def known(self, name: str) -> ModelStatus | None:

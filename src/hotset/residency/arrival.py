@@ -44,6 +44,9 @@ TURNS_PER_LOAD: Final = 2
 _MOST_DEATHS: Final = 2
 """So many workers may end while they load a version before it is taken for what killed them."""
 
+_MOST_LOSSES: Final = 6
+"""So many workers may end while they load a version and are at another, which ends them: that one is soon quarantined."""
+
 _MOST_YIELDS: Final = 2
 """How often a load that needs more room than it asked for makes way; the weight is known from the first time on."""
 
@@ -221,7 +224,7 @@ class Arrival:
                 kind=ErrorKind.FILES_DAMAGED,
             )
         path = self._disk.files_at(version.fingerprint)
-        deaths = 0
+        deaths = losses = 0
         while True:
             try:
                 return await self._pool.load(
@@ -235,8 +238,9 @@ class Arrival:
                 )
             except WorkerDiedError as error:
                 behind = None  # what was to leave there is gone too
-                deaths += 1  # the first may be another model's fault
-                if deaths >= _MOST_DEATHS:
+                losses += 1
+                deaths += error.is_suspect  # the first may be another model's fault all the same
+                if deaths >= _MOST_DEATHS or losses >= _MOST_LOSSES:
                     raise LoadFailedError(
                         f"the worker ended while it loaded {version.key}: {error}"
                     ) from error

@@ -42,9 +42,12 @@ class Failures:
         failure = self._failures.get(key)
         return failure if failure is not None and failure.fingerprint == fingerprint else None
 
-    def note(self, key: ModelKey, fingerprint: Fingerprint, error: HotsetError, now_s: float) -> Failure:
+    def note(
+        self, key: ModelKey, fingerprint: Fingerprint, error: HotsetError, now_s: float, *, least: int = 1
+    ) -> Failure:
+        """Remember a failure, as the ``least``-th in a row at least: loads that went well may have come in between."""
         previous = self.get(key, fingerprint)
-        count = previous.count + 1 if previous else 1
+        count = max(least, previous.count + 1 if previous else 1)
         wait_s = backoff_s(count, first_s=self._first_s, most_s=self._most_s)
         failure = Failure(fingerprint, error, count, now_s + wait_s)
         self._failures[key] = failure

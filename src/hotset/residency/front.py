@@ -38,6 +38,7 @@ class Front:
         self._counting = Counting(lambda: manager.pool.everyone)
         self.lease_now = manager.lease_now  # bound here: the hot path has no call to spare
         self.lease_soon = manager.lease_soon
+        self.is_blameless = manager.quarantine.is_blameless
 
     async def lease(self, ref: ModelRef, *, deadline_s: float) -> ModelLease:
         return await self._manager.lease(ref, deadline_s=deadline_s)

@@ -9,7 +9,7 @@ step of the event loop, and fetching, loading and unloading are awaited outside.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import islice
@@ -28,7 +28,7 @@ from hotset.errors import (
     StoreError,
     UnavailableError,
 )
-from hotset.events import Cause, EventBus, LoadFailed
+from hotset.events import Cause, EventBus, LoadFailed, Quarantined
 from hotset.keys import LATEST, Fingerprint, ModelKey, ModelRef
 from hotset.residency.arrival import Arrival, MemoryEntry, Occupant
 from hotset.residency.copies import Copies
@@ -38,6 +38,7 @@ from hotset.residency.flight import Flight, Flights
 from hotset.residency.lease import ModelLease
 from hotset.residency.lookup import Lookup
 from hotset.residency.pressure import to_relieve
+from hotset.residency.quarantine import Quarantine
 from hotset.residency.reload import Reload
 from hotset.residency.rollover import Rollover
 from hotset.residency.state import Phase
@@ -116,7 +117,10 @@ class Manager:
         )
         self._applied = 0
         self._found: set[str] = set()
-        pool.on_lost = lambda worker, _reason: self._reload.worker_lost(worker)
+        self.quarantine: Final = Quarantine()
+        self._quarantined: list[ModelKey] = []
+        pool.on_suspects = self._suspect
+        pool.on_lost = self._worker_lost
 
     # A request
 
@@ -349,6 +353,32 @@ class Manager:
             error.retry_after_s = retry_in_s  # for those who wait for this load, as for those who ask later
         self._events.publish(LoadFailed(version.key, error.kind, str(error), retry_in_s, now_s - began_s))
 
+    # A worker dies
+
+    def _suspect(self, keys: Sequence[ModelKey], reason: str) -> None:
+        """A worker died while it was at these: one that was there too often is left alone for a while."""
+        now_s = self._clock.monotonic()
+        offered = {key: version for key in keys if (version := self.catalog.version(key)) is not None}
+        worst = self.quarantine.note({key: it.fingerprint for key, it in offered.items()}, now_s)
+        if worst is None:
+            return
+        error = LoadFailedError(
+            f"{worst} is quarantined: one process after the other has ended while it was loaded or predicted, and the last one"
+            f" {reason}; mend it and upload it anew",
+            kind=ErrorKind.QUARANTINED,
+        )
+        times = self.quarantine.times(worst)
+        failure = self.failures.note(worst, offered[worst].fingerprint, error, now_s, least=times)
+        error.retry_after_s = failure.retry_at_s - now_s
+        self._quarantined.append(worst)
+        self._events.publish(Quarantined(worst, reason, error.retry_after_s))
+
+    def _worker_lost(self, worker: int, _reason: str) -> int:
+        lost = self._reload.worker_lost(worker)
+        while self._quarantined:
+            self.memory.evict(self._quarantined.pop(), Cause.WORKER_DIED)  # from other workers too
+        return lost
+
     # The store moves on
 
     @property
@@ -386,6 +416,7 @@ class Manager:
         """Unload what is gone, and load ahead what is newer and used."""
         for key in (*changes.removed, *changes.changed):
             self.failures.forget(key)
+            self.quarantine.forget(key)
         self._reload.forget(changes.removed)
         for key in changes.removed:
             if self.catalog.version(key) is None:  # else a lookup has found it again

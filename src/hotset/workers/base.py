@@ -7,7 +7,7 @@ so a worker needs no locks for it. The gateway's side of a worker is owned by th
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
@@ -116,6 +116,16 @@ class Worker(Protocol):
         """Predictions so far."""
         ...
 
+    @property
+    def suspects(self) -> frozenset[int]:
+        """The handles of what it was loading or predicting when it died; empty while it lives, and where that is not known."""
+        ...
+
+    @property
+    def stuck(self) -> int:
+        """Predict threads that have been at one thing for so long that they count as never coming back."""
+        ...
+
     async def start(self) -> None:
         """Return when the worker can load models.
 
@@ -162,8 +172,11 @@ class Worker(Protocol):
         """
         ...
 
-    def give_up(self, reason: str) -> None:
-        """It does not do what it should any more: end it, as far as that is possible; ``on_death`` hears of it."""
+    def give_up(self, reason: str, *, suspects: Collection[int] = ()) -> None:
+        """It does not do what it should any more: end it, as far as that is possible; ``on_death`` hears of it.
+
+        ``suspects`` are the handles of what is to blame, where that is known better than from what it does now.
+        """
         ...
 
     async def close(self) -> None:

@@ -23,6 +23,7 @@ from hotset.runtimes.reason import reason_of
 from hotset.workers import isolation, wire
 from hotset.workers.asking import Asking
 from hotset.workers.base import LoadReply, LoadSpec, Want
+from hotset.workers.board import Board
 from hotset.workers.datachannel import DataChannel, Shared
 from hotset.workers.failure import pack, unpack
 from hotset.workers.heap import HeapMeter, keep_freed_heap
@@ -60,7 +61,7 @@ class ControlChannel:
         return []
 
     def _read(self) -> bytes:
-        data, files, _, _ = socket.recv_fds(self._socket, wire.RECEIVE_BYTES, 2, _CLOSED_ON_EXEC)
+        data, files, _, _ = socket.recv_fds(self._socket, wire.RECEIVE_BYTES, 3, _CLOSED_ON_EXEC)
         self.files += files
         return data
 
@@ -91,6 +92,7 @@ class Child:
         self._data = data
         self._thread = threading.get_ident()
         self._shared: Shared | None = None
+        self._board: Board | None = None
         self._asking: Asking | None = None
         self._host: Host
         self._mailbox: DataChannel
@@ -99,8 +101,10 @@ class Child:
 
     def share(self, order: wire.Share) -> None:
         """Take over the files of shared memory that came with the order."""
-        bodies, answers = self._control.files
-        self._shared = Shared(bodies, order.bodies_bytes, answers, order.answers_bytes)
+        board, *arenas = self._control.files
+        self._board = Board.mapped(board, order.board_threads)
+        if arenas:
+            self._shared = Shared(arenas[0], order.bodies_bytes, arenas[1], order.answers_bytes)
 
     def configure(self, order: wire.Configure) -> None:
         """Build the kit (which imports the user's predictor) and start all threads.
@@ -125,10 +129,15 @@ class Child:
             busy=isolation.favour_predictions,
             prepare=priorities.give_way,
             at_once=True,
+            board=self._board,
         )
         self._mailbox = self._opened(order.threads)
         self._predicting = PredictThreads(
-            self._host, self._mailbox, threads=order.threads, on_crash=lambda: os._exit(CRASHED)
+            self._host,
+            self._mailbox,
+            threads=order.threads,
+            on_crash=lambda: os._exit(CRASHED),
+            board=self._board,
         )
         self._asking = kit.asking
         if self._asking is not None:
@@ -235,6 +244,7 @@ def main(arguments: list[str]) -> None:
     isolation.die_with_parent()
     isolation.leave_signals_to_parent()
     isolation.call_process("hotset-child")
+    isolation.end_before_the_parent()
     keep_freed_heap()
     control, data = (socket.socket(fileno=int(number)) for number in arguments)
     for channel in (control, data):

@@ -17,12 +17,16 @@ class Deadlines(Waits[int, asyncio.Future[Any]]):
     Who does not come in time is failed. Its place is kept until its answer comes, because the worker is still busy with it.
     """
 
-    def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(_fail, now=now)
+    def __init__(
+        self, *, now: Callable[[], float] = time.monotonic, on_late: Callable[[], None] = lambda: None
+    ) -> None:
+        """``on_late`` is called for each that does not come in time."""
+        super().__init__(self._fail, now=now)
+        self._on_late = on_late
 
-
-def _fail(_number: int, answer: asyncio.Future[Any]) -> None:
-    if not answer.done():
-        answer.set_exception(
-            UnavailableError("the prediction went on past its deadline", kind=ErrorKind.DEADLINE)
-        )
+    def _fail(self, _number: int, answer: asyncio.Future[Any]) -> None:
+        if not answer.done():
+            answer.set_exception(
+                UnavailableError("the prediction went on past its deadline", kind=ErrorKind.DEADLINE)
+            )
+        self._on_late()

@@ -20,6 +20,7 @@ from typing import Final, TypeAlias
 from hotset.errors import ErrorKind, HotsetError, OverloadedError, WorkerDiedError
 from hotset.runtimes.reason import load_failure
 from hotset.workers.base import LoadReply, LoadSpec
+from hotset.workers.board import Board
 from hotset.workers.held import Held
 from hotset.workers.host import Host
 from hotset.workers.imports import imports, is_deadlock
@@ -66,15 +67,17 @@ class LoadThreads:
         prepare: Callable[[], None] = lambda: None,
         at_once: bool = False,
         now: Callable[[], float] = time.monotonic,
+        board: Board | None = None,
     ) -> None:
         """``busy`` hears when the first of several loads begins and the last ends; ``prepare`` runs in each thread.
 
-        With ``at_once``, the thread that asks loads and unloads light models itself.
+        With ``at_once``, the thread that asks loads and unloads light models itself. ``board`` is told what is being loaded.
         """
         self._host = host
         self._busy = busy
         self._prepare = prepare
         self._at_once = at_once
+        self._board = board or Board.of_this_process(0)
         self._released_s = -math.inf
         self._now = now
         self._loading = 0
@@ -159,7 +162,7 @@ class LoadThreads:
 
     def _load_at_once(self, spec: LoadSpec, done: LoadDone) -> bool:
         try:
-            reply = self._host.load(spec)
+            reply = self._load(spec)
         except HotsetError:
             return False  # a thread has the time to find out whether it is the version's fault
         done(reply)
@@ -214,12 +217,16 @@ class LoadThreads:
 
     def _attempt(self, spec: LoadSpec) -> LoadReply | HotsetError:
         try:
-            return self._host.load(spec)
+            return self._load(spec)
         except HotsetError as error:
             return error
         except BaseException as error:
             _logger.exception("load of %s@%d failed", spec.name, spec.version)
             return load_failure("the load raised", error)
+
+    def _load(self, spec: LoadSpec) -> LoadReply:
+        with self._board.loading(spec.handle, now=self._now):
+            return self._host.load(spec)
 
     def _count(self, change: int) -> None:
         with self._lock:

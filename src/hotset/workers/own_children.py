@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -72,6 +72,7 @@ class OwnChildren:
         events: EventBus,
         hang_s: float,
         on_lost: Callable[[int, str], int],
+        on_suspects: Callable[[Sequence[ModelKey], str], None] = lambda _keys, _reason: None,
         weigh: Callable[[int | None], int | None] | None = None,
     ) -> None:
         """Their workers' ids begin ``behind`` those of the shared ones.
@@ -86,6 +87,7 @@ class OwnChildren:
         self._events = events
         self._hang_s = hang_s
         self._on_lost = on_lost
+        self._on_suspects = on_suspects
         self._weigh = weigh if weigh is not None else unique_bytes
         self._limits = Limits()
         self._children: dict[int, _Child] = {}
@@ -224,7 +226,7 @@ class OwnChildren:
             with self._limits.within(self._hang_s):
                 return await worker.load(spec)
         except TimeoutError as error:
-            worker.give_up(f"the load of {key} took longer than {self._hang_s:g} s")
+            worker.give_up(f"the load of {key} took longer than {self._hang_s:g} s", suspects=(spec.handle,))
             raise LoadFailedError(
                 f"{key} was not loaded within {self._hang_s:g} s; mend its load, or raise load_timeout"
             ) from error
@@ -257,8 +259,11 @@ class OwnChildren:
         if child.worker is not worker or self._closing:
             return  # whoever ends it is told
         child.worker = None
+        suspects = (child.key,) if worker.suspects else ()
+        self._on_suspects(suspects, reason)
         lost = self._on_lost(child.number, reason)
-        self._events.publish(WorkerDied(child.number, worker.pid, reason, lost))
+        at = str(child.key) if suspects else None
+        self._events.publish(WorkerDied(child.number, worker.pid, reason, lost, at))
         self._spawn(self._clear_away(child, worker), f"clear away worker {child.number}")
 
     async def _clear_away(self, child: _Child, worker: Worker) -> None:

@@ -64,12 +64,15 @@ class _Slot:
     loading: int = 0
     loaded: int = 0
     rate: CallRate = field(default_factory=CallRate)
+    keys: dict[int, ModelKey] = field(default_factory=dict)
+    """What is in the worker, or on its way there, by handle."""
 
     def come_up(self, worker: Worker, now_s: float) -> None:
         """A new worker is in this place, with nothing in it."""
         self.worker, self.started_s = worker, now_s
         self.bytes = self.models = self.loading = self.loaded = 0
         self.rate = CallRate()
+        self.keys = {}
 
 
 class WorkerPool:
@@ -87,6 +90,7 @@ class WorkerPool:
         hang_s: float = 300.0,
         children: ForkServer | None = None,
         on_lost: Callable[[int, str], int] = lambda _worker, _reason: 0,
+        on_suspects: Callable[[Sequence[ModelKey], str], None] = lambda _keys, _reason: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Loads that disturb nobody go to the first ``serving`` workers alone; None: to all. One process that comes and goes
@@ -94,13 +98,15 @@ class WorkerPool:
 
         ``own`` says which models get a child of their own, None: none; with one for everyone, ``count`` may be 0.
         ``children`` is where the workers' children come from; the pool closes it.
-        ``on_lost`` is told the id of a dead worker and why, and returns how many models were in it."""
+        ``on_lost`` is told the id of a dead worker and why, and returns how many models were in it; before that,
+        ``on_suspects`` what it was loading or predicting, where that is known."""
         self._make = make
         self._clock = clock
         self._events = events
         self._hang_s = hang_s
         self._children = children
         self.on_lost = on_lost
+        self.on_suspects = on_suspects
         self._sleep = sleep
         least = 0 if own is not None and own.rule.everyone else 1
         self._slots = [_Slot(number) for number in range(1, max(least, count) + 1)]
@@ -167,6 +173,7 @@ class WorkerPool:
                 models=slot.models,
                 queued=slot.worker.queued if slot.worker is not None else 0,
                 restarts=slot.restarts,
+                stuck=slot.worker.stuck if slot.worker is not None else 0,
             )
             for slot in self._slots
         )
@@ -248,17 +255,22 @@ class WorkerPool:
         slot.models += 1
         slot.loading += 1
         slot.bytes += expected_bytes
+        slot.keys[handle] = key
         try:
             with self._limits.within(self._hang_s):
                 reply = await chosen.load(spec)
         except TimeoutError as error:
             self._take_off(slot, chosen, expected_bytes)
-            chosen.give_up(f"the load of {key} took longer than {self._hang_s:g} s")
+            chosen.give_up(f"the load of {key} took longer than {self._hang_s:g} s", suspects=(handle,))
             raise LoadFailedError(
                 f"{key} was not loaded within {self._hang_s:g} s; mend its load, or raise load_timeout"
             ) from error
-        except BaseException:
+        except BaseException as error:
             self._take_off(slot, chosen, expected_bytes)
+            if isinstance(error, WorkerDiedError):
+                error.is_suspect = not chosen.suspects or handle in chosen.suspects
+            else:
+                slot.keys.pop(handle, None)
             raise
         finally:
             if slot.worker is chosen:
@@ -348,12 +360,15 @@ class WorkerPool:
         for slot in self._slots:
             if slot.worker is resident.worker:
                 self._take_off(slot, resident.worker, resident.reply.bytes)
+                slot.keys.pop(resident.handle, None)
         then()
         if error is not None and not isinstance(error, WorkerDiedError):
             raise error  # to the loop's handler of exceptions: a fault of ours
 
     def _hangs(self, unloading: asyncio.Future[None], resident: Resident) -> None:
-        resident.worker.give_up(f"the unload of {resident.key} took longer than {self._hang_s:g} s")
+        resident.worker.give_up(
+            f"the unload of {resident.key} took longer than {self._hang_s:g} s", suspects=(resident.handle,)
+        )
         unloading.cancel()
 
     async def close(self) -> None:
@@ -380,6 +395,7 @@ class WorkerPool:
             events=self._events,
             hang_s=self._hang_s,
             on_lost=lambda worker, reason: self.on_lost(worker, reason),  # noqa: PLW0108 - the manager sets it later
+            on_suspects=lambda keys, reason: self.on_suspects(keys, reason),  # noqa: PLW0108 - as above
         )
 
     def _slot_of(self, worker: int) -> _Slot:
@@ -436,8 +452,12 @@ class WorkerPool:
         slot.bytes = slot.models = 0
         steady = self._clock.monotonic() - slot.started_s >= STEADY_S
         slot.deaths_in_a_row = 0 if steady else slot.deaths_in_a_row + 1
+        # A handler of the user's has a handle too, and is no model.
+        suspects = sorted({slot.keys[handle] for handle in worker.suspects if handle in slot.keys})
+        at = " ".join(map(str, suspects)) or None
+        self.on_suspects(suspects, reason)
         lost = self.on_lost(worker.id, reason)
-        self._events.publish(WorkerDied(worker.id, worker.pid, reason, lost))
+        self._events.publish(WorkerDied(worker.id, worker.pid, reason, lost, at))
         task = asyncio.create_task(self._replace(slot, worker), name=f"replace worker {worker.id}")
         self._restarts.add(task)
         task.add_done_callback(self._restarts.discard)

@@ -20,6 +20,7 @@ from hotset.runtimes.reason import reason_of
 from hotset.shared.arena import LARGE_BYTES
 from hotset.workers.answers import Answered
 from hotset.workers.backlog import Backlog, Job
+from hotset.workers.board import Board, Place, leave
 from hotset.workers.finishing import Finisher
 from hotset.workers.host import Host
 from hotset.workers.question import Outcome
@@ -60,7 +61,9 @@ class PredictThreads:
         threads: int,
         on_crash: Callable[[], None],
         now: Callable[[], float] = time.monotonic,
+        board: Board | None = None,
     ) -> None:
+        """``board`` is told what each thread is at."""
         self._host = host
         self._mailbox = mailbox
         self.finisher: Final = Finisher(host, mailbox.send, now=now)
@@ -69,8 +72,11 @@ class PredictThreads:
         self._now = now
         self._lock = threading.Lock()
         self._backlog = Backlog(threads=threads, pace_s=host.pace_s, batch=host.batch)
+        board = board or Board.of_this_process(threads)
         self._threads = [
-            threading.Thread(target=self._run, name=f"hotset-predict-{number}", daemon=True)
+            threading.Thread(
+                target=self._run, args=(board.place(number),), name=f"hotset-predict-{number}", daemon=True
+            )
             for number in range(threads)
         ]
 
@@ -86,13 +92,17 @@ class PredictThreads:
         is_over = self.finisher.close(max(0.0, end - self._now()))
         return is_over and not any(thread.is_alive() for thread in self._threads)
 
-    def _run(self) -> None:
+    def _run(self, place: Place) -> None:
         answers: list[Answered] = []
         done: int | None = None
+        now = self._now
         try:
             while unit := self._next_unit(answers, done):
                 done = unit[0].call.handle
+                place[1] = now()
+                place[0] = done
                 self._work(unit, answers)
+                leave(place)
                 unit.clear()  # a body must not stay in memory until the next call comes
         except OSError:
             # The other end is gone in the middle of a send or a receive: there is nobody left to answer.

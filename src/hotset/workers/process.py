@@ -11,7 +11,8 @@ import contextlib
 import itertools
 import math
 import os
-from collections.abc import Awaitable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -40,6 +41,7 @@ from hotset.workers.base import (
     Word,
     no_models,
 )
+from hotset.workers.board import Board, shared_board, stuck_since, too_many_stuck
 from hotset.workers.channel import Channel
 from hotset.workers.deadlines import Deadlines
 from hotset.workers.executions import Told
@@ -47,6 +49,8 @@ from hotset.workers.failure import pack, unpack
 from hotset.workers.incoming import IncomingStreams
 from hotset.workers.kit import STANDARD_KIT
 from hotset.workers.spawn import CHILD_COMMAND, ChildProcess, ChildSource, FreshInterpreters, described_exit
+
+_TICK_S: Final = 0.01
 
 _GRACE_S: Final = 1.0
 """A child with a closed socket is about to end, and what it wrote before is about to be read; after this, no more."""
@@ -57,7 +61,8 @@ class ProcessOptions:
     """How a child is made and watched. ``kit`` names what it loads with (see ``kit.py``).
 
     ``ping_timeout_s`` is long because native code may keep the interpreter to itself while it loads. ``children``
-    None means: fresh interpreters, from ``command`` and ``environment``, which None means: the gateway's own.
+    None means: fresh interpreters, from ``command`` and ``environment``, which None means: the gateway's own. A predict
+    thread that is at the same for ``stuck_after_s`` counts as one that never comes back.
     """
 
     threads: int = 1
@@ -73,6 +78,7 @@ class ProcessOptions:
     close_timeout_s: float = 5.0
     ping_interval_s: float = 5.0
     ping_timeout_s: float = 30.0
+    stuck_after_s: float = math.inf
     max_queued: int = 10_000
     command: tuple[str, ...] = CHILD_COMMAND
     environment: Mapping[str, str] | None = None
@@ -105,7 +111,10 @@ class ProcessWorker:
         self._numbers = itertools.count(1)
         self._calls = 0
         self._answers: dict[int, asyncio.Future[Encoded]] = {}
-        self._deadlines = Deadlines()
+        self._deadlines = Deadlines(on_late=self._one_is_late)
+        self._board: Board | None = None
+        self._look: asyncio.TimerHandle | None = None
+        self._suspects: frozenset[int] = frozenset()
         self._streams = IncomingStreams(taken=self._tell_taken, stop=self._tell_stop)
         self._given_up: str | None = None
         self._replies: dict[int, asyncio.Future[Any]] = {}
@@ -133,6 +142,14 @@ class ProcessWorker:
     def calls(self) -> int:
         return self._calls
 
+    @property
+    def suspects(self) -> frozenset[int]:
+        return self._suspects
+
+    @property
+    def stuck(self) -> int:
+        return len(self._stuck_handles())
+
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = self._loop.create_future()
@@ -143,8 +160,7 @@ class ProcessWorker:
         self._control = Channel(process.control, decode=wire.decode_control_reply, on_message=self._on_reply)
         self._data = Channel(process.data, decode=wire.decode_data_reply, on_message=self._on_answer)
         try:
-            if self._bodies is not None:
-                self._share(self._bodies)
+            self._share(self._bodies)
             await self._control.open()
             await self._data.open()
             self._control.send(self._configuration())
@@ -229,9 +245,10 @@ class ProcessWorker:
             self._deadlines.add(number, call.deadline_s, answer)
         return answer
 
-    def give_up(self, reason: str) -> None:
-        if self._process is not None and self._gone is None:
+    def give_up(self, reason: str, *, suspects: Collection[int] = ()) -> None:
+        if self._process is not None and self._gone is None and self._given_up is None:
             self._given_up = reason
+            self._suspects = frozenset(suspects)
             self._process.kill()
 
     async def close(self) -> None:
@@ -241,17 +258,26 @@ class ProcessWorker:
             self._closing = self._loop.create_task(self._close(self._process))
         await asyncio.shield(self._closing)
 
-    def _share(self, bodies: Arena) -> None:
-        """Give the child the arena of bodies, and one of its own for its answers."""
+    def _share(self, bodies: Arena | None) -> None:
+        """Give the child its board; the arena of bodies, if there is one, and then one of its own for its answers."""
+        threads = self._options.threads
         try:
-            answers = create_file(bodies.size)
-            try:
-                self._answer_memory = MappedArena(answers, bodies.size, on_unused=self._answer_unused)
-                self._control.share(wire.Share(bodies.size, bodies.size), [bodies.file, answers])
-            finally:
-                os.close(answers)
+            with shared_board(threads) as (self._board, file):
+                if bodies is None:
+                    self._control.share(wire.Share(0, 0, threads), [file])
+                else:
+                    self._share_arenas(bodies, file)
         except OSError as error:
-            raise WorkerDiedError(f"the memory for large payloads could not be shared: {error}") from error
+            raise WorkerDiedError(f"no memory could be shared with the child: {error}") from error
+
+    def _share_arenas(self, bodies: Arena, board: int) -> None:
+        answers = create_file(bodies.size)
+        try:
+            self._answer_memory = MappedArena(answers, bodies.size, on_unused=self._answer_unused)
+            order = wire.Share(bodies.size, bodies.size, self._options.threads)
+            self._control.share(order, [board, bodies.file, answers])
+        finally:
+            os.close(answers)
 
     def _lend(self, number: int, body: Segment) -> tuple[bytes, Place | None]:
         """Return what to send for a large body; the child has the segment until it says that it has not."""
@@ -318,6 +344,36 @@ class ProcessWorker:
                 return f"did not answer pings for {options.ping_timeout_s:g} s and was killed"
             self._missed_pings += 1
             self._control.send(wire.Ping(self._missed_pings))
+            self._look_for_stuck()
+
+    def _one_is_late(self) -> None:
+        """A call went past its deadline: when its thread is late enough to count as stuck, see whether it is."""
+        if self._look is None and self._board is not None:
+            since_s = min((at.since_s for at in self._board.running() if not at.is_load), default=math.inf)
+            if since_s + self._options.stuck_after_s < math.inf:
+                left_s = since_s + self._options.stuck_after_s - time.monotonic()
+                self._look = self._loop.call_later(max(0.0, left_s) + _TICK_S, self._look_for_stuck)
+
+    def _look_for_stuck(self) -> None:
+        """Give the child up if too few of its predict threads are left."""
+        self._forget_look()
+        stuck, threads = self._stuck_handles(), self._options.threads
+        if len(stuck) >= too_many_stuck(threads):
+            self.give_up(
+                f"{len(stuck)} of its {threads} predict threads did not come back within"
+                f" {self._options.stuck_after_s:g} s",
+                suspects=stuck,
+            )
+
+    def _stuck_handles(self) -> Sequence[int]:
+        if self._board is None:
+            return ()
+        return stuck_since(self._board.running(), time.monotonic() - self._options.stuck_after_s)
+
+    def _forget_look(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
 
     async def _ended(self, process: ChildProcess) -> str:
         """Reap the child, read what it wrote before its end, and return how it ended."""
@@ -325,6 +381,9 @@ class ProcessWorker:
         await asyncio.wait((self._control.lost, self._data.lost), timeout=_GRACE_S)
         self._control.close()
         self._data.close()
+        if not self._suspects and self._board is not None:
+            self._suspects = frozenset(at.handle for at in self._board.running())
+        self._board = None
         self._lent.clear()  # not before: it read them to its end
         self._answer_memory = None
         return described_exit(status)
@@ -366,6 +425,7 @@ class ProcessWorker:
         self._answers.clear()
         self._replies.clear()
         self._deadlines.close()
+        self._forget_look()
         self._streams.close(lambda: WorkerDiedError(f"the worker process {reason}"))
         for future in waiting:
             if not future.done():

@@ -10,9 +10,11 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import math
 import queue
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -26,6 +28,7 @@ from hotset.workers.answers import Answered, Begun, End, Part
 from hotset.workers.asking import Asking
 from hotset.workers.backlog import Job
 from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall, Want, WantHandler, no_models
+from hotset.workers.board import Board, stuck_since
 from hotset.workers.deadlines import Deadlines
 from hotset.workers.executions import Told
 from hotset.workers.host import Host
@@ -96,6 +99,7 @@ class ThreadWorker:
         max_body_bytes: int = MOST_BYTES,
         close_timeout_s: float = 5.0,
         max_queued: int = 10_000,
+        stuck_after_s: float = math.inf,
         on_want: WantHandler = no_models,
     ) -> None:
         """``kit`` is called once, in a thread, by ``start``: it may import the user's code."""
@@ -108,6 +112,8 @@ class ThreadWorker:
         self._max_body_bytes = max_body_bytes
         self._close_timeout_s = close_timeout_s
         self._max_queued = max_queued
+        self._stuck_after_s = stuck_after_s
+        self._board = Board.of_this_process(threads)
         self._on_want = on_want
         self._asking: Asking | None = None
         self._numbers = itertools.count(1)
@@ -137,6 +143,14 @@ class ThreadWorker:
     def calls(self) -> int:
         return self._calls
 
+    @property
+    def suspects(self) -> frozenset[int]:
+        return frozenset()
+
+    @property
+    def stuck(self) -> int:
+        return len(stuck_since(self._board.running(), time.monotonic() - self._stuck_after_s))
+
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         kit = await self._kit_from_thread()
@@ -147,7 +161,11 @@ class ThreadWorker:
         self._mailbox = QueueMailbox(self._on_answers)
         self._loading = LoadThreads(host, parallel_loads=self._parallel_loads)
         self._predicting = PredictThreads(
-            host, self._mailbox, threads=self._threads, on_crash=lambda: self._tell(self._die)
+            host,
+            self._mailbox,
+            threads=self._threads,
+            on_crash=lambda: self._tell(self._die),
+            board=self._board,
         )
         self._loading.start()
         self._predicting.start()
@@ -226,7 +244,7 @@ class ThreadWorker:
             self._mailbox.put(Job(number, call))
         return answer
 
-    def give_up(self, reason: str) -> None:
+    def give_up(self, reason: str, *, suspects: Collection[int] = ()) -> None:  # noqa: ARG002 - for those who can be ended
         """A thread cannot be ended from outside: whatever hangs in it hangs on."""
         _logger.error("%s; a restart of this process is the only remedy", reason)
 

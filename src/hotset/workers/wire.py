@@ -94,12 +94,14 @@ class Failed(msgspec.Struct, array_like=True, frozen=True, gc=False, tag="failed
 
 
 class Share(msgspec.Struct, array_like=True, frozen=True, tag="share"):
-    """Control, to the child, before all else, with two files: the arena of bodies, to read, and that of its answers,
-    to write. Where it does not come, nothing is shared.
+    """Control, to the child, before all else, with one file or three: its board, to write (``board.py``); the arena of
+    bodies, to read, and that of its answers, to write. Where it does not come, nothing is shared.
     """
 
     bodies_bytes: int
     answers_bytes: int
+    board_threads: int
+    """Of so many predict threads its board tells."""
 
 
 class Configure(msgspec.Struct, array_like=True, frozen=True, tag="configure"):

@@ -255,7 +255,7 @@ async def test_a_worker_whose_unload_hangs_is_given_up(path: str) -> None:
     bench.script.unload_gate.close()
     await bench.pool.unload(resident)
     died = [event for event in bench.seen if isinstance(event, WorkerDied)]
-    assert died == [WorkerDied(1, None, "the unload of a@1 took longer than 0.01 s", 3)]
+    assert died == [WorkerDied(1, None, "the unload of a@1 took longer than 0.01 s", 3, "a@1")]
     await until(lambda: len(bench.pool.workers) == 1)
     assert bench.loads() == [(1, 0, 0)]
 

@@ -24,6 +24,7 @@ CODES: Final[Mapping[ErrorKind, StatusCode]] = {
     ErrorKind.VERSION_NOT_FOUND: StatusCode.NOT_FOUND,
     ErrorKind.LOAD_FAILED: StatusCode.INTERNAL,
     ErrorKind.FILES_DAMAGED: StatusCode.INTERNAL,
+    ErrorKind.QUARANTINED: StatusCode.UNAVAILABLE,
     ErrorKind.PREDICT_FAILED: StatusCode.INTERNAL,
     ErrorKind.TOO_LARGE: StatusCode.RESOURCE_EXHAUSTED,
     ErrorKind.DISK_FULL: StatusCode.RESOURCE_EXHAUSTED,
