@@ -25,6 +25,7 @@ from hotset.workers.intact import Files
 from hotset.workers.own_children import OwnProcesses, unique_bytes
 from hotset.workers.placement import OwnRule
 from hotset.workers.pool import Resident, WorkerPool
+from hotset.workers.standard import keeps_memory
 
 A, B, C = (ModelKey(name, 1) for name in "abc")
 LARGE = 1000
@@ -289,6 +290,30 @@ async def test_its_room_cannot_be_that_of_those_who_leave_a_shared_worker(path: 
     with pytest.raises(OverloadedError, match="a child of its own"):
         await bench.pool.load(B, path, expected_bytes=LARGE, worker=1, after=(small.handle,))
     await bench.pool.close()
+
+
+@pytest.mark.parametrize(
+    ("file", "model_yaml", "expected"),
+    [
+        ("saved_model.pb", "device: cuda", True),
+        ("model.keras", "device: cuda:1", True),
+        ("saved_model.pb", "device: cpu", False),
+        ("saved_model.pb", None, False),
+        ("model.bin", "runtime: tensorflow\ndevice: cuda", True),
+        ("model.onnx", "device: cuda", False),
+        ("notes.txt", "device: cuda", False),
+        ("saved_model.pb", "device: [", False),
+    ],
+)
+def test_a_framework_says_where_it_keeps_memory(
+    tmp_path: Path, file: str, model_yaml: str | None, expected: bool
+) -> None:
+    """What is wrong with a version is its load's to tell."""
+    (tmp_path / file).write_text("x")
+    if model_yaml is not None:
+        (tmp_path / "model.yaml").write_text(model_yaml)
+    files = tuple((path.name, path.stat().st_size) for path in tmp_path.iterdir())
+    assert keeps_memory(str(tmp_path), files) is expected
 
 
 class TestEveryModelAlone:
