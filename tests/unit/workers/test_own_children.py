@@ -312,7 +312,7 @@ def test_a_framework_says_where_it_keeps_memory(
     (tmp_path / file).write_text("x")
     if model_yaml is not None:
         (tmp_path / "model.yaml").write_text(model_yaml)
-    files = tuple((path.name, path.stat().st_size) for path in tmp_path.iterdir())
+    files = tuple(DiskFile(path.name, path.stat().st_size) for path in tmp_path.iterdir())
     assert keeps_memory(str(tmp_path), files) is expected
 
 
