@@ -15,7 +15,7 @@ from hotset.events import Event, EventBus
 from hotset.keys import ModelRef, parse_ref
 from hotset.replica import Replica
 from hotset.residency.lease import ModelLease
-from hotset.testing import FakeStore, FakeWorker, ManualClock, WorkerScript
+from hotset.testing import FakeDriver, FakeStore, FakeWorker, ManualClock, WorkerScript
 from hotset.workers.base import DeathHandler
 
 
@@ -23,7 +23,13 @@ class Bench:
     """``ask`` is what a client does: lease, predict, release."""
 
     def __init__(
-        self, path: Path, store: FakeStore | None = None, *, clock: ManualClock | None = None, **settings: Any
+        self,
+        path: Path,
+        store: FakeStore | None = None,
+        *,
+        clock: ManualClock | None = None,
+        driver: FakeDriver | None = None,
+        **settings: Any,
     ) -> None:
         self.store = store or FakeStore()
         self.clock = clock or ManualClock()
@@ -49,6 +55,7 @@ class Bench:
             events=events,
             store=self.store,
             make_worker=self._make_worker,
+            driver=driver or FakeDriver(),
         )
         self.manager = self.replica.manager
         leaks.managers.add(self.manager)

@@ -19,9 +19,11 @@ from hotset.config_cortex import from_cortex
 from hotset.config_sources import Given, from_environment, from_file, from_flags, from_platform
 from hotset.config_values import (
     AUTH,
-    CACHE_SIZE,
+    DEVICES,
+    DISK_SIZE,
     LOCATION,
     MAPPING,
+    MEMORY_SIZE,
     MODELS,
     PATH,
     PRELOAD,
@@ -29,6 +31,7 @@ from hotset.config_values import (
     SIZE_OR_NONE,
     SWITCH,
     CacheSize,
+    Devices,
     Kind,
     Preload,
     WrongValueError,
@@ -137,13 +140,14 @@ class Settings(BaseModel):
         json_schema_extra=_MODELS,
     )
 
-    model_cache_size: Annotated[CacheSize | None, CACHE_SIZE] = Field(
+    model_cache_size: Annotated[CacheSize | None, MEMORY_SIZE] = Field(
         None,
-        description="How much is kept in memory: a count of models, bytes, or `{models: 100, bytes: 8GiB}`."
+        description="How much is kept in memory: a count of models, bytes, or `{models: 100, bytes: 8GiB, device_bytes: 20GiB}`, the last"
+        " of each device."
         " By default bytes, from the memory limit.",
         json_schema_extra=_TIERS,
     )
-    disk_model_cache_size: Annotated[CacheSize | None, CACHE_SIZE] = Field(
+    disk_model_cache_size: Annotated[CacheSize | None, DISK_SIZE] = Field(
         None,
         description="How much is kept on disk, in the same forms; at least `model_cache_size`. By default bytes, from the free space.",
         json_schema_extra=_TIERS,
@@ -213,6 +217,13 @@ class Settings(BaseModel):
         64,
         description="How many processes may hold one model alone. Past it, large models share; with `isolation: own`, no more"
         " models than this are in memory.",
+        json_schema_extra=_WORKERS,
+    )
+    devices: Annotated[Devices, DEVICES] = Field(
+        Devices(),
+        description="The CUDA devices that processes are bound to, one each, in turn: `auto` is as many of those there are as"
+        " `processes_per_replica`. Their memory is counted device by device. Needs the extra `cuda`. `none`: nothing is bound"
+        " or counted.",
         json_schema_extra=_WORKERS,
     )
     spread_hot_models: Annotated[bool, SWITCH] = Field(
@@ -332,6 +343,7 @@ class Settings(BaseModel):
             *_discovery_conflicts(self),
             *_size_conflicts(self.model_cache_size, self.disk_model_cache_size),
             *_backoff_conflicts(self.load_failure_backoff, self.load_failure_backoff_max),
+            *_device_conflicts(self.devices, self.processes_per_replica),
             *_isolation_conflicts(self),
             *_port_conflicts(self),
         ]
@@ -398,6 +410,15 @@ def _isolation_conflicts(settings: Settings) -> Iterable[str]:
         yield "isolation: found own with processes_per_replica 0, expected 1 or more; threads of one process isolate nothing"
     if settings.cortex is not None:
         yield "isolation: found own with cortex, expected auto or shared; a handler's models have to be where it runs"
+
+
+def _device_conflicts(devices: Devices, processes: int) -> Iterable[str]:
+    count = len(devices.places or ())
+    if count > processes:
+        yield (
+            f"devices: found {count} with processes_per_replica {processes}, expected a process for each: raise"
+            " processes_per_replica, or name fewer devices"
+        )
 
 
 TABLE: Final[Mapping[str, FieldInfo]] = Settings.model_fields

@@ -102,7 +102,9 @@ def _property(name: str) -> dict[str, Any]:
     default = TABLE[name].default
     shown = show(name, default)
     if shown:
-        plain = isinstance(default, bool) or shown == str(default)
+        plain = isinstance(default, bool | int | float | str) and (
+            isinstance(default, bool) or shown == str(default)
+        )
         schema["default"] = default if plain else shown
     return schema
 

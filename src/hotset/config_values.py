@@ -46,14 +46,32 @@ def _shown(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CacheSize:
-    """How much a tier may hold: models, bytes, or both; a part that is None is not bounded by the settings."""
+    """How much a tier may hold: models, bytes, or both; a part that is None is not bounded by the settings.
+
+    ``device_bytes`` is for each device.
+    """
 
     models: int | None = None
     bytes: int | None = None
+    device_bytes: int | None = None
 
     def __str__(self) -> str:
         parts = [] if self.models is None else [f"{self.models} models"]
-        return " and ".join(parts + ([] if self.bytes is None else [format_bytes(self.bytes)]))
+        parts += [] if self.bytes is None else [format_bytes(self.bytes)]
+        parts += [] if self.device_bytes is None else [f"{format_bytes(self.device_bytes)} of each device"]
+        return " and ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """Which devices a replica uses, by their places among those that it sees; None: those that it has workers for."""
+
+    places: tuple[int, ...] | None = None
+
+    def __str__(self) -> str:
+        if self.places is None:
+            return "auto"
+        return ", ".join(f"cuda:{place}" for place in self.places) or "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,32 +196,38 @@ def _read_switch(value: Any) -> bool:
     raise WrongValueError(value, SWITCH.expected)
 
 
-def _read_cache_size(value: Any) -> CacheSize:
+def _read_disk_size(value: Any) -> CacheSize:
+    return _read_cache_size(value, DISK_SIZE.expected, {"models": number(1), "bytes": SIZE})
+
+
+def _read_memory_size(value: Any) -> CacheSize:
+    return _read_cache_size(
+        value, MEMORY_SIZE.expected, {"models": number(1), "bytes": SIZE, "device_bytes": SIZE}
+    )
+
+
+def _read_cache_size(value: Any, expected: str, kinds: Mapping[str, Kind]) -> CacheSize:
     if isinstance(value, CacheSize):
         return value
     if isinstance(value, str) and value.lstrip().startswith("{"):
-        value = _yaml(value, CACHE_SIZE.expected)
+        value = _yaml(value, expected)
     if isinstance(value, Mapping):
-        return _cache_size_of_parts(value)
+        return _cache_size_of_parts(value, expected, kinds)
     models = _whole(value)
     if models is None and isinstance(value, str):
         try:
             return CacheSize(bytes=SIZE.read(value))
         except WrongValueError as error:
-            raise WrongValueError(value, CACHE_SIZE.expected) from error
+            raise WrongValueError(value, expected) from error
     if models is None or models < 1:
-        raise WrongValueError(value, CACHE_SIZE.expected)
+        raise WrongValueError(value, expected)
     return CacheSize(models=models)
 
 
-def _cache_size_of_parts(parts: Mapping[Any, Any]) -> CacheSize:
-    if not parts or not set(parts) <= {"models", "bytes"}:
-        raise WrongValueError(dict(parts), CACHE_SIZE.expected)
-    sizes: dict[str, int] = {}
-    for name, kind in (("models", number(1)), ("bytes", SIZE)):
-        if name in parts:
-            sizes[name] = _read_part(name, kind, parts[name])
-    return CacheSize(**sizes)
+def _cache_size_of_parts(parts: Mapping[Any, Any], expected: str, kinds: Mapping[str, Kind]) -> CacheSize:
+    if not parts or not set(parts) <= set(kinds):
+        raise WrongValueError(dict(parts), expected)
+    return CacheSize(**{name: _read_part(name, kinds[name], part) for name, part in parts.items()})
 
 
 def _read_part(name: str, kind: Kind, value: Any) -> Any:
@@ -211,6 +235,29 @@ def _read_part(name: str, kind: Kind, value: Any) -> Any:
         return kind.read(value)
     except WrongValueError as error:
         raise WrongValueError(value, kind.expected, path=f".{name}") from error
+
+
+def _read_devices(value: Any) -> Devices:
+    if isinstance(value, Devices):
+        return value
+    if isinstance(value, str):
+        word = value.strip().lower()
+        if word in {"auto", "none"}:
+            return Devices(None if word == "auto" else ())
+        value = _yaml(value, DEVICES.expected) if word.startswith("[") else word.split(",")
+    if not isinstance(value, list | tuple):
+        raise WrongValueError(value, DEVICES.expected)
+    places = tuple(_each(enumerate(value), lambda item: _read_device(item[1], path=f"[{item[0]}]")))
+    if len(set(places)) < len(places):
+        raise WrongValueError(value, "each device once")
+    return Devices(places)
+
+
+def _read_device(value: Any, *, path: str) -> int:
+    kind, _, place = value.strip().lower().partition(":") if isinstance(value, str) else ("", "", "")
+    if kind != "cuda" or not place.isascii() or not place.isdigit() or len(place) > 3:
+        raise WrongValueError(value, "a device such as cuda:0", path=path)
+    return int(place)
 
 
 def _read_mapping(value: Any) -> dict[str, Any]:
@@ -347,19 +394,36 @@ SIZE_OR_NONE: Final = Kind(
     {**_SIZE_SCHEMA, "minimum": 0},
     format_bytes,
 )
-CACHE_SIZE: Final = Kind(
+
+
+def _cache_size_schema(**parts: Mapping[str, Any]) -> Mapping[str, Any]:
+    mapping = {"type": "object", "properties": parts, "additionalProperties": False, "minProperties": 1}
+    return {"anyOf": [_COUNT_SCHEMA, {"type": "string", "examples": _SIZES}, mapping]}
+
+
+DISK_SIZE: Final = Kind(
     "cache size",
     "a count of models such as 100, a size such as 8GiB, or {models: 100, bytes: 8GiB}",
-    _read_cache_size,
+    _read_disk_size,
+    _cache_size_schema(models=_COUNT_SCHEMA, bytes=_SIZE_SCHEMA),
+)
+MEMORY_SIZE: Final = Kind(
+    "cache size",
+    "a count of models such as 100, a size such as 8GiB, or {models: 100, bytes: 8GiB, device_bytes: 20GiB}",
+    _read_memory_size,
+    _cache_size_schema(models=_COUNT_SCHEMA, bytes=_SIZE_SCHEMA, device_bytes=_SIZE_SCHEMA),
+)
+DEVICES: Final = Kind(
+    "list of devices, `auto` or `none`",
+    "auto, none, or a list of devices such as [cuda:0, cuda:1]",
+    _read_devices,
     {
         "anyOf": [
-            _COUNT_SCHEMA,
-            {"type": "string", "examples": _SIZES},
+            {"enum": ["auto", "none"]},
             {
-                "type": "object",
-                "properties": {"models": _COUNT_SCHEMA, "bytes": _SIZE_SCHEMA},
-                "additionalProperties": False,
-                "minProperties": 1,
+                "type": "array",
+                "items": {"type": "string", "pattern": "^cuda:[0-9]{1,3}$"},
+                "uniqueItems": True,
             },
         ]
     },

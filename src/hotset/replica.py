@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -21,10 +22,12 @@ from hotset.catalog import Catalog, ModelEntry, VersionEntry, explain_misfit
 from hotset.clock import Clock, SystemClock
 from hotset.config import Settings
 from hotset.config_values import CacheSize
+from hotset.devices import VISIBLE, Assignment, DeviceDriver, assign, name_of
 from hotset.errors import ConfigError, LoadFailedError
 from hotset.events import Cause, EventBus, Evicted, Loaded, Recovered, Synced, TierName
 from hotset.metrics import Metrics, Statistics
 from hotset.models import layout_of, open_models
+from hotset.nvml import Nvml
 from hotset.own_processes import own_processes, with_process, within_processes
 from hotset.residency.arrival import Arrival, Occupant
 from hotset.residency.failures import Failures
@@ -60,6 +63,7 @@ from hotset.tiers.ledger import Capacity
 from hotset.tiers.memory import MemoryTier
 from hotset.tiers.record import DiskRecord
 from hotset.tokens import tokens_of
+from hotset.units import format_bytes
 from hotset.workers.base import DeathHandler, Want, WantHandler, Word, Worker, no_models
 from hotset.workers.forking import ForkServer
 from hotset.workers.handler_kit import CODELESS_HANDLER_KIT, HANDLER_KIT, threaded_handler_kit
@@ -95,11 +99,14 @@ class Replica:
         store: ObjectStore | None = None,
         make_worker: MakeWorker | None = None,
         forks: StartedServer | None = None,
+        driver: DeviceDriver | None = None,
     ) -> None:
         """``store`` and ``make_worker`` None: those that the settings name. ``forks`` is a fork server that runs already.
 
+        ``driver`` None: NVIDIA's, where there is one.
+
         Raises:
-            ConfigError: a store or a directory does not fit.
+            ConfigError: a store, a directory or a device does not fit.
         """
         self.settings: Final = settings
         self.clock: Final = clock if clock is not None else SystemClock()
@@ -127,9 +134,19 @@ class Replica:
         )
         self._room = _room_for_payloads(settings)
         has_children = make_worker is None and settings.processes_per_replica > 0
+        self.devices: Final = _devices(settings, driver)
+        if self.devices is not None:
+            limits = self.devices.capacities(
+                None if settings.model_cache_size is None else settings.model_cache_size.device_bytes,
+                workers=_worker_count(settings, has_children=has_children),
+            )
+            self.memory.limit(self.memory.capacity._replace(device_bytes=limits))
         children = ForkServer(limit_s=settings.start_timeout, started=forks) if has_children else None
         self.pool: Final = WorkerPool(
-            make_worker or partial(_make_worker, settings, self._room, self._wanted, children=children),
+            make_worker
+            or partial(
+                _make_worker, settings, self._room, self._wanted, devices=self.devices, children=children
+            ),
             count=_worker_count(settings, has_children=has_children),
             serving=max(1, settings.processes_per_replica),
             own=own_processes(settings, children),
@@ -144,6 +161,8 @@ class Replica:
         self._frameworks = Frameworks(self.pool, store=self.store)
         self._starts_at_once = children is None or settings.predictor is not None
         self.manager: Final = self._make_manager()
+        if self.devices is not None:
+            self.manager.use(self.devices, has_predictor=settings.predictor is not None)
         self._labels: Final = LabelFiles(self.store, events=self.events)
         self._finder: Final = Finder(
             store=self.store,
@@ -587,6 +606,23 @@ def _worker_count(settings: Settings, *, has_children: bool) -> int:
     return max(1, settings.processes_per_replica) + has_one_more
 
 
+def _devices(settings: Settings, driver: DeviceDriver | None) -> Assignment | None:
+    """Those that workers are bound to; the log says which, as a machine may have some that are not used."""
+    places = settings.devices.places
+    if places == () or settings.processes_per_replica == 0:
+        return None
+    found = assign(
+        places,
+        Nvml() if driver is None else driver,
+        said=os.environ.get(VISIBLE),
+        processes=settings.processes_per_replica,
+    )
+    for place, device in enumerate(() if found is None else found.devices):
+        free = format_bytes(device.free_bytes)
+        logger.info("%s is %s, with %s free", name_of(place), device.id, free)
+    return found
+
+
 def _make_worker(
     settings: Settings,
     room: Room | None,
@@ -594,6 +630,7 @@ def _make_worker(
     number: int,
     on_death: DeathHandler,
     *,
+    devices: Assignment | None,
     children: ForkServer | None,
 ) -> Worker:
     if settings.processes_per_replica == 0:
@@ -622,6 +659,7 @@ def _make_worker(
         stuck_after_s=settings.request_timeout,
         children=children,
         on_want=on_want,
+        device=None if devices is None else devices.bound(number),
     )
     return ProcessWorker(
         number, options=options, on_death=on_death, bodies=None if room is None else room.arena

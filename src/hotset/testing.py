@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from hotset.devices import FoundDevice
 from hotset.errors import ErrorKind, LoadFailedError, OverloadedError, UnavailableError, WorkerDiedError
 from hotset.payload import Encoded, Signature
 from hotset.store import Content, ObjectChangedError, ObjectMeta, Revision
@@ -159,6 +160,20 @@ async def _in_chunks(data: bytes, size: int = 1000) -> AsyncIterator[bytes]:
         yield data[start : start + size]
 
 
+class FakeDriver:
+    """A machine with devices of these sizes, all of them free. Implements ``DeviceDriver``."""
+
+    def __init__(self, *sizes: int) -> None:
+        self.found: Final = [FoundDevice(f"GPU-{place}", size, size) for place, size in enumerate(sizes)]
+
+    def devices(self) -> Sequence[FoundDevice]:
+        return self.found
+
+    def device(self, id_: str) -> FoundDevice | None:
+        fitting = [device for device in self.found if device.id.startswith(id_)]
+        return fitting[0] if len(fitting) == 1 else None
+
+
 @dataclass(slots=True)
 class WorkerScript:
     """What fake workers do: shared by all of a pool, so that a replaced worker follows it too."""
@@ -168,6 +183,8 @@ class WorkerScript:
     load_faults: dict[str, Exception] = field(default_factory=dict)
     """By model, or by version: ``paris@2``."""
     weights: dict[str, int] = field(default_factory=dict)
+    device_weights: dict[str, int] = field(default_factory=dict)
+    """What a model takes of its worker's device."""
     short_of_memory: Counter[str] = field(default_factory=Counter)
     """How many of the next predictions of a model run out of memory."""
     loads: Counter[str] = field(default_factory=Counter)
@@ -175,6 +192,8 @@ class WorkerScript:
     asked: list[LoadSpec] = field(default_factory=list)
     """The loads that were asked for, in order: some wait for others to be gone."""
     live: dict[int, LoadSpec] = field(default_factory=dict)
+    places: dict[int, int] = field(default_factory=dict)
+    """In which worker each model was loaded, by its handle."""
     most_live: int = 0
     light: bool = False
     """Whether loads say that they are light."""
@@ -234,7 +253,9 @@ class FakeWorker:
         self._script.live[spec.handle] = spec
         self._script.most_live = max(self._script.most_live, len(self._script.live))
         weight = self._script.weights.get(spec.name, 100)
-        return LoadReply("fake", weight, Signature("fake"), is_light=self._script.light)
+        taken = self._script.device_weights.get(spec.name, 0)
+        self._script.places[spec.handle] = self._number
+        return LoadReply("fake", weight, Signature("fake"), is_light=self._script.light, device_bytes=taken)
 
     async def unload(self, handle: int) -> None:
         await self._unless_dead(self._script.unload_gate)

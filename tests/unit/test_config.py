@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from hotset.config import TABLE, Settings, kind_of, load_settings
 from hotset.config_docs import group_of, help_of, json_schema, show
 from hotset.config_sources import flag_of, variable_of
-from hotset.config_values import CacheSize, Preload
+from hotset.config_values import CacheSize, Devices, Preload
 from hotset.errors import ConfigError, ErrorKind
 from hotset.keys import ModelRef
 from hotset.tokens import TokenSource
@@ -74,6 +74,10 @@ def _values_of(name: str) -> st.SearchStrategy[tuple[Any, Any]]:
             return _TEXT.map(lambda word: (word, word))
         case "object":
             return st.dictionaries(_NAMES, _TEXT, min_size=1, max_size=3).map(lambda both: (both, both))
+    if name == "devices":
+        return st.sampled_from(
+            [("auto", Devices()), ("none", Devices(()))]
+        )  # a list has to fit the processes
     return CACHE_SIZES if name.endswith("cache_size") else PRELOADS
 
 
@@ -382,3 +386,46 @@ def test_a_platform_brings_the_models_alone(flags: dict[str, Any], words: str) -
 def test_what_a_platform_says_is_checked_and_named() -> None:
     with pytest.raises(ConfigError, match="SAGEMAKER_BIND_TO_PORT: found 'http'"):
         load_settings(None, {**SAGEMAKER, "SAGEMAKER_BIND_TO_PORT": "http"}, {})
+
+
+@pytest.mark.parametrize(
+    ("written", "places"),
+    [
+        ("auto", None),
+        ("None", ()),
+        (["cuda:1", "cuda:0"], (1, 0)),
+        ("cuda:1, cuda:0", (1, 0)),
+        ("[cuda:2]", (2,)),
+        ([], ()),
+    ],
+)
+def test_devices_are_a_list_or_a_word(written: Any, places: tuple[int, ...] | None):
+    found = load_settings(None, {}, {"model_dir": "x", "devices": written, "processes_per_replica": 2})
+    assert found.devices == Devices(places)
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        (["cuda"], r"devices\[0\]: found 'cuda', expected a device such as cuda:0"),
+        ("gpu:0", r"devices\[0\]: found 'gpu:0', expected a device such as cuda:0"),
+        (7, "devices: found 7, expected auto, none, or a list of devices"),
+        (["cuda:0", "cuda:0"], "devices: found .*, expected each device once"),
+        (
+            ["cuda:0", "cuda:1", "cuda:2"],
+            "devices: found 3 with processes_per_replica 2, expected a process for each",
+        ),
+    ],
+)
+def test_devices_that_do_not_fit_are_refused(written: Any, told: str):
+    with pytest.raises(ConfigError, match=told):
+        load_settings(None, {}, {"model_dir": "x", "devices": written, "processes_per_replica": 2})
+
+
+def test_only_memory_is_on_devices():
+    size = {"models": 2, "device_bytes": "20GiB"}
+    assert load_settings(
+        None, {}, {"model_dir": "x", "model_cache_size": size}
+    ).model_cache_size == CacheSize(2, None, 20 << 30)
+    with pytest.raises(ConfigError, match="disk-model-cache-size: found"):
+        load_settings(None, {}, {"model_dir": "x", "disk_model_cache_size": size})

@@ -24,6 +24,7 @@ from hotset.errors import (
 from hotset.events import Cause, EventBus, Fetched, FetchFailed, Loaded
 from hotset.keys import ModelKey
 from hotset.limits import Limits
+from hotset.residency.devices import Devices
 from hotset.residency.fetch import Fetcher
 from hotset.residency.flight import Flight
 from hotset.residency.state import Phase
@@ -135,6 +136,8 @@ class Arrival:
         self._room_timeout_s = room_timeout_s
         self._limits = Limits()
         self._waits_for_room = waits_for_room
+        self.devices: Devices | None = None
+        """Where the replica has devices: which of them each version is loaded on."""
 
     async def bring(self, version: VersionEntry, flight: Flight[Any, Any]) -> MemoryEntry:
         """Return the version's entry in memory, committed and not leased yet.
@@ -155,6 +158,15 @@ class Arrival:
         except BaseException:
             self._disk.release(version.fingerprint)
             raise
+        finally:
+            if self.devices is not None:
+                self.devices.forget(version.key)
+
+    def measured(self, resident: Resident) -> Weight:
+        """Return what was loaded takes."""
+        if resident.reply.device_bytes and self.devices is not None:
+            return self.devices.measured(resident)
+        return Weight(bytes=resident.reply.bytes)
 
     def expected_bytes(self, version: VersionEntry) -> int:
         """Return what the version weighed in memory last time, else an estimate from its files, else their size."""
@@ -197,9 +209,12 @@ class Arrival:
     ) -> MemoryEntry | None:
         """Return the entry; or None if it ``yields``: it weighs more than expected, and there is no room for that."""
         expected = self.expected_bytes(version)
+        weight = (
+            Weight(bytes=expected) if self.devices is None else await self.devices.weigh(version, expected)
+        )
         flight.phase = Phase.LOADING
         async with self._turns.turn() as turn:
-            with _Room(self._memory, version.key, Weight(bytes=expected)) as room:
+            with _Room(self._memory, version.key, weight) as room:
                 behind = await self._granted(room, flight, turn)
                 began_s = self._clock.monotonic()
                 try:
@@ -259,9 +274,10 @@ class Arrival:
             memory_bytes=None if reply.is_estimate else reply.bytes,
             runtime=reply.runtime,
             signature=reply.signature,
+            device_bytes=None if self.devices is None else reply.device_bytes,
         )
         try:
-            has_room = await self._resize(room, Weight(bytes=reply.bytes), yields=yields)
+            has_room = await self._resize(room, self.measured(resident), yields=yields)
         except BaseException:
             await asyncio.shield(self._pool.unload(resident))
             raise

@@ -19,6 +19,7 @@ from hotset.errors import CapacityError, HotsetError, LoadFailedError
 from hotset.events import Cause, Copied, CopyFailed, EventBus
 from hotset.keys import ModelKey, ModelRef
 from hotset.residency.arrival import MemoryEntry, Occupant
+from hotset.residency.devices import Devices
 from hotset.residency.failures import Failures
 from hotset.residency.spread import (
     NEGLIGIBLE,
@@ -75,7 +76,11 @@ class Copies:
         self._busy_s = busy_s if busy_s is not None else thread_busy_s
         self._failures = Failures(first_s=FAILURE_FIRST_S, most_s=FAILURE_MOST_S)
         self._means: Means | None = None
+        self.devices: Devices | None = None
+        """Where the replica has devices: what a copy takes of which."""
         self._task: asyncio.Task[None] | None = None
+        self.holds_back: Callable[[], bool] = lambda: False
+        """Whether nothing is copied now, as memory is short."""
 
     async def run(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         """Look, and act, until cancelled. Returns at once where there is nowhere to copy to."""
@@ -86,7 +91,7 @@ class Copies:
     def look(self) -> None:
         """Take the queues of this moment into the means, and begin what follows from them."""
         self._means = averaged(self._means, self._moment(), threads=self._threads)
-        if self._task is None:
+        if self._task is None and not self.holds_back():
             step = next_step(self._means, most_copies=self.most_copies, barred=self._barred())
             if step is not None:
                 self.take(step)
@@ -146,14 +151,18 @@ class Copies:
             offered is None
             or offered.fingerprint != version.fingerprint
             or step.worker in _workers(entry)
-            or not self._memory.has_free_room(entry.weight)
+            or (self.devices is not None and not self.devices.suits(version, step.worker))
+            or not self._memory.has_free_room(weight := self._weight_at(entry, step.worker))
         ):
             return None
         self._task = asyncio.create_task(
-            self._bring(version, entry.weight, step), name=f"copy {version.key} to worker {step.worker}"
+            self._bring(version, weight, step), name=f"copy {version.key} to worker {step.worker}"
         )
         self._task.add_done_callback(self._ended)
         return self._task
+
+    def _weight_at(self, entry: MemoryEntry, worker: int) -> Weight:
+        return entry.weight if self.devices is None else self.devices.moved(entry.weight, worker)
 
     def _ended(self, _task: asyncio.Task[None]) -> None:
         self._task = None
@@ -223,6 +232,8 @@ class Copies:
         ):
             return False
         weight = Weight(bytes=resident.reply.bytes)
+        if self.devices is not None:
+            weight = self.devices.measured(resident)
         if not self._memory.resize_copy(reservation, weight):
             raise CapacityError(f"no free room for a copy of {version.key}: it needs {weight.bytes} bytes")
         occupant = Occupant(version=version, resident=resident, tier="disk", fetch_s=0.0, load_s=took_s)

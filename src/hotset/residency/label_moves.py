@@ -17,7 +17,6 @@ from hotset.keys import ModelKey, ModelRef
 from hotset.residency.ahead import Step, next_step
 from hotset.residency.arrival import Occupant
 from hotset.residency.failures import Failures
-from hotset.tiers.ledger import Weight
 from hotset.tiers.memory import MemoryTier
 
 _NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
@@ -121,7 +120,7 @@ class LabelMoves:
                 wanted=wanted,
                 used_s=self._memory.last_used_s(ModelRef(model.name, label)),
                 oldest_used_s=self._memory.oldest_used_s(),
-                has_room=self._memory.has_room(Weight(bytes=entry.weight.bytes)),
+                has_room=self._memory.has_room(entry.weight),
             )
             yield step, wanted
 

@@ -17,6 +17,7 @@ from typing import Final
 
 from hotset.catalog import Catalog, Diff, Models, Snapshot, VersionEntry, diff, without
 from hotset.clock import Clock
+from hotset.devices import Assignment
 from hotset.errors import (
     CapacityError,
     ErrorKind,
@@ -33,6 +34,7 @@ from hotset.keys import LATEST, Fingerprint, ModelKey, ModelRef
 from hotset.residency.arrival import Arrival, MemoryEntry, Occupant
 from hotset.residency.copies import Copies
 from hotset.residency.departure import Departure
+from hotset.residency.devices import Devices
 from hotset.residency.failures import Failures
 from hotset.residency.flight import Flight, Flights
 from hotset.residency.lease import ModelLease
@@ -43,10 +45,11 @@ from hotset.residency.reload import Reload
 from hotset.residency.rollover import Rollover
 from hotset.residency.state import Phase
 from hotset.tiers.disk import DiskTier
+from hotset.tiers.ledger import Weight
 from hotset.tiers.memory import MemoryTier
 from hotset.tiers.record import DiskRecord
 from hotset.workers.base import Worker
-from hotset.workers.pool import WorkerPool
+from hotset.workers.pool import Resident, WorkerPool
 
 LOOK_AGAIN_LIMIT_S: Final = 2.0
 """So long a request waits to hear whether what is on disk is still the newest; then it is answered by that."""
@@ -214,9 +217,25 @@ class Manager:
         """
         self.failures.refuse(version.key, version.fingerprint, self._clock.monotonic())
 
-    def expected_bytes(self, version: VersionEntry) -> int:
-        """Return what the version weighed in memory last time, or an estimate."""
-        return self._arrival.expected_bytes(version)
+    def expected_weight(self, version: VersionEntry, *, at: int | None = None) -> Weight:
+        """Return what the version weighed in memory last time, or an estimate; of the device of the worker ``at``."""
+        expected, devices = self._arrival.expected_bytes(version), self._arrival.devices
+        if devices is None:
+            return Weight(bytes=expected)
+        weight = devices.expected(version, expected)
+        return weight if at is None else devices.moved(weight, at)
+
+    def use(self, devices: Assignment, *, has_predictor: bool) -> None:
+        """Load where devices are, and count what is taken of each. Before the first load."""
+        self._arrival.devices = self.copies.devices = Devices(
+            devices, memory=self.memory, disk=self.disk, pool=self.pool, has_predictor=has_predictor
+        )
+        if self.pool.own is not None:
+            self.pool.own.bounds = self.pool.bounds
+
+    def measured(self, resident: Resident) -> Weight:
+        """Return what was loaded takes."""
+        return self._arrival.measured(resident)
 
     def _join(
         self, ref: ModelRef | None, version: VersionEntry, deadline_s: float
@@ -496,8 +515,13 @@ class Manager:
 
     async def _relieve(self, worker: Worker, but: ModelKey, _flight: Flight[None, None]) -> None:
         idle = (*(copy for copy in self.memory.copies() if not copy.holds), *self.memory.idle())
-        here = [place for place in idle if place.value.resident.worker is worker and place.key != but]
+        here = [place for place in idle if self._is_near(place, worker) and place.key != but]
         await self._departure.unload_places(to_relieve(here), Cause.PRESSURE)
+
+    def _is_near(self, place: MemoryEntry, worker: Worker) -> bool:
+        """Whether it takes of the memory that ran out: it is in that worker, or on the same device."""
+        at, devices = place.value.resident.worker, self._arrival.devices
+        return at is worker or (devices is not None and devices.is_beside(place, at.id, worker.id))
 
     async def close(self) -> None:
         """End every flight, unload everything and wait for it."""

@@ -148,7 +148,7 @@ class Places:
         began_s = self._clock.monotonic()
         disk, memory = self._manager.disk, self._memory
         granted = asyncio.Event()
-        weight = Weight(bytes=self._manager.expected_bytes(version))
+        weight = self._manager.expected_weight(version, at=worker.id)
         reservation = memory.reserve(version.key, weight, granted.set)
         disk.hold(version.fingerprint)
         is_ours = False
@@ -156,7 +156,7 @@ class Places:
             await self._granted(reservation, granted)
             resident = await self._load(version, worker, weight)
             try:
-                measured = Weight(bytes=resident.reply.bytes)
+                measured = self._manager.measured(resident)
                 if measured != weight:
                     granted.clear()
                     memory.resize(reservation, measured)

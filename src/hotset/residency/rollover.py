@@ -17,7 +17,6 @@ from hotset.residency.ahead import Step, is_same, next_step
 from hotset.residency.arrival import Occupant
 from hotset.residency.failures import Failures
 from hotset.residency.label_moves import LabelMoves
-from hotset.tiers.ledger import Weight
 from hotset.tiers.memory import MemoryTier
 
 
@@ -209,6 +208,6 @@ class Rollover:
                 if is_latest
                 else self._memory.entry_used_s(entry.key),
                 oldest_used_s=self._memory.oldest_used_s(),
-                has_room=self._memory.has_room(Weight(bytes=entry.weight.bytes)),
+                has_room=self._memory.has_room(entry.weight),
             )
             yield step, wanted

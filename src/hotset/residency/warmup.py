@@ -21,7 +21,6 @@ from hotset.config_values import Preload
 from hotset.errors import HotsetError
 from hotset.keys import ModelRef
 from hotset.residency.manager import Manager
-from hotset.tiers.ledger import Weight
 
 _logger = logging.getLogger(__name__)
 
@@ -123,7 +122,7 @@ class Warmup:
 
     async def _load_each(self, waiting: Iterable[VersionEntry]) -> None:
         for version in waiting:
-            if not self._manager.memory.has_room(Weight(bytes=self._manager.expected_bytes(version))):
+            if not self._manager.memory.has_room(self._manager.expected_weight(version)):
                 return
             deadline_s = self._clock.monotonic() + 3600.0
             try:

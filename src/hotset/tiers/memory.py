@@ -251,6 +251,14 @@ class MemoryTier(Generic[V]):
     def usage(self) -> Weight:
         return self._ledger.usage
 
+    @property
+    def commitment(self) -> Weight:
+        return self._ledger.commitment
+
+    def limit(self, capacity: Capacity) -> None:
+        """Set the capacity; before anything is in it."""
+        self._ledger.capacity = capacity
+
     def has_room(self, weight: Weight) -> bool:
         """Whether ``weight`` would fit without evicting anything but copies."""
         return self._ledger.has_room(weight)

@@ -166,16 +166,27 @@ class Shelf:
             self._recency.admit(fingerprint, NEVER_USED)
 
     def remember(
-        self, fingerprint: Fingerprint, *, memory_bytes: int | None, runtime: str, signature: Signature
+        self,
+        fingerprint: Fingerprint,
+        *,
+        memory_bytes: int | None,
+        runtime: str,
+        signature: Signature,
+        device_bytes: int | None = None,
     ) -> None:
         """Note what the last load measured; the tier's ``save`` writes it. An unknown fingerprint is fine."""
         entry = self._ledger.entries.get(fingerprint)
         if entry is None:
             return
         known = entry.value.record
-        if (known.memory_bytes, known.runtime, known.signature) != (memory_bytes, runtime, signature):
+        measured = (memory_bytes, device_bytes, runtime, signature)
+        if (known.memory_bytes, known.device_bytes, known.runtime, known.signature) != measured:
             entry.value.record = replace(
-                known, memory_bytes=memory_bytes, runtime=runtime, signature=signature
+                known,
+                memory_bytes=memory_bytes,
+                device_bytes=device_bytes,
+                runtime=runtime,
+                signature=signature,
             )
             self._dirty.add(fingerprint)
 

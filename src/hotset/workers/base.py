@@ -67,7 +67,7 @@ class LoadSpec:
 class LoadReply:
     """What was loaded. ``bytes`` is the measured weight; ``wants`` the arguments of the user's ``predict``.
 
-    With ``is_estimate`` the load could not be measured, and the next one should be. One that ``is_light`` disturbed nobody,
+    ``device_bytes`` is what it takes of the worker's device. With ``is_estimate`` the load could not be measured, and the next one should be. One that ``is_light`` disturbed nobody,
     and will not the next time (``light.py``).
     """
 
@@ -77,6 +77,7 @@ class LoadReply:
     wants: frozenset[str] = frozenset()
     is_estimate: bool = False
     is_light: bool = False
+    device_bytes: int = 0
 
 
 @dataclass(slots=True)

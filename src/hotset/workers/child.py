@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from hotset import priorities
@@ -25,6 +26,8 @@ from hotset.workers.asking import Asking
 from hotset.workers.base import LoadReply, LoadSpec, Want
 from hotset.workers.board import Board
 from hotset.workers.datachannel import DataChannel, Shared
+from hotset.workers.devicehost import DeviceHost
+from hotset.workers.devices import bind
 from hotset.workers.failure import pack, unpack
 from hotset.workers.heap import HeapMeter, keep_freed_heap
 from hotset.workers.host import Host
@@ -113,8 +116,11 @@ class Child:
             ConfigError: the predictor does not fit.
         """
         isolation.log_to_stderr(order.log_level, order.log_format)
+        # Before the user's code asks what there is.
+        device = None if order.device is None else bind(order.device)
         kit = _built_kit(order)
-        self._host = Host(
+        host: Callable[..., Host] = Host if device is None else partial(DeviceHost, device)
+        self._host = host(
             kit,
             meter=HeapMeter.of_child(),
             max_batch=order.max_batch,

@@ -123,6 +123,8 @@ class WorkerPool:
         self._closing = False
         self.wishes: Final[dict[ModelKey, int]] = {}
         """In which worker a version is to be loaded next, for whoever needs it in a certain one."""
+        self.bounds: Final[dict[ModelKey, Callable[[int], bool]]] = {}
+        """Which workers may load a version, by their ids, where not all may: those bound to a certain device."""
         self._limits = Limits()
         self._unloads: Waits[asyncio.Future[None], Resident] = Waits(self._hangs)
 
@@ -316,7 +318,10 @@ class WorkerPool:
         return bool(loads) and suits(loads, worker)
 
     def _candidates(self, key: ModelKey) -> Sequence[WorkerLoad]:
-        loads = self.loads()
+        loads: Sequence[WorkerLoad] = self.loads()
+        if self.bounds and key in self.bounds:
+            may = self.bounds[key]
+            loads = [load for load in loads if may(load.id)]
         if key not in self._light:
             return loads
         return [load for load in loads if load.id <= self._serving] or loads
@@ -416,14 +421,14 @@ class WorkerPool:
     async def _choose(self, key: ModelKey, wait_s: float) -> _Slot:
         loads = self._candidates(key)
         if not loads:
-            await self._until_one_is_up(wait_s)
+            await self._until_one_is_up(wait_s, key)
             loads = self._candidates(key)
         return self._slot_of(place(loads))
 
-    async def _until_one_is_up(self, wait_s: float) -> None:
+    async def _until_one_is_up(self, wait_s: float, key: ModelKey | None = None) -> None:
         try:
             async with asyncio.timeout(wait_s):
-                while not self.workers:
+                while not (self.workers if key is None else self._candidates(key)):
                     self._wanted.set()
                     self._changed.clear()
                     await self._changed.wait()

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, Final
 
 from hotset.codecs.compression import MOST_BYTES
+from hotset.devices import Bound
 from hotset.errors import (
     ErrorKind,
     HotsetError,
@@ -84,6 +85,7 @@ class ProcessOptions:
     environment: Mapping[str, str] | None = None
     children: ChildSource | None = None
     on_want: WantHandler = no_models
+    device: Bound | None = None
 
 
 class ProcessWorker:
@@ -302,6 +304,7 @@ class ProcessWorker:
             max_body_bytes=options.max_body_bytes,
             log_level=options.log_level,
             log_format=options.log_format,
+            device=options.device,
         )
 
     async def _wait_ready(self, process: ChildProcess) -> None:

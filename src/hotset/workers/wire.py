@@ -17,6 +17,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
+from hotset.devices import Bound
 from hotset.logs import LogFormat
 from hotset.shared.arena import Place
 from hotset.workers.base import LoadReply, LoadSpec
@@ -116,6 +117,7 @@ class Configure(msgspec.Struct, array_like=True, frozen=True, tag="configure"):
     max_body_bytes: int
     log_level: str
     log_format: LogFormat
+    device: Bound | None = None
 
 
 class Ready(msgspec.Struct, array_like=True, frozen=True, tag="ready"):

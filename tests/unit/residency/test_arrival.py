@@ -35,16 +35,16 @@ async def test_the_expected_weight_gets_better_with_what_is_known(tmp_path: Path
     store = FakeStore()
     store.put("paris/1/model.txt", b"x" * 100)
     async with bench(tmp_path, store) as it:
-        assert it.manager.expected_bytes(entry(it)) == 100
+        assert it.manager.expected_weight(entry(it)).bytes == 100
         gate = it.script.gate("paris")
         gate.close()
         it.script.weights["paris"] = 777_777
         asked = asyncio.create_task(it.ask("paris"))
         await gate.arrived()
-        assert it.manager.expected_bytes(entry(it)) == LEAST_ESTIMATE_BYTES
+        assert it.manager.expected_weight(entry(it)).bytes == LEAST_ESTIMATE_BYTES
         gate.open()
         await asked
-        assert it.manager.expected_bytes(entry(it)) == 777_777
+        assert it.manager.expected_weight(entry(it)).bytes == 777_777
 
 
 async def test_what_was_measured_survives_a_restart(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ async def test_what_was_measured_survives_a_restart(tmp_path: Path) -> None:
         it.script.weights["paris"] = 777_777
         await it.ask("paris")
     async with bench(tmp_path, store) as it:
-        assert it.manager.expected_bytes(entry(it)) == 777_777
+        assert it.manager.expected_weight(entry(it)).bytes == 777_777
 
 
 async def test_the_phases_of_a_flight(tmp_path: Path) -> None:
