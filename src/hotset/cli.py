@@ -298,6 +298,8 @@ app.command()(cli_store.label)
 app.command()(cli_store.index)
 app.command()(cli_check.check)
 app.command()(cli_keys.token)
+app.command()(cli_keys.keygen)
+app.command()(cli_keys.sign)
 
 
 @app.command()

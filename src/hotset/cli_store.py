@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from hotset.cli_keys import signer
 from hotset.errors import InvalidInputError, StoreError
 from hotset.units import format_bytes
 
@@ -46,6 +47,12 @@ def publish(
     index: Annotated[
         bool, typer.Option("--index/--no-index", help="Tell the store's index, if it has one.")
     ] = True,
+    sign_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--sign-key", metavar="FILE", help="Sign the version with this key, of `hotset keygen`."
+        ),
+    ] = None,
     name_depth: Depth = 1,
     as_json: Json = False,
 ) -> None:
@@ -58,11 +65,14 @@ def publish(
     from hotset.store import open_store
 
     wanted = parse_target(target, name_depth=name_depth)
+    sign = None if sign_key is None else signer(sign_key)
     store = open_store(wanted.model_dir)
     clock = SystemClock()
 
     async def run(show: Callable[[Uploaded], None]) -> tuple[Any, bool]:
-        done = await Publisher(store, clock=clock, report=show).publish(source, wanted, overwrite=overwrite)
+        done = await Publisher(store, clock=clock, report=show).publish(
+            source, wanted, overwrite=overwrite, sign=sign
+        )
         try:
             told = index and await update_index(
                 store, Layout(name_depth=name_depth), done.key.name, clock=clock

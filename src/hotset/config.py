@@ -30,6 +30,7 @@ from hotset.config_values import (
     SIZE,
     SIZE_OR_NONE,
     SWITCH,
+    TEXTS,
     CacheSize,
     Devices,
     Kind,
@@ -300,6 +301,12 @@ class Settings(BaseModel):
     tls_key: Annotated[str | None, PATH] = Field(
         None,
         description="The key of `tls_cert`, in PEM and without a password.",
+        json_schema_extra=_SECURITY,
+    )
+    signing_keys: Annotated[tuple[str, ...], TEXTS] = Field(
+        (),
+        description="Public keys, as `hotset keygen` prints them, or files with such: only versions that one of them has signed"
+        " are loaded. `hotset publish --sign-key` and `hotset sign` sign. Needs the extra `signing`.",
         json_schema_extra=_SECURITY,
     )
     admin_port: Annotated[int, number(0, 65535)] = Field(

@@ -80,7 +80,7 @@ def help_of(name: str) -> str:
 
 def show(name: str, value: Any) -> str:
     """Return a setting's value as people write it; empty if it has none."""
-    if value is None or value == {} or value == Preload():
+    if value is None or value in ({}, (), Preload()):
         return ""
     return kind_of(name).show(value)
 

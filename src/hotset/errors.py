@@ -31,6 +31,8 @@ class ErrorKind(StrEnum):
     LOAD_FAILED = "load_failed"
     FILES_DAMAGED = "files_damaged"
     QUARANTINED = "quarantined"
+    UNSIGNED = "unsigned"
+    TAMPERED = "tampered"
     PREDICT_FAILED = "predict_failed"
     TOO_LARGE = "too_large"
     DISK_FULL = "disk_full"

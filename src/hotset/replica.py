@@ -56,6 +56,8 @@ from hotset.runtimes import registry as runtimes
 from hotset.runtimes.ahead import imports_for_predictor
 from hotset.shared.extents import whole_grains
 from hotset.shared.room import Room
+from hotset.signing.keys import read_checking_keys
+from hotset.signing.verifier import Verifier
 from hotset.status import Readiness, SyncStatus
 from hotset.store import LinkedStore, MountedStore, ObjectStore
 from hotset.tiers.disk import DiskTier
@@ -470,6 +472,12 @@ class Replica:
             store=self.store, layout=self.layout, clock=self.clock, settle_time_s=self.settings.settle_time
         )
 
+    def _make_verifier(self) -> Verifier | None:
+        if not self.settings.signing_keys:
+            return None
+        keys = read_checking_keys(self.settings.signing_keys)
+        return Verifier(keys, binds_names=not self.layout.static)
+
     def _make_manager(self) -> Manager:
         settings = self.settings
         arrival = Arrival(
@@ -489,6 +497,7 @@ class Replica:
             parallel_loads=settings.parallel_loads,
             room_timeout_s=settings.request_timeout,
             waits_for_room=not settings.sagemaker and settings.cortex is None,
+            verifier=self._make_verifier(),
         )
         lookup = Lookup(
             self._find,

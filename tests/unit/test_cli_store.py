@@ -10,6 +10,9 @@ from typer.testing import CliRunner, Result
 
 from hotset.catalog.index import INDEX_PATH
 from hotset.cli import app
+from hotset.signing.keys import read_checking_keys, signed_payload
+from hotset.signing.manifest import SIGNATURE_FILE, read_manifest
+from hotset.tokens import digest_of, read_tokens
 
 
 def run(*words: object) -> Result:
@@ -145,3 +148,56 @@ def test_wrong_labels_are_errors(store: Path, source: Path, words: tuple[str, st
     result = run("label", store / words[0], words[1])
     assert result.exit_code == 1
     assert message in result.stderr
+
+
+def test_a_key_signs_what_is_published_and_what_lies_in_a_directory(
+    store: Path, source: Path, tmp_path: Path
+) -> None:
+    key = tmp_path / "key.pem"
+    line = run("keygen", key).stdout.strip()
+    keys = read_checking_keys([line])
+    result = run("publish", source, store / "paris" / "7", "--sign-key", key)
+    assert result.exit_code == 0, result.stderr
+    published = signed_payload((store / "paris" / "7" / SIGNATURE_FILE).read_bytes(), keys)
+    assert run("sign", source, "paris", 7, "--key", key).stdout == "signed paris@7: 1 files\n"
+    assert signed_payload((source / SIGNATURE_FILE).read_bytes(), keys) == published
+    # What was signed before goes along as it is, or is signed anew.
+    assert run("publish", source, store / "paris").exit_code == 0
+    assert signed_payload((store / "paris" / "8" / SIGNATURE_FILE).read_bytes(), keys) == published
+    assert run("publish", source, store / "paris", "--sign-key", key).exit_code == 0
+    anew = signed_payload((store / "paris" / "9" / SIGNATURE_FILE).read_bytes(), keys)
+    assert anew is not None
+    assert read_manifest(anew).version == 9
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["sign", "{absent}", "paris", "1", "--key", "{key}"],
+            "expected the directory with the version's files",
+        ),
+        (["sign", "{source}", "a//b", "1", "--key", "{key}"], "an empty part in the model name"),
+        (["sign", "{source}", "paris", "1", "--key", "{absent}"], "cannot read the key"),
+        (["keygen", "{key}"], "cannot write the new key"),
+    ],
+)
+def test_signing_what_does_not_fit(source: Path, tmp_path: Path, words: list[str], message: str) -> None:
+    key = tmp_path / "key.pem"
+    run("keygen", key)
+    places = {"source": source, "key": key, "absent": tmp_path / "absent"}
+    result = run(*(word.format(**places) for word in words))
+    assert result.exit_code == 1
+    assert message in result.stderr
+
+
+def test_a_token_goes_to_stderr_and_its_line_to_stdout() -> None:
+    result = run(
+        "token", "ci", "--scope", "predict", "--scope", "metrics", "--models", "acme/*", "--models", "paris"
+    )
+    (token,) = read_tokens(result.stdout.splitlines(), place="here")
+    secret = result.stderr.strip().rpartition(" ")[2]
+    assert token.digest == digest_of(secret.encode())
+    assert (token.grant.name, token.grant.patterns) == ("ci", ("acme/*", "paris"))
+    assert secret not in result.stdout
+    assert run("token", "no/name").exit_code == 1

@@ -26,6 +26,8 @@ STATUS: Final[Mapping[ErrorKind, int]] = {
     ErrorKind.LOAD_FAILED: 500,
     ErrorKind.FILES_DAMAGED: 500,
     ErrorKind.QUARANTINED: 503,
+    ErrorKind.UNSIGNED: 500,
+    ErrorKind.TAMPERED: 500,
     ErrorKind.PREDICT_FAILED: 500,
     ErrorKind.TOO_LARGE: 507,
     ErrorKind.DISK_FULL: 507,

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from hotset.catalog import PUBLISHING, SUCCESS
 from hotset.clock import Clock
@@ -25,9 +25,13 @@ from hotset.errors import InvalidInputError, StoreError
 from hotset.keys import MAX_VERSION, ModelKey, parse_version
 from hotset.publishing.source import SourceFile, check_unchanged, find_files
 from hotset.publishing.target import Target
+from hotset.signing.manifest import SIGNATURE_FILE
 from hotset.store import ConflictError, WritableStore
 
 T = TypeVar("T")
+
+Sign: TypeAlias = Callable[[ModelKey, Mapping[str, Path]], bytes]
+"""Makes the signature's file for a version of these files, by the paths that they have in it. Blocking."""
 
 PARALLEL_FILES: Final = 8
 CLEAN_UP_LIMIT_S: Final = 30.0
@@ -72,29 +76,36 @@ class Publisher:
         self._report = report
         self._parallel_files = parallel_files
 
-    async def publish(self, source: Path, target: Target, *, overwrite: bool = False) -> Published:
-        """Upload the files of ``source`` as a version; without a number, as the next one.
+    async def publish(
+        self, source: Path, target: Target, *, overwrite: bool = False, sign: Sign | None = None
+    ) -> Published:
+        """Upload the files of ``source`` as a version; without a number, as the next one. ``sign`` makes its signature.
 
         Raises:
             InvalidInputError: there is such a version already, or somebody is publishing it, or the files do not fit.
             StoreError: the store did not answer, or refused. What was uploaded is removed again, as far as possible.
         """
-        files = await asyncio.to_thread(find_files, source)
+        files = await asyncio.to_thread(find_files, source, with_signature=sign is None)
         key, prefix = await self._claim(target, overwrite=overwrite)
         try:
             await self._upload(files, prefix)
+            ours = {path: file.size for path, file in files.items()}
+            if sign is not None:
+                signature = await asyncio.to_thread(sign, key, {path: it.path for path, it in files.items()})
+                ours[SIGNATURE_FILE] = len(signature)
+                await self._store.write(f"{prefix}{SIGNATURE_FILE}", signature)
             await asyncio.to_thread(check_unchanged, files)
-            await self._verify(files, prefix, overwrite=overwrite)
+            await self._verify(ours, prefix, overwrite=overwrite)
             await self._store.write(f"{prefix}{SUCCESS}", b"")
             await self._store.delete(f"{prefix}{PUBLISHING}")
         except BaseException as error:
             if overwrite:
                 error.add_note(f"{key} is half replaced and not offered; publish it again with --overwrite")
             else:
-                await self._clean_up(files, prefix)
+                await self._clean_up((*files, SIGNATURE_FILE), prefix)
             raise
-        size = sum(file.size for file in files.values())
-        return Published(key, f"{self._store.url.rstrip('/')}/{prefix[:-1]}", len(files), size)
+        url = f"{self._store.url.rstrip('/')}/{prefix[:-1]}"
+        return Published(key, url, len(ours), sum(ours.values()))
 
     async def _claim(self, target: Target, *, overwrite: bool) -> tuple[ModelKey, str]:
         taken = await self._folders(target.name)
@@ -186,16 +197,16 @@ class Publisher:
         largest_first = sorted(files.items(), key=lambda item: -item[1].size)
         await _side_by_side((partial(upload, *item) for item in largest_first), self._parallel_files)
 
-    async def _verify(self, files: Mapping[str, SourceFile], prefix: str, *, overwrite: bool) -> None:
+    async def _verify(self, sizes: Mapping[str, int], prefix: str, *, overwrite: bool) -> None:
         """Compare what the store has with what was sent; with ``overwrite``, remove what is left of the old files."""
         found = {
             meta.path[len(prefix) :]: meta.size async for page in self._store.list(prefix) for meta in page
         }
         found.pop(PUBLISHING, None)
-        wrong = [path for path, file in files.items() if found.get(path) != file.size]
+        wrong = [path for path, size in sizes.items() if found.get(path) != size]
         if wrong:
             raise StoreError(f"{self._store.url} does not show what was uploaded: {prefix}{min(wrong)}")
-        others = found.keys() - files.keys()
+        others = found.keys() - sizes.keys()
         if others and not overwrite:
             raise InvalidInputError(
                 f"somebody else writes into {prefix}, expected only our own files there; found: {min(others)}"

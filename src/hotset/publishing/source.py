@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hotset.catalog import PUBLISHING, SUCCESS, UnfaithfulVersionError, version_contents
 from hotset.errors import InvalidInputError
+from hotset.signing.manifest import SIGNATURE_FILE
 from hotset.store import ObjectMeta
 
 
@@ -25,10 +26,10 @@ class SourceFile:
     modified_ns: int
 
 
-def find_files(source: Path) -> Mapping[str, SourceFile]:
+def find_files(source: Path, *, with_signature: bool = True) -> Mapping[str, SourceFile]:
     """Return the files of a directory (or one file alone) by the path that they get in the version.
 
-    The markers of an earlier upload are left out.
+    The markers of an earlier upload are left out, and without ``with_signature`` its signature too.
 
     Raises:
         InvalidInputError: there are none, or one of them cannot be stored in every store.
@@ -37,7 +38,7 @@ def find_files(source: Path) -> Mapping[str, SourceFile]:
         files = {source.name: _file(source)} if source.is_file() else dict(_below(source, source))
     except OSError as error:
         raise InvalidInputError(f"cannot read {error.filename or source}: {error.strerror}") from error
-    for marker in (SUCCESS, PUBLISHING):
+    for marker in (SUCCESS, PUBLISHING, *[SIGNATURE_FILE] * (not with_signature)):
         files.pop(marker, None)
     if not files:
         raise InvalidInputError(f"expected the model's files in the directory, found none: {source}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Self, TypeAlias
 
 from hotset.catalog import VersionEntry
@@ -29,6 +30,7 @@ from hotset.residency.fetch import Fetcher
 from hotset.residency.flight import Flight
 from hotset.residency.state import Phase
 from hotset.residency.turns import Turn, Turns
+from hotset.signing.verifier import Verifier
 from hotset.tiers.disk import DiskTier
 from hotset.tiers.ledger import Entry, Reservation, Weight
 from hotset.tiers.memory import MemoryTier
@@ -120,8 +122,10 @@ class Arrival:
         parallel_loads: int,
         room_timeout_s: float,
         waits_for_room: bool = True,
+        verifier: Verifier | None = None,
     ) -> None:
-        """``room_timeout_s`` is how long a load waits for leases to end before it gives up.
+        """``room_timeout_s`` is how long a load waits for leases to end before it gives up. With
+        ``verifier`` nothing is loaded that was not signed.
 
         Without ``waits_for_room`` it gives up at once where that would be waiting for leases to end.
         """
@@ -136,6 +140,7 @@ class Arrival:
         self._room_timeout_s = room_timeout_s
         self._limits = Limits()
         self._waits_for_room = waits_for_room
+        self._verifier = verifier
         self.devices: Devices | None = None
         """Where the replica has devices: which of them each version is loaded on."""
 
@@ -178,6 +183,8 @@ class Arrival:
     async def _bring(self, version: VersionEntry, flight: Flight[Any, Any]) -> MemoryEntry:
         on_disk = self._disk.lookup(version.fingerprint) is not None
         fetch_s = None if on_disk else await self._fetch(version, flight)
+        if self._verifier is not None:
+            await self._verify(self._verifier, version)
         return await self._into_memory(version, flight, fetch_s)
 
     async def _fetch(self, version: VersionEntry, flight: Flight[Any, Any]) -> float:
@@ -192,6 +199,20 @@ class Arrival:
             raise
         self._events.publish(Fetched(version.key, fetched.bytes, fetched.objects, fetched.seconds))
         return fetched.seconds
+
+    async def _verify(self, verifier: Verifier, version: VersionEntry) -> None:
+        record = self._disk.lookup(version.fingerprint)
+        if record is None:
+            return  # the load says so
+        path = Path(self._disk.files_at(version.fingerprint))
+        files = (file.path for file in record.files)
+        try:
+            await verifier.verify(version.key, version.fingerprint, path, files)
+        except LoadFailedError as error:
+            if error.kind is ErrorKind.TAMPERED:
+                # Here or in the store: the next attempt looks at what the store has then.
+                self._disk.evict(version.fingerprint, Cause.CORRUPT)
+            raise
 
     async def _into_memory(
         self, version: VersionEntry, flight: Flight[Any, Any], fetch_s: float | None

@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 
 from hotset.errors import LoadFailedError
 from hotset.runtimes.modelfile import listing
+from hotset.signing.manifest import SIGNATURE_FILE
 
 
 def matching(files: Sequence[str], patterns: Sequence[str]) -> list[str]:
@@ -33,7 +34,7 @@ def choose_matching(files: Sequence[str], patterns: Sequence[str]) -> str:
         LoadFailedError: there is none, or it cannot be told which of several.
     """
     suffixes = {PurePosixPath(pattern).suffix for pattern in patterns}
-    seen = [file for file in files if PurePosixPath(file).name[0] != "."]
+    seen = [file for file in files if PurePosixPath(file).name[0] != "." and file != SIGNATURE_FILE]
     alike = [file for file in seen if PurePosixPath(file).suffix.lower() in suffixes]
     fitting = matching(files, patterns)
     preferred = [file for file in fitting if PurePosixPath(file).stem == "model"]

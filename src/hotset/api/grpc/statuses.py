@@ -25,6 +25,8 @@ CODES: Final[Mapping[ErrorKind, StatusCode]] = {
     ErrorKind.LOAD_FAILED: StatusCode.INTERNAL,
     ErrorKind.FILES_DAMAGED: StatusCode.INTERNAL,
     ErrorKind.QUARANTINED: StatusCode.UNAVAILABLE,
+    ErrorKind.UNSIGNED: StatusCode.FAILED_PRECONDITION,
+    ErrorKind.TAMPERED: StatusCode.DATA_LOSS,
     ErrorKind.PREDICT_FAILED: StatusCode.INTERNAL,
     ErrorKind.TOO_LARGE: StatusCode.RESOURCE_EXHAUSTED,
     ErrorKind.DISK_FULL: StatusCode.RESOURCE_EXHAUSTED,

@@ -1,0 +1,1 @@
+"""Signed versions: what a signature covers, the keys that make and check one, and the check before a load."""
