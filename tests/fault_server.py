@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
@@ -11,7 +12,7 @@ Headers = Mapping[str, str]
 Fault = Callable[[str, Headers, asyncio.StreamWriter], Awaitable[None]]
 
 BODY = bytes(range(256)) * 1024
-ETAG = "0123456789abcdef0123456789abcdef"
+ETAG = hashlib.md5(BODY, usedforsecurity=False).hexdigest()
 _LISTING = '<?xml version="1.0"?><ListBucketResult><Name>b</Name><IsTruncated>false</IsTruncated>{}</ListBucketResult>'
 _ENTRY = (
     "<Contents><Key>{}</Key><LastModified>2024-01-01T00:00:00.000Z</LastModified>"

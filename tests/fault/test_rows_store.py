@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
@@ -138,3 +138,31 @@ async def test_a_store_that_lists_another_half_each_time(city: City, fault_row) 
             await stream.recovered()
             await stream.goes_on()
         fault_row("the store lists another half each time", stream)
+
+
+def is_of(name: str) -> Callable[[Call], bool]:
+    """A request for a file of this model, and none for a listing."""
+    return lambda call: f"/{name}/" in call.path and not call.is_listing
+
+
+def flipped(body: bytes) -> bytes:
+    """Other bytes that are as good a model: what no runtime would notice."""
+    return body.replace(b'"is": "far0"', b'"is": "fake"')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [1, 1000], ids=["once", "always"])
+async def test_a_store_that_sends_other_bytes_of_the_same_length(times: int, city: City, fault_row) -> None:
+    with city.warm_server() as server:
+        city.store.fault = only(first(times, scrambles(flipped)), where=is_of("far0"))
+        async with Stream(server, [*KEPT, *FAR], connections=10) as stream:
+            stream.fault_begins()
+            await stream.recovered([*KEPT, "far1"])
+            if times > 1:
+                await stream.until(lambda: bool(stream.failures(["far0"])), what="a refusal")
+                stream.fault_begins()
+                city.store.fault = as_it_is
+            await stream.recovered()
+            await stream.goes_on()
+        often = "once" if times == 1 else "always"
+        fault_row(f"the store sends wrong bytes, {often}", stream, touched=["far0"], kinds=UNAVAILABLE)

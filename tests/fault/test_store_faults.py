@@ -27,7 +27,14 @@ from fault_server import (
     whole,
 )
 from hotset.errors import StoreError
-from hotset.store import ObjectChangedError, ObjectMeta, ObjectStore, StoreLimits, open_store
+from hotset.store import (
+    ObjectChangedError,
+    ObjectMeta,
+    ObjectStore,
+    StoreBusyError,
+    StoreLimits,
+    open_store,
+)
 
 LISTED = ObjectMeta(path="m/1/weights", size=len(BODY), etag=ETAG, modified_s=1.7e9)
 QUICK = StoreLimits(
@@ -240,3 +247,34 @@ async def _until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+async def test_a_store_that_says_for_how_long_it_refuses_is_not_asked_meanwhile(tmp_path: Path) -> None:
+    refused = response("503 Slow Down", b"<Code>SlowDown</Code>", Retry_After="60")
+    async with fault_server(answers(refused)) as server:
+        options = {**server.options, "access_key_id": "key", "secret_access_key": "secret"}
+        del options["skip_signature"]
+        store = open_store("s3://bucket", options=options, limits=QUICK)
+        with pytest.raises(StoreBusyError, match="HTTP 503 SlowDown") as failed:
+            await store.download(LISTED, tmp_path / "target")
+        assert failed.value.retry_after_s == pytest.approx(60, abs=10)
+        asked = len(server.requests)
+        for work in (listed(store), store.read("m/x"), store.download(LISTED, tmp_path / "target")):
+            with pytest.raises(StoreBusyError, match="has asked for a pause") as paused:
+                await work
+            assert paused.value.retry_after_s == pytest.approx(60, abs=20)
+        assert len(server.requests) == asked
+        assert "Signature" not in str(failed.value)
+
+
+async def test_bytes_that_are_not_the_objects_are_asked_for_once_more(tmp_path: Path) -> None:
+    wrong = bytes([*BODY[:-1], 0])
+
+    async def fault(target: str, headers: Headers, writer: asyncio.StreamWriter) -> None:
+        server.fault = whole()
+        await whole(body=wrong)(target, headers, writer)
+
+    async with fault_server(fault) as server:
+        store = open_store("s3://bucket", options=server.options)
+        await store.download(LISTED, tmp_path / "target")
+        assert (tmp_path / "target").read_bytes() == BODY

@@ -20,7 +20,7 @@ from hotset.catalog import UnfaithfulVersionError, VersionContents, VersionEntry
 from hotset.clock import Clock
 from hotset.errors import CapacityError, ErrorKind, LoadFailedError, StoreError
 from hotset.keys import Fingerprint
-from hotset.store import ObjectChangedError, ObjectMeta, ObjectStore
+from hotset.store import ObjectChangedError, ObjectMeta, ObjectStore, StoreBusyError
 from hotset.tiers.disk import DiskTier
 
 T = TypeVar("T")
@@ -92,10 +92,10 @@ class Fetcher:
         return self._turns.setdefault(fingerprint, asyncio.Lock())
 
     async def _twice(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Ask again once if the store did not answer; what has changed stays changed."""
+        """Ask again once if the store did not answer; what has changed stays changed, and a pause that is asked for is made."""
         try:
             return await attempt()
-        except ObjectChangedError:
+        except (ObjectChangedError, StoreBusyError):
             raise
         except StoreError:
             await self._sleep(RETRY_AFTER_S)

@@ -13,6 +13,7 @@ from hotset.store.base import (
     ObjectMeta,
     ObjectStore,
     Revision,
+    StoreBusyError,
     WritableStore,
 )
 from hotset.store.linked import LinkedStore
@@ -28,6 +29,7 @@ __all__ = [
     "ObjectMeta",
     "ObjectStore",
     "Revision",
+    "StoreBusyError",
     "StoreLimits",
     "WritableStore",
     "open_store",

@@ -47,6 +47,10 @@ class ObjectChangedError(StoreError):
     """The object is gone, or no longer the one that was listed (another size or etag): list again."""
 
 
+class StoreBusyError(StoreError):
+    """The store refuses for now, because it is asked too much or is not up to it."""
+
+
 class ConflictError(StoreError):
     """The object is not in the state on whose condition it was to be written: read it again."""
 

@@ -1,7 +1,8 @@
 """A store that obstore reaches: S3, GCS, Azure, memory. Downloads are verified against what was listed.
 
 Stores in the field disagree: ``If-Match`` is obeyed, ignored or misunderstood, a range is answered as one or not. So
-the etag and size of each answer are compared, and what a store was seen not to do is not asked of it again.
+the etag and size of each answer are compared, and what a store was seen not to do is not asked of it again. Where the etag
+is the MD5 of the object, what came is compared with that too. A store that refuses for now is left alone for a while.
 """
 
 from __future__ import annotations
@@ -19,10 +20,14 @@ from obstore.store import GCSStore, S3Store
 
 from hotset.errors import StoreError
 from hotset.store.base import Content, ObjectChangedError, ObjectMeta, Revision
+from hotset.store.brake import Brake
+from hotset.store.courtesy import Courtesy
+from hotset.store.digest import Digests, digest, digest_of_file
+from hotset.store.headers import headers_of
 from hotset.store.listing import PAGE_OBJECTS, Listing
 from hotset.store.parallel import MOST_AT_ONCE, KeyLayout, ParallelListing
 from hotset.store.sending import upload_file, write_on_condition
-from hotset.store.target import TargetFile, write_at, write_new
+from hotset.store.target import TargetFile, in_thread, write_at, write_new
 from hotset.store.translation import (
     OBSTORE_ERRORS,
     if_match,
@@ -64,6 +69,7 @@ class RemoteStore:
         max_listings: int = MOST_AT_ONCE,
         page_objects: int = PAGE_OBJECTS,
         part_bytes: int = 16 << 20,
+        brake: Brake | None = None,
     ) -> None:
         self._store = store
         self._url = url
@@ -76,6 +82,9 @@ class RemoteStore:
         # Azure and a store in memory list everything from the start, and leave out what is not behind the path.
         self._lists_in_order = isinstance(store, S3Store | GCSStore)
         self._layout = KeyLayout()
+        ask_headers = partial(headers_of, store)
+        self._courtesy = Courtesy(brake or Brake(), url=url, headers=ask_headers)
+        self._digests = Digests(url=url, headers=ask_headers)
         self._answers_ranges = True
         self._obeys_if_match = True
 
@@ -98,15 +107,18 @@ class RemoteStore:
             async for page in pages:
                 yield page
 
-    def _pages(self, prefix: str, after: str) -> AsyncGenerator[Sequence[ObjectMeta], None]:
-        return Listing(
+    async def _pages(self, prefix: str, after: str) -> AsyncGenerator[Sequence[ObjectMeta], None]:
+        listing = Listing(
             self._store,
             url=self._url,
             root=self._root,
             prefix=prefix,
             after=after,
             page_objects=self._page_objects,
-        ).pages()
+        )
+        async with self._courtesy.kept(prefix), aclosing(listing.pages()) as pages:
+            async for page in pages:
+                yield page
 
     async def scan(self, start: str = "", *, behind: str = "") -> AsyncIterator[Sequence[ObjectMeta]]:
         # "0" comes next to "/": behind it there is nothing more of the folder.
@@ -123,18 +135,25 @@ class RemoteStore:
         condition = if_match(unless) if unless is not None else None
         options: GetOptions = {"if_none_match": condition} if condition is not None else {}
         try:
-            result = await obstore.get_async(self._store, path, options=options)
+            async with self._courtesy.kept(path):
+                result = await self._opened(path, options)
         except NotModifiedError:
             return Content(Revision(unless or ""), None)
         except FileNotFoundError:
             return None
-        except OBSTORE_ERRORS as error:
-            raise store_error(error, url=self._url, doing=f"to send {path!r}") from error
         found = meta_from(result.meta)
         revision = Revision(found.etag, result.meta["version"] or "")
         if found.etag == unless:
             return Content(revision, None)
         return Content(revision, self._chunks(path, result))
+
+    async def _opened(self, path: str, options: GetOptions) -> GetResult:
+        try:
+            return await obstore.get_async(self._store, path, options=options)
+        except (NotModifiedError, FileNotFoundError):
+            raise
+        except OBSTORE_ERRORS as error:
+            raise store_error(error, url=self._url, doing=f"to send {path!r}") from error
 
     async def _chunks(self, path: str, result: GetResult) -> AsyncIterator[bytes]:
         stream = result.stream(min_chunk_size=_CHUNK_BYTES)
@@ -150,11 +169,14 @@ class RemoteStore:
             raise StoreError(f"{self._url} sent another number of bytes than it announced: {path!r}")
 
     async def read(self, path: str, *, limit_bytes: int = 1 << 20) -> bytes | None:
+        async with self._slots, self._courtesy.kept(path):
+            return await self._read(path, limit_bytes)
+
+    async def _read(self, path: str, limit_bytes: int) -> bytes | None:
         try:
-            async with self._slots:
-                result = await obstore.get_async(self._store, path)
-                size = result.meta["size"]
-                data = bytes(await result.bytes_async()) if size <= limit_bytes else None
+            result = await obstore.get_async(self._store, path)
+            size = result.meta["size"]
+            data = bytes(await result.bytes_async()) if size <= limit_bytes else None
         except FileNotFoundError:
             return None
         except OBSTORE_ERRORS as error:
@@ -164,10 +186,40 @@ class RemoteStore:
         return data
 
     async def download(self, object_: ObjectMeta, target: Path) -> None:
-        if object_.size <= _CHUNK_BYTES:
-            data = await self._whole(object_)
-            await write_new(target, lambda descriptor: write_at(descriptor, data, 0))
+        if not self._digests.tell(object_.etag):
+            await self._copied(object_, target, digested=False)
             return
+        first = await self._copied(object_, target)
+        if first == object_.etag:
+            self._digests.alike += 1
+            return
+        try:
+            await self._digests.judge(object_, first, partial(self._copied_again, object_, target))
+        except BaseException:
+            await in_thread(partial(target.unlink, missing_ok=True))
+            raise
+
+    async def _copied_again(self, object_: ObjectMeta, target: Path) -> str:
+        await in_thread(target.unlink)
+        return await self._copied(object_, target)
+
+    async def _copied(self, object_: ObjectMeta, target: Path, *, digested: bool = True) -> str:
+        """Copy the object, and return the digest of what came, if that is wanted."""
+        if object_.size > _CHUNK_BYTES:
+            await self._copy_large(object_, target)
+            return await in_thread(partial(digest_of_file, target)) if digested else ""
+        data = await self._whole(object_)
+        digests: list[str] = []
+
+        def fill(descriptor: int) -> None:
+            write_at(descriptor, data, 0)
+            if digested:
+                digests.append(digest(data))
+
+        await write_new(target, fill)
+        return "".join(digests)
+
+    async def _copy_large(self, object_: ObjectMeta, target: Path) -> None:
         async with TargetFile(target) as file:
             if object_.size > self._part_bytes and self._answers_ranges:
                 try:
@@ -289,6 +341,10 @@ class RemoteStore:
             options["range"] = part
         if condition is not None:
             options["if_match"] = condition
+        async with self._courtesy.kept(object_.path):
+            return await self._asked(object_, options)
+
+    async def _asked(self, object_: ObjectMeta, options: GetOptions) -> GetResult:
         try:
             return await obstore.get_async(self._store, object_.path, options=options)
         except (PreconditionError, FileNotFoundError):

@@ -11,7 +11,7 @@ from arro3.core import DataType
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
 from hotset.errors import StoreError
-from hotset.store.base import ObjectMeta
+from hotset.store.base import ObjectMeta, StoreBusyError
 from hotset.store.page import ObjectPage
 
 if TYPE_CHECKING:  # obstore has these only for type checkers
@@ -45,6 +45,7 @@ _REASONS: Final = (
     ("end of file before message length", "the answer was cut short"),
     ("ConnectionReset", "the connection was reset"),
 )
+_BUSY: Final = frozenset({"429", "503"})
 _HINTS: Final = {
     "401": "; check the credentials",
     "403": "; check the credentials and what they are allowed to do",
@@ -69,7 +70,8 @@ def store_error(error: Exception, *, url: str, doing: str) -> StoreError:
     if status is not None:
         code = _CODE.search(str(error))
         named = f" {code[1]}" if code else ""
-        return StoreError(f"{url} refused {doing}: HTTP {status}{named}{_HINTS.get(status, '')}")
+        kind = StoreBusyError if status in _BUSY else StoreError
+        return kind(f"{url} refused {doing}: HTTP {status}{named}{_HINTS.get(status, '')}")
     return StoreError(f"{url} failed {doing}: {_reason(error)}")
 
 
