@@ -60,7 +60,9 @@ async def test_ten_minutes_without_a_store_cost_a_warm_replica_nothing(
         passes = len([event for event in it.seen if isinstance(event, SyncFailed)])
         assert passes < OUTAGE_S / 10, "it asks less and less often"
         if discovery == "list":
-            assert store.counts.total() - before == 2 * passes, "who asked, but the passes?"  # an index, a listing
+            assert store.counts.total() - before == 2 * passes, (
+                "who asked, but the passes?"
+            )  # an index, a listing
         with pytest.raises(StoreError) as refused:
             await it.ask("far")
         assert refused.value.retry_after_s
