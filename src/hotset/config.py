@@ -241,7 +241,13 @@ class Settings(BaseModel):
     )
     max_queue: Annotated[int, number(1)] = Field(
         1024,
-        description="How many requests may wait in this replica. Past it, the answer is 503 with `Retry-After`.",
+        description="How many requests may be inside this replica, waiting or being predicted. Past it, the answer is 503 with `Retry-After`.",
+        json_schema_extra=_WORKERS,
+    )
+    max_concurrency_per_model: Annotated[int, number(0)] = Field(
+        0,
+        description="How many of them may be for one model; past it, the answer is the same. 0: four times as many as there are"
+        " places free, or as many while it is not in memory; so however many models are flooded, there is room for the others.",
         json_schema_extra=_WORKERS,
     )
     start_timeout: Annotated[float, duration()] = Field(

@@ -99,6 +99,12 @@ MODEL_REQUESTS: Final = _counter(
     "model",
 )
 
+REFUSALS: Final = _counter(
+    "hotset_refusals_total",
+    "Predictions refused because too many were inside, by the bound: of the queue, of their model, of those that wait for a load.",
+    "bound",
+)
+
 FETCH_SECONDS: Final = _histogram(
     "hotset_fetch_seconds", "Seconds to copy one version from the store to disk."
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -48,11 +48,13 @@ Samples: TypeAlias = Iterable[tuple[Labels, float | None]]
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What the gauges show: the server's status, predictions accepted and not answered, versions being loaded."""
+    """What the gauges show: the server's status, predictions accepted and not answered, versions being loaded; and how
+    many predictions were refused, by the bound that they would have gone past."""
 
     server: ServerStatus
     inside: int
     loading: int
+    refusals: Mapping[str, int] = field(default_factory=dict)
 
 
 class Metrics:
@@ -276,6 +278,7 @@ def _gauge_families(statistics: Statistics) -> Iterator[Metric]:
         (instruments.SYNC_NOTED, bool(sync.note)),
         (instruments.SYNC_AGE, sync.last_ok_s),
     )
+    yield _family(instruments.REFUSALS, (((bound,), count) for bound, count in statistics.refusals.items()))
     for item, value in plain:
         yield _family(item, [((), value)])
     yield _family(instruments.SYNC_SOURCE, [((sync.source,), 1)] if sync.source else [])

@@ -179,7 +179,10 @@ class Replica:
         self.dataplane: Final = self._make_dataplane(view)
         self.metrics.read_from(
             lambda: Statistics(
-                server=view.server(), inside=self.dataplane.inside, loading=len(self.manager.flights)
+                server=view.server(),
+                inside=self.dataplane.inside,
+                loading=len(self.manager.flights),
+                refusals=self.dataplane.admission.refusals,
             )
         )
         self.app: Final = App(
@@ -430,6 +433,7 @@ class Replica:
             statistics=self.metrics.tallies,
             request_timeout_s=self.settings.request_timeout,
             max_queue=self.settings.max_queue,
+            max_concurrency_per_model=self.settings.max_concurrency_per_model or None,
         )
 
     def _make_front(self, view: View) -> Front:

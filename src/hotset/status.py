@@ -228,3 +228,16 @@ class ServerStatus:
     sync: SyncStatus
     tiers: tuple[TierStatus, ...] = ()
     workers: tuple[WorkerStatus, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Who is inside for a model now.
+
+    ``model`` use it, or wait for it; ``left`` have used it and do not any more, of what is in memory now. ``leased`` have
+    something to use, whatever their model; None where this request would have it at once.
+    """
+
+    model: int
+    left: int = 0
+    leased: int | None = None

@@ -185,7 +185,7 @@ async def test_a_worker_that_does_not_start_leaves_the_directory_free(tmp_path: 
 
 
 async def test_the_queue_is_bounded(tmp_path: Path) -> None:
-    it = Bench(tmp_path, stored(paris=[1]), max_queue=2)
+    it = Bench(tmp_path, stored(paris=[1]), max_queue=2, max_concurrency_per_model=2)
     await it.replica.start()
     try:
         await until(lambda: it.replica.readiness().ready)
@@ -197,6 +197,51 @@ async def test_the_queue_is_bounded(tmp_path: Path) -> None:
             await it.infer("paris")
         gate.open()
         await asyncio.gather(*inside)
+    finally:
+        await stopped(it)
+
+
+async def test_a_flooded_cold_model_leaves_places_for_hot_ones_and_for_other_cold_ones(
+    tmp_path: Path,
+) -> None:
+    it = Bench(tmp_path, stored(hot=[1], flooded=[1], other=[1]), max_queue=20)
+    await it.replica.start()
+    inside: list[asyncio.Task[str]] = []
+    try:
+        await until(lambda: it.replica.readiness().ready)
+        await it.infer("hot")
+        gate = it.script.gate("flooded")
+        gate.close()
+        inside += [asyncio.create_task(it.infer("flooded")) for _ in range(10)]
+        await gate.arrived()
+        with pytest.raises(OverloadedError, match="model 'flooded'") as refused:
+            await it.infer("flooded")
+        assert refused.value.retry_after_s
+        assert await it.infer("hot") == "hot@1|hot-1"
+        assert await it.infer("other") == "other@1|other-1"
+        assert it.replica.dataplane.admission.refusals == {"queue": 0, "model": 1, "loading": 0}
+        gate.open()
+        assert set(await asyncio.gather(*inside)) == {"flooded@1|flooded-1"}
+    finally:
+        await stopped(it)
+
+
+async def test_one_model_has_no_more_inside_than_it_may(tmp_path: Path) -> None:
+    it = Bench(tmp_path, stored(paris=[1, 2], rome=[1]), max_concurrency_per_model=3)
+    await it.replica.start()
+    try:
+        await until(lambda: it.replica.readiness().ready)
+        leases = [await it.lease("paris"), await it.lease("paris", "1"), await it.lease("paris", "1")]
+        dataplane = it.replica.dataplane
+        for _ in leases:
+            dataplane.enter(ModelRef("paris"))
+        with pytest.raises(OverloadedError, match="model 'paris'"):
+            await it.infer("paris")
+        assert await it.infer("rome") == "rome@1|rome-1"
+        for lease in leases:
+            lease.release()
+            dataplane.leave()
+        assert await it.infer("paris") == "paris@2|paris-2"
     finally:
         await stopped(it)
 

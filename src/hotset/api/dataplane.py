@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
 
+from hotset.api.admission import Admission, Bounds
 from hotset.api.flow import flowing, when_over
 from hotset.api.ports import (
     Answer,
@@ -26,7 +27,7 @@ from hotset.api.ports import (
     StreamingAnswer,
 )
 from hotset.clock import Clock
-from hotset.errors import ErrorKind, HotsetError, OverloadedError, UnavailableError, WorkerDiedError
+from hotset.errors import ErrorKind, HotsetError, UnavailableError, WorkerDiedError
 from hotset.keys import ModelKey, ModelRef
 from hotset.limits import Limits
 from hotset.payload import Encoded, Streamed
@@ -85,17 +86,25 @@ class DataPlane:
         statistics: Statistics,
         request_timeout_s: float,
         max_queue: int,
+        max_concurrency_per_model: int | None = None,
     ) -> None:
         """``observe`` gives the observer of a protocol; it is asked once for each. ``statistics`` are of all of them."""
         self.residency: Final = residency
         self.statistics: Final = statistics
         self.max_queue: Final = max_queue
+        self.admission: Final = Admission(
+            Bounds(max_queue, max_concurrency_per_model), demand=residency.demand, clock=clock
+        )
+        """What refuses requests, once so many are inside that any may have to be: so many, or any while it drains."""
+        self._looks_from = self.admission.bounds.crowded_from
         self._clock = clock
         self._observe = observe
         self._observers: dict[str, RequestObserver] = {}
         self._request_timeout_s = request_timeout_s
         self._part_limits = Limits()
         self._inside = 0
+        self._left = 0
+        self._loaded = 0
         self._draining = False
         self._empty = asyncio.Event()
         self._empty.set()
@@ -134,17 +143,20 @@ class DataPlane:
     def seconds_since(self, started_s: float) -> float:
         return self._clock.monotonic() - started_s
 
-    def check_open(self) -> None:
+    def check_open(self, ref: ModelRef) -> None:
         """Raise if a prediction that came now would be refused; doors ask before they read a body.
 
         Raises:
             UnavailableError: the server drains.
-            OverloadedError: the queue is full.
+            OverloadedError: the queue is full, or holds as many for this model as it may.
         """
+        if self._inside >= self._looks_from:
+            self._look_whether_open(ref)
+
+    def _look_whether_open(self, ref: ModelRef) -> None:
         if self._draining:
             raise UnavailableError("the server is shutting down; send the request to another replica")
-        if self._inside >= self.max_queue:
-            raise OverloadedError(f"the queue is full; expected at most {self.max_queue} requests at once")
+        self.admission.check(ref, inside=self._inside, left=self._left, loaded=self._loaded)
 
     async def infer(
         self,
@@ -209,7 +221,7 @@ class DataPlane:
         _Started(self, call, self.observer(protocol), started_s, done).begin()
 
     async def _admitted(self, call: _Call) -> Answer:
-        self.enter()
+        self.enter(call.ref)
         is_open = False
         try:
             answer = await self.attempts(call)
@@ -234,19 +246,26 @@ class DataPlane:
                 raise
             return await self.again(call, error)
 
-    def enter(self) -> None:
+    def enter(self, ref: ModelRef) -> None:
         """One more is inside; ``leave`` once for it.
 
         Raises:
             UnavailableError, OverloadedError: as ``check_open``.
         """
-        self.check_open()
+        if self._inside >= self._looks_from:
+            self._look_whether_open(ref)
         self._inside += 1
 
     def leave(self) -> None:
-        self._inside -= 1
-        if self._draining and not self._inside:
+        self._inside = inside = self._inside - 1
+        self._left += 1
+        if not inside and self._draining:
             self._empty.set()
+
+    def waited(self, key: ModelKey, seconds: float) -> None:
+        """Of a request that is answered: so long it waited for its version to be in memory."""
+        self._loaded += 1
+        self.statistics.waited(key, seconds)
 
     async def again(self, call: _Call, error: UnavailableError) -> Answer:
         """The second attempt, after a failure of the place and not of the request.
@@ -278,7 +297,7 @@ class DataPlane:
         try:
             encoded = await call.sent_to(lease)
             if waited_s:
-                self.statistics.waited(lease.key, waited_s)
+                self.waited(lease.key, waited_s)
             if isinstance(encoded, Streamed):
                 own = None
                 return self.streaming(encoded, lease)
@@ -316,6 +335,7 @@ class DataPlane:
         """Refuse what comes from now on; what is inside goes on. Safe to call twice."""
         if not self._draining:
             self._draining = True
+            self._looks_from = 0
             if self._inside:
                 self._empty.clear()
 
@@ -367,7 +387,7 @@ class _Started:
     def begin(self) -> None:
         plane = self._plane
         try:
-            plane.enter()
+            plane.enter(self._call.ref)
         except HotsetError as error:
             self._tell(error)
             return
@@ -423,7 +443,7 @@ class _Started:
             return
         if error is None:
             if self._waited_s:
-                self._plane.statistics.waited(lease.key, self._waited_s)
+                self._plane.waited(lease.key, self._waited_s)
             encoded = answer.result()
             if type(encoded) is Streamed:
                 self._open(self._plane.streaming(encoded, lease))

@@ -14,6 +14,7 @@ from hotset.keys import ModelKey, ModelRef
 from hotset.payload import Encoded, Signature
 from hotset.shared.arena import Payload
 from hotset.status import (
+    Demand,
     Executions,
     ModelMetadata,
     ModelPage,
@@ -76,7 +77,7 @@ class Lease(Protocol):
 class Residency(Protocol):
     """Where models are. Every ``deadline_s`` is absolute, on the clock's ``monotonic``. Owned by the event loop.
 
-    All but ``lease_now``, ``lease_soon``, ``known`` and the three synchronous views may look an unknown name up in the store, and raise
+    All but ``lease_now``, ``lease_soon``, ``demand``, ``known`` and the three synchronous views may look an unknown name up in the store, and raise
     ``NotFoundError`` where there is none. A method that is cancelled holds nothing afterwards.
     """
 
@@ -90,6 +91,10 @@ class Residency(Protocol):
         Cancelled, it gives none; else the lease is to be released. It fails as ``lease`` does, but before anything is
         tried instead: ``lease_instead`` tries that.
         """
+        ...
+
+    def demand(self, ref: ModelRef) -> Demand:
+        """Return who is inside for what a word means. Not for the hot path: the data plane asks while it is crowded."""
         ...
 
     async def lease_instead(self, ref: ModelRef, failed: HotsetError, *, deadline_s: float) -> Lease:

@@ -174,7 +174,7 @@ class Predictions:
         if isinstance(target.ref, str):
             raise InvalidInputError(target.ref)
         headers = read_headers(raw)
-        self._dataplane.check_open()
+        self._dataplane.check_open(target.ref)
         if headers.length is not None and headers.length > self._bodies.limit_bytes:
             raise self._bodies.too_large()
         return headers
@@ -249,7 +249,7 @@ class Predictions:
             if scope["method"] != door.method:
                 raise _wrong_method(scope, path)
             ref = self._admitted(door, path, scope)
-            headers, body = await self._request(door, scope, receive)
+            headers, body = await self._request(door, ref, scope, receive)
             answer = await self._dataplane.infer(
                 ref,
                 protocol=door.protocol,
@@ -311,10 +311,12 @@ class Predictions:
             self._refused(door, error.kind)
             raise
 
-    async def _request(self, door: Door, scope: Scope, receive: Receive) -> tuple[RequestHeaders, Payload]:
+    async def _request(
+        self, door: Door, ref: ModelRef, scope: Scope, receive: Receive
+    ) -> tuple[RequestHeaders, Payload]:
         try:
             headers = read_headers(scope["headers"])
-            self._dataplane.check_open()
+            self._dataplane.check_open(ref)
             return headers, await self._bodies.read_payload(receive, declared=headers.length)
         except HotsetError as error:
             self._refused(door, error.kind)

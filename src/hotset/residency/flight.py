@@ -56,6 +56,11 @@ class Flights(Generic[K, T, S]):
     def get(self, key: K) -> Flight[T, S] | None:
         return self._flights.get(key)
 
+    def waiting(self, key: K) -> int:
+        """How many wait for the flight of ``key``, if there is one."""
+        flight = self._flights.get(key)
+        return 0 if flight is None else len(flight.waiters)
+
     def flights(self) -> tuple[Flight[T, S], ...]:
         """Return all that are in the air."""
         return tuple(self._flights.values())

@@ -14,7 +14,7 @@ from hotset.residency.lease import ModelLease
 from hotset.residency.manager import Manager
 from hotset.residency.store_pages import StorePages
 from hotset.residency.view import View
-from hotset.status import Executions, ModelMetadata, ModelPage, ModelStatus, Readiness, ServerStatus
+from hotset.status import Demand, Executions, ModelMetadata, ModelPage, ModelStatus, Readiness, ServerStatus
 from hotset.workers.counting import Counting
 
 
@@ -39,6 +39,16 @@ class Front:
         self.lease_now = manager.lease_now  # bound here: the hot path has no call to spare
         self.lease_soon = manager.lease_soon
         self.is_blameless = manager.quarantine.is_blameless
+
+    def demand(self, ref: ModelRef) -> Demand:
+        """Return who is inside for what a word means: on its model's versions, and in the flight that it would join."""
+        memory, rollover = self._manager.memory, self._manager.rollover
+        held, ended = memory.leases_of(ref.name)
+        if memory.find(ref) is not None:
+            return Demand(held, ended)
+        offered = rollover.offered(ref)
+        waiting = 0 if offered is None else self._manager.flights.waiting(offered.key)
+        return Demand(held + waiting, ended, leased=memory.leases)
 
     async def lease(self, ref: ModelRef, *, deadline_s: float) -> ModelLease:
         return await self._manager.lease(ref, deadline_s=deadline_s)

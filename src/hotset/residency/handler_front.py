@@ -12,7 +12,7 @@ from hotset.residency.lease import ModelLease
 from hotset.residency.manager import Manager
 from hotset.residency.store_pages import StorePages
 from hotset.residency.view import View
-from hotset.status import Readiness
+from hotset.status import Demand, Readiness
 
 
 class HandlerFront(Front):
@@ -41,6 +41,10 @@ class HandlerFront(Front):
         if self._handlers.seniority.is_short:
             return None
         return self._manager.lease_soon(ref, deadline_s=deadline_s)
+
+    def demand(self, _ref: ModelRef) -> Demand:
+        """All requests are for one handler, and what that asks for is its own affair: the queue alone is bounded."""
+        return Demand(0)
 
     async def lease(self, ref: ModelRef, *, deadline_s: float) -> ModelLease:
         await self._handlers.seniority.let_pass(limit_s=deadline_s - self._handlers.clock.monotonic())

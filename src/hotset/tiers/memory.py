@@ -381,6 +381,21 @@ class MemoryTier(Generic[V]):
         """Return the versions of one model that are in memory, ascending."""
         return tuple(self._ledger.entries[key] for key in sorted(self._versions.get(name, ())))
 
+    @property
+    def leases(self) -> int:
+        """How many there are, of all that is in memory or on its way out of it."""
+        return self._leases
+
+    def leases_of(self, name: str) -> tuple[int, int]:
+        """Return how many leases there are on the versions of a model, and how many there were and have ended."""
+        held = used = 0
+        for key in self._versions.get(name, ()):
+            entry = self._ledger.entries[key]
+            for place in (entry, *entry.copies):
+                held += place.holds
+                used += place.uses
+        return held, used - held
+
     def forget_unused(self, ref: ModelRef) -> None:
         """Drop the last-used time of a word that means nothing in memory: after a load that failed."""
         if self.find(ref) is None:

@@ -18,6 +18,7 @@ from hotset.payload import Encoded, Signature, TensorSpec
 from hotset.request_counts import RequestCounts, Tallies
 from hotset.status import (
     CatalogStatus,
+    Demand,
     Executions,
     ModelMetadata,
     ModelPage,
@@ -117,6 +118,8 @@ class ScriptedResidency:
         self.relieved: list[ModelKey] = []
         self.deadlines: list[float] = []
         self.lists_all = True
+        self.demands: dict[str, Demand] = {}
+        self.asked_for_demand: list[ModelRef] = []
         self.ready_now = Readiness(ready=True)
         self.verb_errors: deque[BaseException] = deque()
 
@@ -146,6 +149,10 @@ class ScriptedResidency:
             return None
         self.deadlines.append(deadline_s)
         return model.soon
+
+    def demand(self, ref: ModelRef) -> Demand:
+        self.asked_for_demand.append(ref)
+        return self.demands.get(ref.name, Demand(0))
 
     async def lease_instead(self, ref: ModelRef, failed: HotsetError, *, deadline_s: float) -> ScriptedLease:
         model, key = self.find(ref)
@@ -266,6 +273,7 @@ class Bench:
         self,
         *,
         max_queue: int = 100,
+        max_concurrency_per_model: int | None = None,
         request_timeout_s: float = 30.0,
         max_body_bytes: int = 100_000,
         body_timeout_s: float = 30.0,
@@ -285,6 +293,7 @@ class Bench:
             statistics=self.tallies,
             request_timeout_s=request_timeout_s,
             max_queue=max_queue,
+            max_concurrency_per_model=max_concurrency_per_model,
         )
         self.app = App(
             self.dataplane,

@@ -9,6 +9,7 @@ import pytest
 
 from hotset.api.tfserving_routes import signature_defs
 from hotset.errors import ErrorKind
+from hotset.keys import ModelRef
 from hotset.payload import Signature, TensorSpec
 from hotset.status import ModelStatus, VersionState, VersionStatus
 from unit.api.scripted import Bench
@@ -161,7 +162,7 @@ def fill_queue(bench: Bench) -> Any:
     """Fill the queue; return what empties it."""
     count = bench.dataplane.max_queue
     for _ in range(count):
-        bench.dataplane.enter()
+        bench.dataplane.enter(ModelRef("paris"))
     return lambda: [bench.dataplane.leave() for _ in range(count)]
 
 
