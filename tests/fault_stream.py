@@ -18,6 +18,7 @@ from server_process import HttpAnswer, ServerProcess
 
 PAUSE_S: Final = 0.003
 """Between two requests of a connection: the machine has other work."""
+RECONNECT_S: Final = 0.05
 LIMIT_S: Final = 60.0
 _LOOK_S: Final = 0.005
 
@@ -109,6 +110,14 @@ class Stream:
         self.recovery_s = max(self._good_since[name] for name in names) - self.began_s
         return self.recovery_s
 
+    def stop(self) -> None:
+        """Ask nothing more, before whatever comes at the end."""
+        self._end.set()
+
+    def now_at(self, server: ServerProcess) -> None:
+        """New connections go to this server: the one before has ended."""
+        self._server = server
+
     async def until(self, condition: Callable[[], bool], *, what: str, limit_s: float = LIMIT_S) -> None:
         """Look at what the stream has seen until it is so. For questions to the server use ``server_says``."""
         try:
@@ -169,7 +178,7 @@ class Stream:
                         await asyncio.sleep(PAUSE_S)
             except (ConnectionEndedError, OSError) as error:
                 self._note(model, sent_s, NO_ANSWER, repr(error))
-                await asyncio.sleep(PAUSE_S)
+                await asyncio.sleep(RECONNECT_S)
 
     def _judged(self, model: str, answer: HttpAnswer) -> tuple[str, str]:
         if answer.status == 200:

@@ -278,7 +278,8 @@ class Settings(BaseModel):
     )
     drain_timeout: Annotated[float, duration(zero="do not wait")] = Field(
         30.0,
-        description="How long requests in flight may go on after SIGTERM.",
+        description="After SIGTERM the server ends within this time. Requests in flight may go on for all of it but the last fifth,"
+        " which is two seconds at most.",
         json_schema_extra=_SERVER,
     )
     max_body_size: Annotated[int, SIZE] = Field(

@@ -15,7 +15,7 @@ from typing import Any, Final
 from hotset import __version__
 from hotset.config import Settings
 from hotset.errors import ConfigError
-from hotset.replica import Replica
+from hotset.replica import Replica, time_to_end
 from hotset.runtimes.ahead import Imports
 from hotset.tls import Certificate
 
@@ -87,7 +87,7 @@ class GrpcPort:
         if self._listener is None:
             return
         if self._stopping is None:
-            limit_s = self._replica.settings.drain_timeout
+            limit_s = time_to_end(self._replica.settings.drain_timeout).inside_s
             self._stopping = asyncio.create_task(self._listener.stop(limit_s), name="gRPC port stops")
         else:
             self._listener.hurry()

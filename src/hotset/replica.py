@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hotset import __version__
 from hotset.api.app import App
@@ -84,6 +84,9 @@ BODY_TIMEOUT_S: Final = 60.0
 HANDLER_DISK_LIMIT_S: Final = 1.0
 """So long a fetch waits for room on disk on behalf of a handler: longer, and its request gives way to others."""
 UNLOAD_LIMIT_S: Final = 5.0
+UNLOAD_LEAST_S: Final = 1.0
+END_S: Final = 2.0
+"""The server may need so long to end when all that was inside is answered or cut off."""
 """At the end, unloads that wait for a prediction are waited for so long."""
 
 logger = logging.getLogger(__name__)
@@ -160,6 +163,7 @@ class Replica:
         if self.pool.own is not None:
             self.pool.own.make_room = self._end_oldest_own
         self.handlers: Handlers | None = None
+        self._ending: asyncio.TimerHandle | None = None
         self._frameworks = Frameworks(self.pool, store=self.store)
         self._starts_at_once = children is None or settings.predictor is not None
         self.manager: Final = self._make_manager()
@@ -253,18 +257,23 @@ class Replica:
                 await self._frameworks.settled.wait()
 
     def drain(self) -> None:
-        """Take no new predictions and be not ready, from now on."""
+        """Take no new predictions and be not ready, from now on; what hangs in a worker is ended in time. Safe to call twice."""
         self.dataplane.drain()
+        if self._ending is None:
+            limits = time_to_end(self.settings.drain_timeout)
+            self._ending = asyncio.get_running_loop().call_later(limits.workers_s, self.pool.kill)
 
     async def stop(self) -> None:
         """Let what is inside end, within ``drain_timeout``; save; unload everything; stop the workers."""
         self.drain()
         with suppress(TimeoutError):
-            async with asyncio.timeout(self.settings.drain_timeout):
+            async with asyncio.timeout(time_to_end(self.settings.drain_timeout).inside_s):
                 await self.dataplane.drained()
         await self._end_tasks()
         await self._save()
         await self._close()
+        if self._ending is not None:
+            self._ending.cancel()
 
     def readiness(self) -> Readiness:
         """Not ready before the first snapshot, and before what ``preload`` names was tried."""
@@ -600,6 +609,22 @@ def _estimate(record: DiskRecord) -> int:
 
 def _estimate_with_predictor(record: DiskRecord) -> int:
     return max(LEAST_ESTIMATE_BYTES, record.bytes)
+
+
+class TimeToEnd(NamedTuple):
+    """Seconds from the signal: so long may requests go on, and so long may the workers live."""
+
+    inside_s: float
+    workers_s: float
+
+
+def time_to_end(drain_timeout_s: float) -> TimeToEnd:
+    """Divide ``drain_timeout``: most of it is for requests, the rest for unloading, and for whatever hangs to be ended.
+
+    However short it is, workers in which nothing hangs have the time to unload.
+    """
+    rest_s = min(END_S, drain_timeout_s / 5)
+    return TimeToEnd(max(0.0, drain_timeout_s - rest_s), max(UNLOAD_LEAST_S, drain_timeout_s - rest_s / 2))
 
 
 def _room_for_payloads(settings: Settings) -> Room | None:

@@ -31,7 +31,7 @@ from hotset.events import EventBus
 from hotset.exchange import Targets
 from hotset.grpc_port import GrpcPort, check_grpc
 from hotset.renewal import Renewal, Renewals
-from hotset.replica import Replica
+from hotset.replica import Replica, time_to_end
 from hotset.runtimes.handler_source import check_handler
 from hotset.runtimes.predictor_source import check_predictor
 from hotset.tls import Certificate
@@ -140,7 +140,7 @@ def _listener(
         server_header=False,
         date_header=False,
         timeout_keep_alive=int(KEEP_ALIVE_S),
-        timeout_graceful_shutdown=int(settings.drain_timeout) or 1,
+        timeout_graceful_shutdown=time_to_end(settings.drain_timeout).inside_s,  # type: ignore[arg-type]  # it is awaited
         backlog=BACKLOG,
     )
     if certificate is not None:

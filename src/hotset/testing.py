@@ -278,6 +278,9 @@ class FakeWorker:
     def give_up(self, reason: str, *, suspects: Collection[int] = ()) -> None:
         self.die(reason, suspects=suspects)
 
+    def kill(self) -> None:
+        self.die("killed")
+
     async def close(self) -> None:
         self._forget()
 

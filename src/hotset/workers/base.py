@@ -180,6 +180,10 @@ class Worker(Protocol):
         """
         ...
 
+    def kill(self) -> None:
+        """End at once, as far as that is possible, whatever it is at: also while it closes."""
+        ...
+
     async def close(self) -> None:
         """Stop. Calls in flight fail with ``WorkerDiedError``. Safe to call twice."""
         ...

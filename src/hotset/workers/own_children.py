@@ -196,6 +196,12 @@ class OwnChildren:
         self._ending += 1
         self._spawn(self._unload(worker, handle, then), f"unload with worker {worker.id}")
 
+    def kill(self) -> None:
+        """End their processes at once; none takes their place. ``close`` is still to be called."""
+        self._closing = True
+        for worker in self.workers:
+            worker.kill()
+
     async def close(self) -> None:
         """End all of them. Safe to call twice."""
         self._closing = True

@@ -121,6 +121,7 @@ class WorkerPool:
         self._changed = asyncio.Event()
         self._wanted = asyncio.Event()
         self._closing = False
+        self._leaving: tuple[Worker, ...] = ()
         self.wishes: Final[dict[ModelKey, int]] = {}
         """In which worker a version is to be loaded next, for whoever needs it in a certain one."""
         self.bounds: Final[dict[ModelKey, Callable[[int], bool]]] = {}
@@ -376,13 +377,21 @@ class WorkerPool:
         )
         unloading.cancel()
 
+    def kill(self) -> None:
+        """End every process at once, whatever it is at; none takes its place. ``close`` is still to be called, or goes on."""
+        self._closing = True
+        for worker in (*self.workers, *self._leaving):
+            worker.kill()
+        if self.own is not None:
+            self.own.kill()
+
     async def close(self) -> None:
         """Stop every worker. Safe to call twice."""
         self._closing = True
         for task in self._restarts:
             task.cancel()
         await asyncio.gather(*self._restarts, return_exceptions=True)
-        workers = self.workers
+        workers = self._leaving = self.workers
         for slot in self._slots:
             slot.worker = None
         await asyncio.gather(*(worker.close() for worker in workers))

@@ -253,6 +253,10 @@ class ProcessWorker:
             self._suspects = frozenset(suspects)
             self._process.kill()
 
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+
     async def close(self) -> None:
         if self._process is None:
             return

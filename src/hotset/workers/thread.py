@@ -248,6 +248,9 @@ class ThreadWorker:
         """A thread cannot be ended from outside: whatever hangs in it hangs on."""
         _logger.error("%s; a restart of this process is the only remedy", reason)
 
+    def kill(self) -> None:
+        """A thread cannot be ended from outside; it ends with this process."""
+
     async def close(self) -> None:
         if not self._started:
             return
