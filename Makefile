@@ -23,11 +23,11 @@ demo: setup  ## Serve 1,000 city models from 50 places in memory, and show what 
 	$(BIN)/python -m hotset.demo $(if $(ONCE),--once,)
 
 test: setup check  ## The checks and the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not alone'
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not alone and not faults'
 	$(BIN)/python -m pytest -m alone
 
 test-fast: setup  ## The tests that take seconds
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not slow and not alone'
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not slow and not alone and not faults'
 
 check: setup  ## ruff, mypy strict and import-linter
 	$(BIN)/ruff check src tests benchmarks examples
@@ -50,8 +50,8 @@ budget: setup  ## Record anew what one request may cost (tests/regression compar
 bench-peers: setup  ## The same work against other servers, each in an environment of its own (ONLY="ray triton", QUICK=1)
 	PYTHONPATH=benchmarks $(BIN)/python benchmarks/peers/compare.py $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
-test-faults: setup  ## The tests that cause every fault of the failure table
-	$(BIN)/python -m pytest tests/fault
+test-faults: setup  ## Cause every fault of the failure table, under a stream of requests; prints what they cost
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/fault
 
 test-kserve: setup  ## KServe's own client, in an environment of its own
 	test -x $(VENV)-kserve/bin/python || $(PYTHON) -m venv $(VENV)-kserve

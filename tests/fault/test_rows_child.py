@@ -17,8 +17,6 @@ from server_process import ServerProcess, running_server
 
 MODELS = 6
 BAD = "bad"
-IN_TIME = {"load_timeout": "2s", "request_timeout": "3s"}
-"""So short only where something hangs: elsewhere a busy machine is no fault."""
 
 
 @contextmanager
@@ -74,8 +72,11 @@ async def test_a_child_dies_while_idle(fault_models: FaultModels, tmp_path: Path
 
 @pytest.mark.parametrize(
     ("what", "ends"),
-    [("crash", "signal 11"), ("exit", "status 3"), ("half", "status 0")],
-    ids=["crash", "exit", "half"],
+    [
+        pytest.param("crash", "signal 11", id="crash"),
+        pytest.param("exit", "status 3", id="exit", marks=pytest.mark.faults),
+        pytest.param("half", "status 0", id="half"),
+    ],
 )
 async def test_a_child_ends_in_predict(
     what: str, ends: str, fault_models: FaultModels, tmp_path: Path, fault_row
@@ -97,6 +98,7 @@ async def test_a_child_ends_in_predict(
         assert f"{BAD}@1" in died["at"]
 
 
+@pytest.mark.slow
 async def test_a_model_crashes_in_every_predict(fault_models: FaultModels, tmp_path: Path, fault_row) -> None:
     names = [*fault_models.write_many(MODELS), BAD]
     fault_models.write(BAD)
@@ -123,6 +125,7 @@ async def test_a_model_crashes_in_every_predict(fault_models: FaultModels, tmp_p
         assert len(deaths(server)) >= 3
 
 
+@pytest.mark.slow
 async def test_a_quarantine_ends_when_the_files_change(
     fault_models: FaultModels, tmp_path: Path, fault_row
 ) -> None:
@@ -164,6 +167,7 @@ async def test_a_child_crashes_in_load(fault_models: FaultModels, tmp_path: Path
         assert [event["at"] for event in server.events("worker_died")] == [f"{BAD}@1"]
 
 
+@pytest.mark.faults
 async def test_a_model_crashes_in_every_load(fault_models: FaultModels, tmp_path: Path, fault_row) -> None:
     names = [*fault_models.write_many(MODELS), BAD]
     fault_models.write(BAD)
@@ -185,6 +189,7 @@ async def test_a_model_crashes_in_every_load(fault_models: FaultModels, tmp_path
         )
 
 
+@pytest.mark.slow
 async def test_a_load_hangs(fault_models: FaultModels, tmp_path: Path, fault_row) -> None:
     names = [*fault_models.write_many(MODELS), BAD]
     fault_models.write(BAD)
@@ -225,7 +230,7 @@ async def test_a_predict_hangs(fault_models: FaultModels, tmp_path: Path, fault_
         assert died["at"] == f"{BAD}@1"
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 async def test_stuck_threads_are_counted(fault_models: FaultModels, tmp_path: Path, fault_row) -> None:
     """One of four is none too many: it is shown, the others go on, and a second one is."""
     names = [*fault_models.write_many(3), BAD]
@@ -245,7 +250,7 @@ async def test_stuck_threads_are_counted(fault_models: FaultModels, tmp_path: Pa
         fault_row("a predict hangs: two threads of four", stream, touched={BAD}, kinds={"deadline"})
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 async def test_the_only_thread_hangs(fault_models: FaultModels, tmp_path: Path, fault_row) -> None:
     """Whoever waits behind it in the only thread shares its fate, if it has no time left when the child is replaced."""
     names = [*fault_models.write_many(MODELS), BAD]
@@ -267,7 +272,7 @@ async def test_the_only_thread_hangs(fault_models: FaultModels, tmp_path: Path, 
         assert len(server.events("worker_died")) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.timeout(240)
 async def test_the_interpreter_is_held(fault_models: FaultModels, tmp_path: Path, fault_row) -> None:
     """Native code that never gives the interpreter back: pings stay without an answer, for so long as it may take."""
@@ -303,6 +308,7 @@ async def test_a_child_is_stopped_while_idle(fault_models: FaultModels, tmp_path
         fault_row("a child hangs while idle, and is killed", stream)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("processes", [1, 2])
 async def test_every_child_is_killed_again_and_again(
     processes: int, fault_models: FaultModels, tmp_path: Path, fault_row
@@ -318,6 +324,7 @@ async def test_every_child_is_killed_again_and_again(
         fault_row(f"children of {processes} are killed three times", stream)
 
 
+@pytest.mark.faults
 async def test_the_fork_server_is_killed(fault_models: FaultModels, tmp_path: Path, fault_row) -> None:
     names = fault_models.write_many(MODELS)
     with serving(fault_models, tmp_path) as server:

@@ -53,6 +53,7 @@ async def is_unready(server: ServerProcess) -> bool:
         return True  # not even connected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 async def test_sigterm_under_load(
     processes: int, fault_models: FaultModels, tmp_path: Path, fault_row
@@ -93,8 +94,15 @@ async def test_sigterm_under_load(
         assert not [line for line in server.lines() if line["level"] in {"warning", "error"}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("verb", "what"), [("predict", "hang"), ("load", "hang"), ("predict", "hold"), ("load", "hold")]
+    ("verb", "what"),
+    [
+        ("predict", "hang"),
+        ("load", "hang"),
+        pytest.param("predict", "hold", marks=pytest.mark.faults),
+        pytest.param("load", "hold", marks=pytest.mark.faults),
+    ],
 )
 async def test_sigterm_while_something_hangs(
     verb: str, what: str, fault_models: FaultModels, tmp_path: Path, fault_row
@@ -163,7 +171,14 @@ MOMENTS: dict[str, Callable[[ServerProcess, FaultModels], None]] = {
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+IN_THE_SUITE = {"it serves", "a load hangs"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "moment",
+    [pytest.param(moment, marks=() if moment in IN_THE_SUITE else pytest.mark.faults) for moment in MOMENTS],
+)
 async def test_sigkill_and_the_next_start(
     moment: str, fault_models: FaultModels, tmp_path: Path, fault_row
 ) -> None:
@@ -197,7 +212,7 @@ async def test_sigkill_and_the_next_start(
         assert not [line for line in second.lines() if line["level"] in {"warning", "error"}]
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize("round_", range(2))
 def test_sigkill_at_any_moment_of_a_start(round_: int, fault_models: FaultModels, tmp_path: Path) -> None:
     """Killed sooner and later after the beginning: no process is left, and the directory is whole."""
