@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.made
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check bench bench-peers profile budget test-faults test-kserve soak docs
+.PHONY: help setup demo test test-fast check bench bench-peers profile budget test-faults test-kserve soak fuzz docs
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -60,6 +60,12 @@ test-kserve: setup  ## KServe's own client, in an environment of its own
 
 soak: setup  ## Random traffic with rollovers, deletions and restarts for MINUTES=n, checking every promise
 	$(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),10)
+
+fuzz: setup  ## Search for inputs that break what reads them, SECONDS=n for each target (ONLY="npy oip")
+	for target in $(or $(ONLY),$$($(BIN)/python tests/fuzz/search.py --list)); do \
+	  echo "$$target"; $(BIN)/python -W ignore tests/fuzz/search.py $$target --seconds $(or $(SECONDS),60) 2>&1 | \
+	  tail -n 40 | grep -aE 'exception|Error|ERROR|written to|executed_units|peak_rss' ; test $${PIPESTATUS[0]} = 0 || failed=1; \
+	done; test -z "$$failed"
 
 docs: setup  ## Write the generated pages of docs/ anew
 	$(BIN)/python -m hotset.cli config docs > docs/configuration.md

@@ -161,7 +161,7 @@ class Client:
         """Return the server's own words for an error, or what there is instead."""
         try:
             body = msgspec.json.decode(answer.content)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             body = None
         if isinstance(body, dict) and isinstance(body.get("error"), str):
             retry = answer.headers.get("retry-after")
@@ -172,7 +172,7 @@ class Client:
     def _as(self, type_: type[T], answer: httpx.Response) -> T:
         try:
             return msgspec.json.decode(answer.content, type=type_)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise HotsetError(
                 f"{self.url} answered something unexpected; is it a hotset server of this version? {error}"
             ) from error

@@ -306,7 +306,7 @@ def _object(body: bytes) -> dict[str, Any]:
         return {}
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
-    except msgspec.DecodeError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInputError(f"expected an empty body or a JSON object, found another: {error}") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,6 +15,10 @@ from hotset.errors import InvalidInputError
 FORM_DATA: Final = "multipart/form-data"
 MOST_PARTS: Final = 1000
 _MOST_HEADER: Final = 8192
+
+logging.getLogger("python_multipart").setLevel(
+    logging.ERROR
+)  # what is wrong with a body is for its client, not for the log
 
 
 @dataclass(slots=True, eq=False)

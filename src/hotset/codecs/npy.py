@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import io
 import math
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -29,6 +32,20 @@ _HEADERS: Final = {
     (2, 0): np.lib.format.read_array_header_2_0,
 }
 _LONGEST_HEADER: Final = 1 << 16
+_NO_HEADER: Final = (
+    ValueError,
+    TypeError,
+    LookupError,
+    SyntaxError,
+    tokenize.TokenError,
+    RecursionError,
+    MemoryError,
+    OverflowError,
+)
+"""What NumPy raises for headers that are none: it reads them as Python's literals."""
+
+_PACKED_AS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+"""How NumPy packs arrays. Others would allocate what a file says before it is read."""
 
 
 def read_npy(body: bytes | memoryview, where: str) -> Array:
@@ -62,7 +79,7 @@ def _header(body: bytes | memoryview, where: str) -> tuple[tuple[int, ...], bool
         if version not in _HEADERS:
             raise ValueError(f"its format version is {version[0]}.{version[1]}, expected 1.0 or 2.0")
         shape, is_fortran, dtype = _HEADERS[version](file)
-    except (ValueError, TypeError, RecursionError, MemoryError) as error:
+    except _NO_HEADER as error:
         raise InvalidInputError(f"{where} is not a .npy file: {error}") from error
     if any(size < 0 for size in shape) or len(shape) > MAX_DIMENSIONS:
         raise InvalidInputError(f"{where}: not a shape: {list(shape)}")
@@ -93,6 +110,8 @@ def read_npz(body: bytes | memoryview, where: str) -> dict[str, Array]:
                     f"{where}: expected at most {MOST_BYTES} bytes when unpacked, found: {total}"
                 )
             for entry in entries:
+                if entry.compress_type not in _PACKED_AS:
+                    raise InvalidInputError(f"{where}: expected arrays as numpy.savez packs them")
                 name = entry.filename.removesuffix(".npy")
                 with archive.open(entry) as file:
                     data = file.read(entry.file_size + 1)
@@ -105,6 +124,8 @@ def read_npz(body: bytes | memoryview, where: str) -> dict[str, Array]:
         OSError,
         EOFError,
         ValueError,
+        zlib.error,
+        struct.error,
     ) as error:
         raise InvalidInputError(f"{where} is not a .npz file: {error}") from error
     return arrays

@@ -45,7 +45,7 @@ def read_hot_set(path: Path) -> list[HotWord]:
     """Return the words, oldest first; none if the file is not there or is no use."""
     try:
         found = msgspec.json.decode(path.read_bytes(), type=_HotSet)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return []  # it only makes the start faster
     return sorted(found.words, key=lambda word: -word.age_s) if found.format == FORMAT else []
 

@@ -198,7 +198,7 @@ def _sample(item: object, index: int, path: Path, files: Sequence[str]) -> Sampl
         body = _text(path / item, item)
         try:
             value = msgspec.json.decode(body)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise load_failure(f"{MODEL_YAML}: {where}: {item} is no JSON:", error) from error
         return Sample(f"{where} ({item})", _codec(value), body)
     try:

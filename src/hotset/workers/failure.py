@@ -46,6 +46,8 @@ _CLASSES: Final[dict[str, type[HotsetError]]] = {
     )
 }
 
+_KINDS: Final = frozenset(ErrorKind)
+
 MAX_MESSAGE: Final = 4000
 """Characters of a message that cross the wire: a library may put a whole array into its exception's text."""
 
@@ -69,9 +71,9 @@ def pack(error: HotsetError) -> Failure:
 
 
 def unpack(failure: Failure) -> HotsetError:
-    """Return the error that ``pack`` was given, as the same class."""
-    error_class = _CLASSES[failure.error]
-    kind = ErrorKind(failure.kind)
+    """Return the error that ``pack`` was given, as the same class; one that there is not, from a child that went wrong, is ours."""
+    error_class = _CLASSES.get(failure.error, HotsetError)
+    kind = ErrorKind(failure.kind) if failure.kind in _KINDS else ErrorKind.INTERNAL
     if failure.retry_after_s is None:
         return error_class(failure.message, kind=kind)
     return error_class(failure.message, kind=kind, retry_after_s=failure.retry_after_s)

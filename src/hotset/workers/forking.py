@@ -242,7 +242,7 @@ class _Server:
                 self._take(forkwire.decode_reply(packet))
         except BlockingIOError:
             return
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             _logger.debug("the fork server's socket: %s", error)
         # The end: nobody has the other end any more, no child either that was about to tell of itself.
         self._hang_up()

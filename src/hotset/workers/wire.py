@@ -359,5 +359,5 @@ class FrameReader(Generic[Message]):
     def _decoded(self, header: bytes) -> Message:
         try:
             return self._decode(header)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise WireError(f"a header that is none of this channel's messages: {error}") from error

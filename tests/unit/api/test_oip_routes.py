@@ -134,6 +134,20 @@ async def test_the_index_can_be_narrowed_to_what_is_in_memory(client: httpx.Asyn
     assert (wrong.status_code, wrong.json()["kind"]) == (400, "invalid_input")
 
 
+@pytest.mark.parametrize(
+    "body", [b'{"ready": "\xc5"}', b'{"a":' * 10_000, b"\x00", b"[]", b'{"parameters": 3}']
+)
+@pytest.mark.parametrize("path", ["index", "models/paris/load", "models/paris/unload"])
+async def test_a_body_that_is_none_is_the_clients_fault(
+    client: httpx.AsyncClient, path: str, body: bytes
+) -> None:
+    answer = await client.post(f"/v2/repository/{path}", content=body)
+    if path == "index" and body.endswith(b"3}"):
+        assert answer.status_code == 200
+    else:
+        assert (answer.status_code, answer.json()["kind"]) == (400, "invalid_input")
+
+
 async def test_the_index_is_paged_by_a_link(bench: Bench, client: httpx.AsyncClient) -> None:
     bench.residency.scripted = {f"city {number}": ScriptedModel([1]) for number in range(5)}
     seen: list[str] = []

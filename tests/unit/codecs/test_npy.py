@@ -122,6 +122,20 @@ def test_an_archive_that_unpacks_to_too_much_is_refused_before_it_is_unpacked() 
         read_npz(file.getvalue(), "the body")
 
 
+def test_an_archive_that_is_damaged_or_packed_in_another_way_is_refused() -> None:
+    file = io.BytesIO()
+    np.savez_compressed(file, x=np.zeros(100))
+    data = bytearray(file.getvalue())
+    data[60] ^= 0xFF
+    with pytest.raises(InvalidInputError, match=r"not a \.npz file"):
+        read_npz(bytes(data), "the body")
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("x.npy", write_npy(np.zeros(3), "x"))
+    with pytest.raises(InvalidInputError, match=r"as numpy\.savez packs them"):
+        read_npz(file.getvalue(), "the body")
+
+
 def test_a_compressed_archive_is_read() -> None:
     file = io.BytesIO()
     np.savez_compressed(file, a=np.arange(3), b=np.eye(2))

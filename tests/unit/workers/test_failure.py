@@ -6,7 +6,7 @@ import pytest
 
 from hotset import errors
 from hotset.errors import ErrorKind, HotsetError, LoadFailedError, UnavailableError
-from hotset.workers.failure import MAX_MESSAGE, pack, unpack
+from hotset.workers.failure import MAX_MESSAGE, Failure, pack, unpack
 
 
 def tree(root: type[HotsetError]) -> Iterator[type[HotsetError]]:
@@ -36,6 +36,12 @@ def test_a_class_from_elsewhere_comes_back_as_its_nearest_base() -> None:
         pass
 
     assert type(unpack(pack(StrangeError("x")))) is UnavailableError
+
+
+def test_what_a_child_that_went_wrong_says_is_an_error_of_ours() -> None:
+    error = unpack(Failure("SystemExit", "no such kind", "gone wrong", None))
+    assert type(error) is HotsetError
+    assert (error.kind, str(error)) == (ErrorKind.INTERNAL, "gone wrong")
 
 
 def test_a_message_without_end_is_cut() -> None:
