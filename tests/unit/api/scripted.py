@@ -121,6 +121,7 @@ class ScriptedResidency:
         self.demands: dict[str, Demand] = {}
         self.asked_for_demand: list[ModelRef] = []
         self.ready_now = Readiness(ready=True)
+        self.blameless: set[str] = set()
         self.verb_errors: deque[BaseException] = deque()
 
     def find(self, ref: ModelRef) -> tuple[ScriptedModel, ModelKey]:
@@ -132,6 +133,9 @@ class ScriptedResidency:
         if ref.version not in model.versions:
             raise NotFoundError(f"no version {ref.version}", kind=ErrorKind.VERSION_NOT_FOUND)
         return model, ModelKey(ref.name, int(ref.version))
+
+    def is_blameless(self, key: ModelKey) -> bool:
+        return key.name in self.blameless
 
     def lease_now(self, ref: ModelRef) -> ScriptedLease | None:
         model = self.scripted.get(ref.name)

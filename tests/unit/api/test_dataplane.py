@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hotset.api.dataplane import Answer
+from hotset.api.dataplane import MOST_LOSSES, Answer
 from hotset.errors import (
     ErrorKind,
     HotsetError,
@@ -90,6 +90,33 @@ async def test_the_second_failure_of_the_place_is_the_answer(bench: Bench) -> No
 
     assert caught.value.key == ("paris", 7)
     assert bench.observers["test"].bad == [ErrorKind.OUT_OF_MEMORY]
+
+
+async def test_what_killed_its_worker_itself_gets_no_third_attempt(bench: Bench) -> None:
+    bench.model("paris").steps = deque([WorkerDiedError("first"), WorkerDiedError("second")])
+
+    with pytest.raises(WorkerDiedError, match="second"):
+        await infer(bench, ModelRef("paris"))
+
+    assert bench.residency.leases_given == 2
+
+
+async def test_what_died_of_another_model_is_tried_until_that_is_quarantined(bench: Bench) -> None:
+    bench.residency.blameless.add("paris")
+    bench.model("paris").steps = deque(WorkerDiedError(f"{number}") for number in range(1, MOST_LOSSES))
+
+    answer = await infer(bench, ModelRef("paris"))
+
+    assert answer.key == ModelKey("paris", 7)
+    assert bench.residency.leases_given == MOST_LOSSES
+
+
+async def test_and_not_for_ever(bench: Bench) -> None:
+    bench.residency.blameless.add("paris")
+    bench.model("paris").steps = deque(WorkerDiedError(f"number {number}") for number in range(1, 20))
+
+    with pytest.raises(WorkerDiedError, match=f"number {MOST_LOSSES}"):
+        await infer(bench, ModelRef("paris"))
 
 
 @pytest.mark.parametrize("error", [PredictFailedError("ValueError: no"), OverloadedError("full")])
