@@ -158,6 +158,12 @@ class Settings(BaseModel):
         description="The directory of the disk tier, this replica's own. It is kept and used again after a restart.",
         json_schema_extra=_TIERS,
     )
+    min_churn_age: Annotated[float, duration(zero="off")] = Field(
+        0.0,
+        description="What was used less than this ago does not leave memory to make room for another model: loads wait, or are"
+        " refused with 503, instead of pushing out what is asked for next. Not with `sagemaker` and `cortex`.",
+        json_schema_extra=_TIERS,
+    )
     preload: Annotated[Preload, PRELOAD] = Field(
         Preload(),
         description="What is loaded before the server is ready: names or `name@version`, a number N for the N most recently used,"

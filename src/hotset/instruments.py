@@ -154,6 +154,10 @@ INFO: Final = _gauge("hotset_info", "Always 1; the label tells the version of ho
 READY: Final = _gauge("hotset_ready", "1 if this replica should get requests.")
 INSIDE: Final = _gauge("hotset_requests_inside", "Predictions accepted and not yet answered.")
 LOADING: Final = _gauge("hotset_loading", "Versions on their way into memory.")
+HELD_BACK: Final = _gauge(
+    "hotset_loads_held_back",
+    "Loads that wait because all that would have to leave memory for them was used less than min_churn_age ago.",
+)
 TIER_MODELS: Final = _gauge("hotset_tier_models", "Versions in a tier.", "tier")
 TIER_BYTES: Final = _gauge("hotset_tier_bytes", "Bytes used in a tier.", "tier")
 TIER_CAPACITY_MODELS: Final = _gauge(

@@ -48,13 +48,14 @@ Samples: TypeAlias = Iterable[tuple[Labels, float | None]]
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What the gauges show: the server's status, predictions accepted and not answered, versions being loaded; and how
-    many predictions were refused, by the bound that they would have gone past."""
+    """What the gauges show: the server's status, predictions accepted and not answered, versions being loaded, and how many
+    of these are held back; and how many predictions were refused, by the bound that they would have gone past."""
 
     server: ServerStatus
     inside: int
     loading: int
     refusals: Mapping[str, int] = field(default_factory=dict)
+    held_back: int = 0
 
 
 class Metrics:
@@ -270,6 +271,7 @@ def _gauge_families(statistics: Statistics) -> Iterator[Metric]:
         (instruments.READY, server.readiness.ready),
         (instruments.INSIDE, statistics.inside),
         (instruments.LOADING, statistics.loading),
+        (instruments.HELD_BACK, statistics.held_back),
         (instruments.CATALOG_MODELS, catalog.models),
         (instruments.CATALOG_VERSIONS, catalog.versions),
         (instruments.CATALOG_REJECTS, catalog.rejects),

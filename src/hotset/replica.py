@@ -30,6 +30,7 @@ from hotset.models import layout_of, open_models
 from hotset.nvml import Nvml
 from hotset.own_processes import own_processes, with_process, within_processes
 from hotset.residency.arrival import Arrival, Occupant
+from hotset.residency.churn import ChurnGuard
 from hotset.residency.failures import Failures
 from hotset.residency.fetch import Fetcher
 from hotset.residency.finder import Finder
@@ -166,6 +167,12 @@ class Replica:
         self._ending: asyncio.TimerHandle | None = None
         self._frameworks = Frameworks(self.pool, store=self.store)
         self._starts_at_once = children is None or settings.predictor is not None
+        self.churn: Final = ChurnGuard(
+            self.memory,
+            clock=self.clock,
+            min_age_s=settings.min_churn_age,
+            most_wait_s=settings.request_timeout,
+        )
         self.manager: Final = self._make_manager()
         if self.devices is not None:
             self.manager.use(self.devices, has_predictor=settings.predictor is not None)
@@ -187,6 +194,7 @@ class Replica:
                 inside=self.dataplane.inside,
                 loading=len(self.manager.flights),
                 refusals=self.dataplane.admission.refusals,
+                held_back=self.churn.held,
             )
         )
         self.app: Final = App(
@@ -512,6 +520,8 @@ class Replica:
             waits_for_room=not settings.sagemaker and settings.cortex is None,
             verifier=self._make_verifier(),
         )
+        if settings.min_churn_age and not settings.sagemaker and settings.cortex is None:
+            arrival.churn = self.churn
         lookup = Lookup(
             self._find,
             clock=self.clock,

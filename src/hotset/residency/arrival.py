@@ -25,6 +25,7 @@ from hotset.errors import (
 from hotset.events import Cause, EventBus, Fetched, FetchFailed, Loaded
 from hotset.keys import ModelKey
 from hotset.limits import Limits
+from hotset.residency.churn import ChurnGuard
 from hotset.residency.devices import Devices
 from hotset.residency.fetch import Fetcher
 from hotset.residency.flight import Flight
@@ -141,6 +142,8 @@ class Arrival:
         self._limits = Limits()
         self._waits_for_room = waits_for_room
         self._verifier = verifier
+        self.churn: ChurnGuard | None = None
+        """Where one is set: what holds loads back while all that is in memory is in use, or was a moment ago."""
         self.devices: Devices | None = None
         """Where the replica has devices: which of them each version is loaded on."""
 
@@ -235,6 +238,10 @@ class Arrival:
         )
         flight.phase = Phase.LOADING
         async with self._turns.turn() as turn:
+            if self.churn is not None:
+                flight.phase = Phase.WAITING_FOR_ROOM
+                await self.churn.passed(version.key, weight, turn)
+                flight.phase = Phase.LOADING
             with _Room(self._memory, version.key, weight) as room:
                 behind = await self._granted(room, flight, turn)
                 began_s = self._clock.monotonic()
