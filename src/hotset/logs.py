@@ -1,6 +1,6 @@
 """Logs: one line an event, for people or as JSON, and every other logger through the same formatter.
 
-``configure`` is called once by each process at start (the server and its children); ``log_event`` subscribes to the
+``configure`` is called once by each process at start (the server and its children); ``EventLines`` subscribes to the
 event bus. Nothing of a request is ever logged here: no body, no query, no header, and uvicorn's access log, whose
 lines hold the query, is off.
 """
@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import lru_cache
 from typing import Any, Final, Literal, TextIO, TypeAlias
@@ -72,14 +72,50 @@ _PLAIN_VALUE: Final = re.compile(r"[^\s\"=]+\Z")
 
 
 def log_event(event: Event) -> None:
-    """Log one event. A subscriber for the event bus; thread-safe."""
+    """Log one event. Thread-safe."""
     level = level_of(event)
     if _EVENTS.isEnabledFor(level):
-        name = _NAMES[type(event)]
-        # Not by `_EVENTS.log`, which looks for the line of code that called it: events are published in one place.
-        record = logging.LogRecord(_EVENTS.name, level, "", 0, name, None, None)
-        record.event, record.fields = name, fields_of(event)
-        _EVENTS.handle(record)
+        _log(level, _NAMES[type(event)], fields_of(event))
+
+
+def _log(level: int, name: str, values: dict[str, Any]) -> None:
+    # Not by `_EVENTS.log`, which looks for the line of code that called it: events are published in one place.
+    record = logging.LogRecord(_EVENTS.name, level, "", 0, name, None, None)
+    record.event, record.fields = name, values
+    _EVENTS.handle(record)
+
+
+class EventLines:
+    """Logs events, but of what goes well no more than ``MOST`` of each kind in a second; then how many more there were.
+
+    Where a memory is small for its traffic there are thousands of loads a second: their lines would cost more than they, and
+    fill the disk. A subscriber for the event bus, in one thread.
+    """
+
+    MOST: Final = 100
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._second = 0
+        self._counts: dict[type[Event], int] = {}
+
+    def log(self, event: Event) -> None:
+        """Log one event, unless there were too many like it."""
+        second = int(self._now())
+        if second != self._second:
+            self._tell()
+            self._second = second
+        kind = type(event)
+        count = self._counts[kind] = self._counts.get(kind, 0) + 1
+        if count <= self.MOST or _LEVELS[kind] > logging.INFO:
+            log_event(event)
+
+    def _tell(self) -> None:
+        counts, self._counts = self._counts, {}
+        for kind, count in counts.items():
+            level = _LEVELS[kind]
+            if count > self.MOST and level <= logging.INFO and _EVENTS.isEnabledFor(level):
+                _log(level, _NAMES[kind], {"more": count - self.MOST, "seconds": 1.0})
 
 
 def level_of(event: Event) -> int:

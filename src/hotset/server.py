@@ -159,7 +159,7 @@ async def _serve(
     certificate: Certificate | None = None,
 ) -> None:
     events = EventBus()
-    events.subscribe(logs.log_event)
+    events.subscribe(logs.EventLines().log)
     replica = Replica(settings, events=events, forks=forks)
     app = replica.app
     grpc = GrpcPort(replica, certificate=certificate)
