@@ -15,6 +15,7 @@ from hotset.events import Event, EventBus
 from hotset.keys import ModelRef, parse_ref
 from hotset.replica import Replica
 from hotset.residency.lease import ModelLease
+from hotset.residency.memory_meter import MemoryMeter
 from hotset.testing import FakeDriver, FakeStore, FakeWorker, ManualClock, WorkerScript
 from hotset.workers.base import DeathHandler
 
@@ -29,6 +30,7 @@ class Bench:
         *,
         clock: ManualClock | None = None,
         driver: FakeDriver | None = None,
+        meter: MemoryMeter | None = None,
         **settings: Any,
     ) -> None:
         self.store = store or FakeStore()
@@ -56,6 +58,7 @@ class Bench:
             store=self.store,
             make_worker=self._make_worker,
             driver=driver or FakeDriver(),
+            meter=meter,
         )
         self.manager = self.replica.manager
         leaks.managers.add(self.manager)

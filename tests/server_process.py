@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -216,9 +216,10 @@ def start_server(
     *,
     environment: Mapping[str, str] | None = None,
     config: Path | None = None,
+    enter: Callable[[], None] | None = None,
     **settings: object,
 ) -> ServerProcess:
-    """Start a server and return at once. ``settings`` are hotset's own, by name."""
+    """Start a server and return at once. ``settings`` are hotset's own, by name; ``enter`` is called in the new process."""
     flags = {"port": 0, "disk_path": disk_path, "log_format": "json", **settings}
     command = [sys.executable, "-m", "hotset", "serve"]
     if config is not None:
@@ -237,6 +238,7 @@ def start_server(
             stdout=output,
             stderr=output,
             env=inherited | dict(environment or {}),
+            preexec_fn=enter,  # noqa: PLW1509 - this is no program of many threads
         )
     return ServerProcess(process, Path(log), disk_path)
 
@@ -248,10 +250,11 @@ def running_server(
     environment: Mapping[str, str] | None = None,
     config: Path | None = None,
     await_ready: bool = True,
+    enter: Callable[[], None] | None = None,
     **settings: object,
 ) -> Iterator[ServerProcess]:
     """Yield a ready server; afterwards it and its children are gone, whatever the test did."""
-    server = start_server(disk_path, environment=environment, config=config, **settings)
+    server = start_server(disk_path, environment=environment, config=config, enter=enter, **settings)
     try:
         if await_ready:
             server.wait_ready()

@@ -39,6 +39,7 @@ from hotset.config_values import (
     choice,
     duration,
     number,
+    share,
     text,
 )
 from hotset.errors import ConfigError
@@ -146,6 +147,35 @@ class Settings(BaseModel):
         description="How much is kept in memory: a count of models, bytes, or `{models: 100, bytes: 8GiB, device_bytes: 20GiB}`, the last"
         " of each device."
         " By default bytes, from the memory limit.",
+        json_schema_extra=_TIERS,
+    )
+    memory_limit: Annotated[int | None, SIZE] = Field(
+        None,
+        description="How much memory the server and its children may take together. By default what the control group allows"
+        " (the smallest limit up to the root of its hierarchy), or all of the machine's. More than that counts as that.",
+        json_schema_extra=_TIERS,
+    )
+    memory_high: Annotated[float, share(0.05, 1)] = Field(
+        0.9,
+        description="Above this share of `memory_limit`, the least recently used models leave, until `memory_low` is reached."
+        " What counts is real memory, not what models weigh.",
+        json_schema_extra=_TIERS,
+    )
+    memory_low: Annotated[float, share(0.05, 1)] = Field(
+        0.85,
+        description="See `memory_high`.",
+        json_schema_extra=_TIERS,
+    )
+    memory_critical: Annotated[float, share(0.05, 1)] = Field(
+        0.95,
+        description="Above this share of `memory_limit`, no model is loaded: requests that need it are answered 503 with"
+        " `Retry-After`. Models in memory answer.",
+        json_schema_extra=_TIERS,
+    )
+    memory_stall: Annotated[float, share(0.01, 1, zero="stalls do not count")] = Field(
+        0.3,
+        description="Models also leave, an eighth at a time, while something waits for memory for this share of the time, as the"
+        " system's pressure stall information tells, and more than half of `memory_limit` is taken.",
         json_schema_extra=_TIERS,
     )
     disk_model_cache_size: Annotated[CacheSize | None, DISK_SIZE] = Field(
@@ -363,9 +393,10 @@ class Settings(BaseModel):
             *_discovery_conflicts(self),
             *_size_conflicts(self.model_cache_size, self.disk_model_cache_size),
             *_backoff_conflicts(self.load_failure_backoff, self.load_failure_backoff_max),
-            *_device_conflicts(self.devices, self.processes_per_replica),
             *_isolation_conflicts(self),
+            *_device_conflicts(self.devices, self.processes_per_replica),
             *_port_conflicts(self),
+            *_memory_conflicts(self),
         ]
         if conflicts:
             raise ValueError("\n".join(conflicts))
@@ -413,6 +444,15 @@ def _backoff_conflicts(first: float, longest: float) -> Iterable[str]:
         )
 
 
+def _memory_conflicts(settings: Settings) -> Iterable[str]:
+    low, high, critical = settings.memory_low, settings.memory_high, settings.memory_critical
+    if not low < high <= critical:
+        yield (
+            "memory_low, memory_high, memory_critical:"
+            f" found {low:g}, {high:g} and {critical:g}, expected each above the one before"
+        )
+
+
 def _port_conflicts(settings: Settings) -> Iterable[str]:
     if (settings.tls_cert is None) != (settings.tls_key is None):
         yield "tls_cert, tls_key: found one of them, expected both or none"
@@ -420,6 +460,15 @@ def _port_conflicts(settings: Settings) -> Iterable[str]:
         yield f"admin_port: found {settings.admin_port}, expected a port that is not `port` or `grpc_port`"
     if settings.admin_port and settings.sagemaker:
         yield "admin_port: found one together with sagemaker, expected none; the platform knows only one port"
+
+
+def _device_conflicts(devices: Devices, processes: int) -> Iterable[str]:
+    count = len(devices.places or ())
+    if count > processes:
+        yield (
+            f"devices: found {count} with processes_per_replica {processes}, expected a process for each: raise"
+            " processes_per_replica, or name fewer devices"
+        )
 
 
 def _isolation_conflicts(settings: Settings) -> Iterable[str]:
@@ -430,15 +479,6 @@ def _isolation_conflicts(settings: Settings) -> Iterable[str]:
         yield "isolation: found own with processes_per_replica 0, expected 1 or more; threads of one process isolate nothing"
     if settings.cortex is not None:
         yield "isolation: found own with cortex, expected auto or shared; a handler's models have to be where it runs"
-
-
-def _device_conflicts(devices: Devices, processes: int) -> Iterable[str]:
-    count = len(devices.places or ())
-    if count > processes:
-        yield (
-            f"devices: found {count} with processes_per_replica {processes}, expected a process for each: raise"
-            " processes_per_replica, or name fewer devices"
-        )
 
 
 TABLE: Final[Mapping[str, FieldInfo]] = Settings.model_fields

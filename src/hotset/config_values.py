@@ -153,6 +153,25 @@ def _whole(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+def share(lowest: float, highest: float, *, zero: str | None = None) -> Kind:
+    """Return the kind of a part of a whole, as `0.9` or `90%`; ``zero`` says what 0 means, None that 0 is as any other."""
+    limits = f"from {lowest:g} to {highest:g}"
+    expected = f"a share such as 90% or 0.9, {limits}" + ("" if zero is None else f", or 0: {zero}")
+
+    def read(value: Any) -> float:
+        text_ = value.strip() if isinstance(value, str) else _number_text(value)
+        try:
+            part = float(text_[:-1]) / 100 if text_.endswith("%") else float(text_)
+        except ValueError as error:
+            raise WrongValueError(value, expected) from error
+        if not (lowest <= part <= highest or (part == 0 and zero is not None)):
+            raise WrongValueError(value, expected)
+        return part
+
+    schema = {"type": ["number", "string"], "minimum": 0 if zero is not None else lowest, "maximum": highest}
+    return Kind(f"share {limits}", expected, read, schema, lambda part: f"{part:.0%}")
+
+
 def duration(*, zero: str | None = None) -> Kind:
     """Return the kind of a duration; ``zero`` says what 0 means, None that 0 is refused."""
     expected = "a duration such as 10s" + ("" if zero is None else f", or 0: {zero}")

@@ -41,6 +41,7 @@ class ErrorKind(StrEnum):
     FORBIDDEN = "forbidden"
     OVERLOADED = "overloaded"
     NO_ROOM = "no_room"
+    MEMORY_PRESSURE = "memory_pressure"
     LOADING = "loading"
     DEADLINE = "deadline"
     OUT_OF_MEMORY = "out_of_memory"

@@ -194,6 +194,20 @@ class Quarantined:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryPressure:
+    """Real memory has passed a watermark, up or down, or models leave because of it; ``evicting_bytes`` are theirs.
+
+    ``stall`` is the share of the last seconds in which something waited for memory, None where the system does not tell.
+    """
+
+    level: str
+    taken_bytes: int
+    limit_bytes: int
+    stall: float | None
+    evicting_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Recovered:
     """What was found on disk at start."""
 
@@ -218,6 +232,7 @@ Event: TypeAlias = (
     | SyncFailed
     | WorkerStarted
     | WorkerDied
+    | MemoryPressure
     | Quarantined
     | Recovered
 )

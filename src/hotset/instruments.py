@@ -166,6 +166,14 @@ TIER_CAPACITY_MODELS: Final = _gauge(
 TIER_CAPACITY_BYTES: Final = _gauge(
     "hotset_tier_capacity_bytes", "Bytes that a tier may hold; absent if not bounded.", "tier"
 )
+DEVICE_BYTES: Final = _gauge(
+    "hotset_device_bytes",
+    "Bytes of a device's memory that models take, those included that are leaving.",
+    "device",
+)
+DEVICE_CAPACITY_BYTES: Final = _gauge(
+    "hotset_device_capacity_bytes", "Bytes of a device's memory that models may take.", "device"
+)
 TIER_LEASES: Final = _gauge("hotset_tier_leases", "Requests that use a version in a tier now.", "tier")
 TIER_PINNED: Final = _gauge("hotset_tier_pinned", "Versions in a tier that may not be evicted.", "tier")
 TIER_OLDEST: Final = _gauge(
@@ -176,6 +184,21 @@ TIER_OLDEST: Final = _gauge(
 COPIES: Final = _gauge(
     "hotset_copies",
     "Versions in memory that are in more than one worker, counted for each worker beyond the first.",
+)
+MEMORY_TAKEN: Final = _gauge(
+    "hotset_memory_taken_bytes",
+    "Anonymous and shared memory of the control group that sets the limit, or of this server's processes if none does.",
+)
+MEMORY_LIMIT: Final = _gauge("hotset_memory_limit_bytes", "The memory limit in force.")
+MEMORY_MARK: Final = _gauge(
+    "hotset_memory_watermark_bytes", "Where something is done about memory: low, high or critical.", "mark"
+)
+MEMORY_LEVEL: Final = _gauge(
+    "hotset_memory_level", "How short memory is: 0 not at all, 1 models leave, 2 nothing is loaded either."
+)
+MEMORY_STALL: Final = _gauge(
+    "hotset_memory_stall_ratio",
+    "The share of the last ten seconds in which something waited for memory; absent where the system does not tell.",
 )
 CATALOG_MODELS: Final = _gauge(
     "hotset_catalog_models",

@@ -31,6 +31,7 @@ from hotset.events import (
     LatestMoved,
     Loaded,
     LoadFailed,
+    MemoryPressure,
     Quarantined,
     Recovered,
     Synced,
@@ -60,6 +61,7 @@ _LEVELS: Final[Mapping[type[Event], int]] = {
     SyncFailed: logging.WARNING,
     WorkerStarted: logging.INFO,
     WorkerDied: logging.ERROR,
+    MemoryPressure: logging.WARNING,
     Quarantined: logging.ERROR,
     Recovered: logging.INFO,
 }

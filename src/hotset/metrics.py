@@ -40,7 +40,7 @@ from hotset.events import (
 )
 from hotset.instruments import Instrument
 from hotset.request_counts import Distribution, ModelCounts, RequestCounts, Tallies
-from hotset.status import ServerStatus
+from hotset.status import MemoryStatus, ServerStatus
 
 Labels: TypeAlias = tuple[str, ...]
 Samples: TypeAlias = Iterable[tuple[Labels, float | None]]
@@ -219,6 +219,9 @@ _EVENT_HISTOGRAMS: Final = (
 )
 
 
+_LEVELS: Final = ("normal", "high", "critical")
+
+
 def _zero(item: Instrument) -> dict[Labels, float]:
     """Return the counts to begin with: 0 where there is but one series, so that it is there from the start."""
     return {} if item.labels else {(): 0}
@@ -285,6 +288,8 @@ def _gauge_families(statistics: Statistics) -> Iterator[Metric]:
         yield _family(item, [((), value)])
     yield _family(instruments.SYNC_SOURCE, [((sync.source,), 1)] if sync.source else [])
     yield from _tier_families(server)
+    if server.memory is not None:
+        yield from _memory_families(server.memory)
     yield from _worker_families(server)
 
 
@@ -296,9 +301,21 @@ def _tier_families(server: ServerStatus) -> Iterator[Metric]:
     yield _family(instruments.TIER_CAPACITY_BYTES, (((tier.tier,), tier.capacity_bytes) for tier in tiers))
     yield _family(instruments.TIER_LEASES, (((tier.tier,), tier.leases) for tier in tiers))
     yield _family(instruments.TIER_PINNED, (((tier.tier,), tier.pinned) for tier in tiers))
+    devices = [device for tier in tiers for device in tier.devices]
+    yield _family(instruments.DEVICE_BYTES, (((it.device,), it.bytes) for it in devices))
+    yield _family(instruments.DEVICE_CAPACITY_BYTES, (((it.device,), it.capacity_bytes) for it in devices))
     copies = sum(tier.copies for tier in tiers)
     yield _family(instruments.COPIES, [((), copies)])
     yield _family(instruments.TIER_OLDEST, (((tier.tier,), tier.oldest_used_s) for tier in tiers))
+
+
+def _memory_families(memory: MemoryStatus) -> Iterator[Metric]:
+    marks = {"low": memory.low_bytes, "high": memory.high_bytes, "critical": memory.critical_bytes}
+    yield _family(instruments.MEMORY_TAKEN, [((), memory.taken_bytes)])
+    yield _family(instruments.MEMORY_LIMIT, [((), memory.limit_bytes)])
+    yield _family(instruments.MEMORY_MARK, (((mark,), bytes_) for mark, bytes_ in marks.items()))
+    yield _family(instruments.MEMORY_LEVEL, [((), _LEVELS.index(memory.level))])
+    yield _family(instruments.MEMORY_STALL, [((), memory.stall_share)])
 
 
 def _worker_families(server: ServerStatus) -> Iterator[Metric]:

@@ -29,6 +29,7 @@ from hotset.metrics import Metrics, Statistics
 from hotset.models import layout_of, open_models
 from hotset.nvml import Nvml
 from hotset.own_processes import own_processes, with_process, within_processes
+from hotset.real_memory import RealMemory
 from hotset.residency.arrival import Arrival, Occupant
 from hotset.residency.churn import ChurnGuard
 from hotset.residency.failures import Failures
@@ -43,9 +44,10 @@ from hotset.residency.index_source import IndexSource
 from hotset.residency.label_files import LabelFiles
 from hotset.residency.lookup import Lookup
 from hotset.residency.manager import Manager
+from hotset.residency.memory_meter import MemoryMeter
 from hotset.residency.on_demand import OnDemand
 from hotset.residency.places import Places
-from hotset.residency.pressure import default_disk_bytes, default_memory_bytes, memory_limit_bytes
+from hotset.residency.pressure import default_disk_bytes
 from hotset.residency.snapshot_file import SnapshotFile
 from hotset.residency.store_pages import StorePages
 from hotset.residency.sync import SyncLoop
@@ -106,8 +108,11 @@ class Replica:
         make_worker: MakeWorker | None = None,
         forks: StartedServer | None = None,
         driver: DeviceDriver | None = None,
+        meter: MemoryMeter | None = None,
     ) -> None:
         """``store`` and ``make_worker`` None: those that the settings name. ``forks`` is a fork server that runs already.
+
+        ``meter`` None: what measures real memory on this system.
 
         ``driver`` None: NVIDIA's, where there is one.
 
@@ -135,11 +140,13 @@ class Replica:
             on_evicted=self._disk_evicted,
             room_timeout_s=settings.request_timeout if settings.cortex is None else HANDLER_DISK_LIMIT_S,
         )
-        self.memory: Final[MemoryTier[Occupant]] = MemoryTier(
-            within_processes(settings, _memory_capacity(settings))
-        )
-        self._room = _room_for_payloads(settings)
         has_children = make_worker is None and settings.processes_per_replica > 0
+        self._real_memory = RealMemory(
+            settings, children=_worker_count(settings, has_children=has_children) if has_children else 0
+        )
+        self.memory: Final[MemoryTier[Occupant]] = MemoryTier(
+            within_processes(settings, _memory_capacity(self._real_memory.cache_size))
+        )
         self.devices: Final = _devices(settings, driver)
         if self.devices is not None:
             limits = self.devices.capacities(
@@ -147,6 +154,7 @@ class Replica:
                 workers=_worker_count(settings, has_children=has_children),
             )
             self.memory.limit(self.memory.capacity._replace(device_bytes=limits))
+        self._room = _room_for_payloads(settings)
         children = ForkServer(limit_s=settings.start_timeout, started=forks) if has_children else None
         self.pool: Final = WorkerPool(
             make_worker
@@ -176,6 +184,15 @@ class Replica:
         self.manager: Final = self._make_manager()
         if self.devices is not None:
             self.manager.use(self.devices, has_predictor=settings.predictor is not None)
+        self.guard: Final = self._real_memory.guard(
+            meter,
+            models=self.manager,
+            trim=self.pool.trim,
+            pids=lambda: _pids(self.pool, children),
+            clock=self.clock,
+            events=self.events,
+        )
+        self.manager.copies.holds_back = lambda: self.guard.is_short
         self._labels: Final = LabelFiles(self.store, events=self.events)
         self._finder: Final = Finder(
             store=self.store,
@@ -230,6 +247,7 @@ class Replica:
                 limit_bytes = default_disk_bytes(Path(self.settings.disk_path), self.disk.usage.bytes)
                 self.disk.limit(Capacity(bytes=limit_bytes))
             self.events.publish(Recovered(report.adopted, report.removed, report.bytes))
+            self._real_memory.log()
             if self._room is not None:
                 self._room.open()
             await self._start_workers()
@@ -241,6 +259,7 @@ class Replica:
             raise
         self._spawn(self.sync.run(), "sync loop")
         self._spawn(self.manager.copies.run(), "copies")
+        self._spawn(self.guard.run(), "memory guard")
         self._spawn(self._warm_up(hot), "warm-up")
 
     async def _start_workers(self) -> None:
@@ -440,6 +459,7 @@ class Replica:
             store_url=self.store.url,
             sync=self._sync_status,
             readiness=self.readiness,
+            real_memory=self.guard.status,
         )
 
     def _make_dataplane(self, view: View) -> DataPlane:
@@ -518,6 +538,7 @@ class Replica:
             parallel_loads=settings.parallel_loads,
             room_timeout_s=settings.request_timeout,
             waits_for_room=not settings.sagemaker and settings.cortex is None,
+            admit=lambda: self.guard.admit(),  # noqa: PLW0108 - it is made later
             verifier=self._make_verifier(),
         )
         if settings.min_churn_age and not settings.sagemaker and settings.cortex is None:
@@ -589,9 +610,15 @@ class Replica:
         )
 
 
-def _memory_capacity(settings: Settings) -> Capacity:
-    size = settings.model_cache_size or CacheSize(bytes=default_memory_bytes(memory_limit_bytes()))
+def _memory_capacity(size: CacheSize) -> Capacity:
     return Capacity(models=size.models, bytes=size.bytes)
+
+
+def _pids(pool: WorkerPool, children: ForkServer | None) -> list[int]:
+    """The processes of this server."""
+    workers = [status.pid for status in pool.statuses()]
+    forks = None if children is None else children.pid
+    return [os.getpid(), *(pid for pid in (*workers, forks) if pid is not None)]
 
 
 def _make_directory(path: Path) -> None:

@@ -32,7 +32,8 @@ class VersionStatus:
     ``tier`` is the fastest place that holds it: ``memory``, ``disk`` or ``store``. ``READY`` means in memory; a
     version that would be loaded by the next request is ``UNAVAILABLE`` with a ``reason`` that says so. After a
     failed load, ``failure`` and ``reason`` say why and ``retry_in_s`` when the next attempt is allowed.
-    ``copies`` is in how many workers beyond the first it is; ``memory_bytes`` and ``leases`` count them all.
+    ``copies`` is in how many workers beyond the first it is; ``memory_bytes``, ``device_bytes`` and ``leases`` count them
+    all.
     """
 
     name: str
@@ -42,6 +43,7 @@ class VersionStatus:
     store_bytes: int = 0
     disk_bytes: int = 0
     memory_bytes: int = 0
+    device_bytes: int = 0
     last_used_s: float | None = None
     leases: int = 0
     pinned: bool = False
@@ -148,6 +150,15 @@ class Readiness:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceStatus:
+    """A device, and what models take of it, those included that are leaving. A capacity of None means unbounded."""
+
+    device: str
+    bytes: int
+    capacity_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TierStatus:
     """One cache level. A capacity of None means unbounded; ``oldest_used_s`` is the age of the next to go.
 
@@ -163,6 +174,7 @@ class TierStatus:
     pinned: int = 0
     copies: int = 0
     oldest_used_s: float | None = None
+    devices: tuple[DeviceStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +210,23 @@ class SyncStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryStatus:
+    """Real memory, as it was looked at last: what is taken of the limit, and the marks at which something is done.
+
+    ``level`` is ``normal``, ``high`` or ``critical``. ``stall_share`` is the share of the last ten seconds in which something
+    waited for memory, None where the system does not tell.
+    """
+
+    level: str
+    taken_bytes: int
+    limit_bytes: int
+    low_bytes: int
+    high_bytes: int
+    critical_bytes: int
+    stall_share: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RejectStatus:
     """An entry of the store that is not offered, and why."""
 
@@ -219,7 +248,7 @@ class CatalogStatus:
 
 @dataclass(frozen=True, slots=True)
 class ServerStatus:
-    """One replica as a whole."""
+    """One replica as a whole. ``memory`` is None before it was looked at."""
 
     version: str
     uptime_s: float
@@ -228,6 +257,7 @@ class ServerStatus:
     sync: SyncStatus
     tiers: tuple[TierStatus, ...] = ()
     workers: tuple[WorkerStatus, ...] = ()
+    memory: MemoryStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)

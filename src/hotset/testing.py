@@ -200,6 +200,8 @@ class WorkerScript:
     in_use: bool = False
     """Whether what is unloaded is still used by a prediction, so that nothing can come in behind it."""
     imported: list[str] = field(default_factory=list)
+    trims: int = 0
+    """How often a worker was told to give back what is free."""
     used_after_unload: list[int] = field(default_factory=list)
 
     def gate(self, name: str) -> Gate:
@@ -262,6 +264,9 @@ class FakeWorker:
         self._contents.pop(handle, None)
         self._script.live.pop(handle, None)
         self._left.open()
+
+    def trim(self) -> None:
+        self._script.trims += 1
 
     def import_ahead(self, modules: Sequence[str]) -> None:
         self._script.imported += modules

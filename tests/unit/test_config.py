@@ -65,6 +65,9 @@ def _values_of(name: str) -> st.SearchStrategy[tuple[Any, Any]]:
             return _TOKENS
         case "array":
             return st.lists(_TEXT, max_size=3).map(lambda words: (words, tuple(words)))
+        case ["number", "string"]:
+            shares = st.integers(round(kind.schema["minimum"] * 100) + 1, round(kind.schema["maximum"] * 100))
+            return shares.map(lambda part: (f"{part}%", pytest.approx(part / 100)))
         case "boolean":
             return st.booleans().map(lambda on: (on, on))
         case "integer":
@@ -89,6 +92,7 @@ def _given_settings(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
     names.add(draw(st.sampled_from(["models", "model_dir"])))
     names -= {"disk_model_cache_size", "load_failure_backoff_max", "load_failure_backoff"}
     names -= {"tls_cert", "tls_key", "admin_port"}  # they have to fit others
+    names -= {"memory_low", "memory_high", "memory_critical"}
     pairs = {name: draw(_values_of(name)) for name in sorted(names)}
     if "models" in pairs or "on_missing" in pairs:
         pairs.pop("discovery", None)  # not all values go together

@@ -29,6 +29,7 @@ from hotset.events import (
     LatestMoved,
     Loaded,
     LoadFailed,
+    MemoryPressure,
     Quarantined,
     Recovered,
     Synced,
@@ -56,6 +57,7 @@ EVENTS: tuple[Event, ...] = (
     SyncFailed(reason="away", consecutive=2, retry_in_s=20.0),
     WorkerStarted(worker=0, pid=12, seconds=0.4),
     WorkerDied(worker=0, pid=12, reason="killed by SIGKILL", lost_models=7),
+    MemoryPressure("high", taken_bytes=900, limit_bytes=1000, stall=0.25, evicting_bytes=100),
     Quarantined(PARIS, reason="killed by SIGSEGV", retry_in_s=30.0),
     Recovered(adopted=5, removed=1, bytes=1024),
 )
@@ -107,6 +109,7 @@ def test_every_event_there_is_has_a_level_and_a_line(stream: io.StringIO) -> Non
         "sync_failed",
         "worker_started",
         "worker_died",
+        "memory_pressure",
         "quarantined",
         "recovered",
     ]

@@ -29,7 +29,16 @@ from hotset.instruments import DOCUMENTED, markdown
 from hotset.keys import ModelKey
 from hotset.metrics import Metrics, Statistics
 from hotset.request_counts import OTHER_MODELS
-from hotset.status import CatalogStatus, Readiness, ServerStatus, SyncStatus, TierStatus, WorkerStatus
+from hotset.status import (
+    DeviceStatus,
+    CatalogStatus,
+    MemoryStatus,
+    Readiness,
+    ServerStatus,
+    SyncStatus,
+    TierStatus,
+    WorkerStatus,
+)
 
 PARIS = ModelKey("paris", 3)
 EVENTS: tuple[Event, ...] = (
@@ -56,10 +65,22 @@ SERVER = ServerStatus(
     catalog=CatalogStatus(store="s3://b", models=9, versions=12, unsettled=1, rejects=2),
     sync=SyncStatus(enabled=True, interval_s=10.0, last_ok_s=30.0, failures=2),
     tiers=(
-        TierStatus("memory", models=3, bytes=300, capacity_models=5, leases=1, pinned=1, oldest_used_s=7.0),
+        TierStatus(
+            "memory",
+            models=3,
+            bytes=300,
+            capacity_models=5,
+            leases=1,
+            pinned=1,
+            oldest_used_s=7.0,
+            devices=(DeviceStatus("cuda:0", 40, 100), DeviceStatus("cuda:1", 0, None)),
+        ),
         TierStatus("disk", models=4, bytes=400, capacity_bytes=1000),
     ),
     workers=(WorkerStatus(id=0, alive=True, pid=1, models=3, queued=2),),
+    memory=MemoryStatus(
+        "high", 950, 1000, low_bytes=800, high_bytes=900, critical_bytes=970, stall_share=0.1
+    ),
 )
 
 
@@ -172,6 +193,10 @@ def test_gauges_are_read_when_the_page_is_asked_for() -> None:
     assert _value(metrics, "hotset_tier_models", tier="memory") == 3
     assert _value(metrics, "hotset_tier_capacity_models", tier="memory") == 5
     assert _value(metrics, "hotset_tier_oldest_used_seconds", tier="memory") == 7.0
+    assert _value(metrics, "hotset_device_bytes", device="cuda:0") == 40
+    assert _value(metrics, "hotset_device_bytes", device="cuda:1") == 0
+    assert _value(metrics, "hotset_device_capacity_bytes", device="cuda:0") == 100
+    assert _value(metrics, "hotset_device_capacity_bytes", device="cuda:1") is None
     assert _value(metrics, "hotset_sync_degraded") == 1
     assert _value(metrics, "hotset_worker_queued", worker="0") == 2
     assert _value(metrics, "hotset_info", version="0.1.0") == 1

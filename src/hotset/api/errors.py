@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeAlias
 
 from hotset.api.reply import RawHeader, Reply, header_value, json_reply
 from hotset.errors import ErrorKind, HotsetError, UnavailableError
@@ -36,6 +36,7 @@ STATUS: Final[Mapping[ErrorKind, int]] = {
     ErrorKind.FORBIDDEN: 403,
     ErrorKind.OVERLOADED: 503,
     ErrorKind.NO_ROOM: 503,
+    ErrorKind.MEMORY_PRESSURE: 503,
     ErrorKind.LOADING: 503,
     ErrorKind.DEADLINE: 504,
     ErrorKind.OUT_OF_MEMORY: 503,
@@ -72,6 +73,19 @@ class HttpError(Exception):
         super().__init__(message)
         self.kind = kind
         self.headers = headers
+
+
+WrongMethod: TypeAlias = Callable[[str, str, str], Exception]
+"""Gets the method of a request, its path, and the methods that are allowed there; returns how it is refused."""
+
+
+def wrong_method(method: str, path: str, allowed: str) -> HttpError:
+    """Return the error for a path that is there with another method."""
+    return HttpError(
+        f"expected {allowed} on {path[:200]}, found: {method}",
+        kind=HttpKind.METHOD_NOT_ALLOWED,
+        headers=[(b"allow", allowed.encode())],
+    )
 
 
 def error_reply(error: Exception, *, message: str | None = None, status: int | None = None) -> Reply:

@@ -36,6 +36,7 @@ _PAGING: Final = (
 _NO_ROOM: Final = frozenset(
     {
         ErrorKind.NO_ROOM,
+        ErrorKind.MEMORY_PRESSURE,
         ErrorKind.OVERLOADED,
         ErrorKind.OUT_OF_MEMORY,
         ErrorKind.TOO_LARGE,

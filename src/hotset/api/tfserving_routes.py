@@ -29,6 +29,7 @@ _RESIDENT: Final = Parameter("resident", "boolean", "Show what is in memory, not
 _STATUS: Final[Mapping[ErrorKind, int]] = {
     ErrorKind.OVERLOADED: 429,
     ErrorKind.NO_ROOM: 429,
+    ErrorKind.MEMORY_PRESSURE: 429,
     ErrorKind.OUT_OF_MEMORY: 429,
 }
 """What is exhausted has a status of its own in this protocol; it comes with ``Retry-After`` all the same."""
@@ -85,6 +86,11 @@ def explain_status(error: HotsetError, ref: ModelRef) -> str | None:
     return None
 
 
+def wrong_method(method: str, path: str, _allowed: str) -> InvalidInputError:
+    """That server knows no 405: to it a path with another method is another path."""
+    return InvalidInputError(f"Malformed request: {method} {path[:200]}")
+
+
 def _is_label(ref: ModelRef) -> bool:
     return isinstance(ref.version, str) and ref.version != LATEST
 
@@ -111,6 +117,7 @@ def _door(codec: str, verb: str) -> Door:
         explain=explain,
         status=status_of,
         labelled=True,
+        wrong_method=wrong_method,
     )
 
 
@@ -161,6 +168,7 @@ class TfServingRoutes:
             ),
             explain,
             status_of,
+            wrong_method,
         )
         statuses = RouteTable(
             PROTOCOL,
@@ -170,6 +178,7 @@ class TfServingRoutes:
             ),
             explain_status,
             status_of,
+            wrong_method,
         )
         return words, statuses
 
@@ -195,7 +204,7 @@ def malformed(method: str, path: str) -> InvalidInputError | None:
     """Return what to say of a path that no route has, if it is one of this protocol's."""
     if not path.startswith("/v1/"):
         return None
-    return InvalidInputError(f"Malformed request: {method} {path[:200]}")
+    return wrong_method(method, path, "")
 
 
 def _predictions() -> Iterable[Route]:

@@ -123,12 +123,14 @@ class Arrival:
         parallel_loads: int,
         room_timeout_s: float,
         waits_for_room: bool = True,
+        admit: Callable[[], None] = lambda: None,
         verifier: Verifier | None = None,
     ) -> None:
         """``room_timeout_s`` is how long a load waits for leases to end before it gives up. With
         ``verifier`` nothing is loaded that was not signed.
 
-        Without ``waits_for_room`` it gives up at once where that would be waiting for leases to end.
+        Without ``waits_for_room`` it gives up at once where that would be waiting for leases to end. ``admit`` raises while
+        nothing is loaded.
         """
         self._disk = disk
         self._memory = memory
@@ -146,6 +148,7 @@ class Arrival:
         """Where one is set: what holds loads back while all that is in memory is in use, or was a moment ago."""
         self.devices: Devices | None = None
         """Where the replica has devices: which of them each version is loaded on."""
+        self._admit = admit
 
     async def bring(self, version: VersionEntry, flight: Flight[Any, Any]) -> MemoryEntry:
         """Return the version's entry in memory, committed and not leased yet.
@@ -153,6 +156,7 @@ class Arrival:
         Raises:
             StoreError, CapacityError, OverloadedError, LoadFailedError
         """
+        self._admit()
         self._disk.hold(version.fingerprint)
         try:
             try:

@@ -39,7 +39,7 @@ from hotset.residency.failures import Failures
 from hotset.residency.flight import Flight, Flights
 from hotset.residency.lease import ModelLease
 from hotset.residency.lookup import Lookup
-from hotset.residency.pressure import to_relieve
+from hotset.residency.pressure import to_relieve, to_shed
 from hotset.residency.quarantine import Quarantine
 from hotset.residency.reload import Reload
 from hotset.residency.rollover import Rollover
@@ -497,6 +497,20 @@ class Manager:
         if not pinned:
             self._reload.forget([key])
         return self.memory.pin(key, pinned=pinned)
+
+    @property
+    def held_bytes(self) -> int:
+        """What the weights of all models in memory add up to."""
+        return self.memory.usage.bytes
+
+    def shed(self, wanted_bytes: int) -> int:
+        """Real memory is short: begin to unload, by recency; what is leaving counts. Returns the bytes that leave now."""
+        wanted_bytes -= sum(entry.weight.bytes for entry in self.memory.draining())
+        idle = (*(copy for copy in self.memory.copies() if not copy.holds), *self.memory.idle())
+        chosen = to_shed(((place, place.weight.bytes) for place in idle), wanted_bytes)
+        for place in chosen:
+            self.memory.drop(place, Cause.PRESSURE)
+        return sum(place.weight.bytes for place in chosen)
 
     async def relieve(self, key: ModelKey, *, deadline_s: float) -> None:
         """A prediction of ``key`` ran out of memory: unload some of what lies idle beside it, at most till then.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 from hotset.catalog import ModelEntry, VersionEntry
 from hotset.clock import Clock
+from hotset.devices import name_of
 from hotset.keys import ModelRef
 from hotset.residency.arrival import MemoryEntry
 from hotset.residency.failures import Failure
@@ -16,7 +17,9 @@ from hotset.residency.manager import Manager
 from hotset.residency.state import Facts, Phase, State, state_of
 from hotset.status import (
     CatalogStatus,
+    DeviceStatus,
     LabelStatus,
+    MemoryStatus,
     ModelPage,
     ModelStatus,
     Readiness,
@@ -58,6 +61,7 @@ class View:
         store_url: str,
         sync: Callable[[], SyncStatus],
         readiness: Callable[[], Readiness],
+        real_memory: Callable[[], MemoryStatus | None] = lambda: None,
     ) -> None:
         self._manager = manager
         self._clock = clock
@@ -65,6 +69,7 @@ class View:
         self._store_url = store_url
         self._sync = sync
         self._readiness = readiness
+        self._real_memory = real_memory
         self._started_s = clock.monotonic()
 
     def models(self, *, prefix: str, limit: int, after: str) -> ModelPage:
@@ -127,6 +132,7 @@ class View:
             sync=self._sync(),
             tiers=tuple(self._tiers()),
             workers=self._manager.pool.statuses(),
+            memory=self._real_memory(),
         )
 
     def _catalog(self) -> CatalogStatus:
@@ -162,6 +168,7 @@ class View:
             store_bytes=version.bytes,
             disk_bytes=record.bytes if record is not None else 0,
             memory_bytes=sum(place.weight.bytes for place in places),
+            device_bytes=sum(sum(place.weight.device_bytes) for place in places),
             last_used_s=self._age(manager.memory.entry_used_s(key)),
             leases=sum(place.holds for place in places),
             pinned=entry.pinned if entry is not None else False,
@@ -203,4 +210,11 @@ def _tier(
         pinned=pinned,
         copies=books.copies,
         oldest_used_s=oldest_used_s,
+        devices=tuple(_devices(books)),
     )
+
+
+def _devices(books: LedgerStatistics) -> Iterator[DeviceStatus]:
+    taken = books.usage.device_bytes
+    for place, limit in enumerate(books.capacity.device_bytes):
+        yield DeviceStatus(name_of(place), taken[place] if place < len(taken) else 0, limit)

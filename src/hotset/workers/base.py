@@ -153,6 +153,10 @@ class Worker(Protocol):
         """
         ...
 
+    def trim(self) -> None:
+        """Memory is short: give back soon what is free, in the place of keeping it for the next load."""
+        ...
+
     def import_ahead(self, modules: Sequence[str]) -> None:
         """Import these modules in the background, before a load needs them; whatever fails is that load's to tell."""
         ...

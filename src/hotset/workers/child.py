@@ -189,6 +189,8 @@ class Child:
                 self._asking.answered(number, handle)
             case wire.Denied(number, failure) if self._asking is not None:
                 self._asking.answered(number, None if failure is None else unpack(failure))
+            case wire.Trim():
+                self._loading.trim()
             case wire.Taken(number, count):
                 self._predicting.finisher.taken(number, count)
             case wire.Stop(number):

@@ -356,6 +356,10 @@ class Host:
         """Collect cycles and give free memory back to the system, as far as that is worth its cost now."""
         self._reclaimer.reclaim(quiet=quiet)
 
+    def trim(self) -> None:
+        """Give back to the system all that is free, whatever it costs."""
+        self._reclaimer.trim()
+
 
 def files_below(path: Path) -> list[str]:
     """Return the relative paths of all files below ``path``, with ``/`` between parts, in order.

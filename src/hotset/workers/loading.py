@@ -30,6 +30,9 @@ _logger: Final = logging.getLogger(__name__)
 
 _MOST_DEADLOCKS: Final = 3
 
+_NO_MODEL: Final = -1
+"""No handle."""
+
 LoadDone: TypeAlias = Callable[[LoadReply | HotsetError], None]
 UnloadDone: TypeAlias = Callable[[], None]
 
@@ -117,6 +120,10 @@ class LoadThreads:
         self._host.retire(handle, lambda held: self._leave(_Leaving(handle, held, done), asked_in))
         if self._waiting and self._leaving.get(handle) is False:
             self._refuse_waiting(handle)
+
+    def trim(self) -> None:
+        """Give free memory back to the system, behind the unloads that were asked for."""
+        self._idle.put(_Leaving(_NO_MODEL, None, self._host.trim))
 
     def close(self, limit_s: float) -> bool:
         """Let loads that run end, refuse those queued, unload all that is idle, and end the threads.

@@ -343,6 +343,11 @@ class WorkerPool:
         for worker in self.workers:
             worker.import_ahead((*imports.shared, *imports.own))
 
+    def trim(self) -> None:
+        """Have every worker give back to the system what is free."""
+        for worker in self.everyone:
+            worker.trim()
+
     async def unload(self, resident: Resident) -> None:
         """Return when the model's memory was given back; a worker that died has given it back already."""
         given_back = asyncio.Event()

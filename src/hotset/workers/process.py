@@ -201,6 +201,10 @@ class ProcessWorker:
             self._control.send(wire.Unload(number, handle))
         return reply
 
+    def trim(self) -> None:
+        if self._gone is None:
+            self._control.send(wire.Trim())
+
     def import_ahead(self, modules: Sequence[str]) -> None:
         if modules and self._gone is None:
             self._control.send(wire.ImportAhead(tuple(modules)))

@@ -119,6 +119,16 @@ class Reclaimer:
         if trims:
             self._trim()
 
+    def trim(self) -> None:
+        """Do all there is to do, as memory is short."""
+        with self._lock:
+            is_due = self._models > 0 or self._since_full > 0
+            self._owes = False
+            self._models = self._since_full = self._missing = self._freed = 0
+        if is_due:
+            self._collect()
+        self._trim()
+
     def _collection(self, *, quiet: bool) -> Callable[[], object] | None:
         """Return the collection that is due, which is no more then."""
         if self._is_full_due(quiet=quiet):

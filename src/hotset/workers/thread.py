@@ -218,6 +218,9 @@ class ThreadWorker:
         finally:
             self._replies.discard(reply)
 
+    def trim(self) -> None:
+        self._loading.trim()
+
     def import_ahead(self, modules: Sequence[str]) -> None:
         imports.start(modules)
 

@@ -176,6 +176,10 @@ class ImportAhead(msgspec.Struct, array_like=True, frozen=True, tag="import"):
     modules: tuple[str, ...]
 
 
+class Trim(msgspec.Struct, array_like=True, frozen=True, tag="trim"):
+    """Control, to the child: memory is short; give back what is free."""
+
+
 class Taken(msgspec.Struct, array_like=True, frozen=True, gc=False, tag="taken"):
     """Control, to the child: so many parts more of this answer were taken. On this channel because it is always read."""
 
@@ -221,7 +225,19 @@ class Close(msgspec.Struct, array_like=True, frozen=True, tag="close"):
 DataOrder: TypeAlias = Predict | Freed
 DataReply: TypeAlias = Answer | Failed | Freed | Begun | Part | End
 ControlOrder: TypeAlias = (
-    Share | Configure | Load | Unload | ImportAhead | Count | Ping | Taken | Stop | Given | Denied | Close
+    Share
+    | Configure
+    | Load
+    | Unload
+    | ImportAhead
+    | Count
+    | Ping
+    | Trim
+    | Taken
+    | Stop
+    | Given
+    | Denied
+    | Close
 )
 ControlReply: TypeAlias = Ready | Refused | Loaded | Unloaded | Counted | Pong | Failed | Want
 

@@ -35,6 +35,7 @@ CODES: Final[Mapping[ErrorKind, StatusCode]] = {
     ErrorKind.FORBIDDEN: StatusCode.PERMISSION_DENIED,
     ErrorKind.OVERLOADED: StatusCode.UNAVAILABLE,
     ErrorKind.NO_ROOM: StatusCode.UNAVAILABLE,
+    ErrorKind.MEMORY_PRESSURE: StatusCode.UNAVAILABLE,
     ErrorKind.LOADING: StatusCode.UNAVAILABLE,
     ErrorKind.DEADLINE: StatusCode.DEADLINE_EXCEEDED,
     ErrorKind.OUT_OF_MEMORY: StatusCode.UNAVAILABLE,
