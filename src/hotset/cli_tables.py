@@ -5,7 +5,7 @@ Pure: frozen records become rich tables. Text that came from a server or a store
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from rich.progress_bar import ProgressBar
@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hotset.client import StatusPage
-from hotset.status import ModelStatus, TierStatus, VersionStatus, WorkerStatus
+from hotset.status import DeviceStatus, ModelStatus, TierStatus, VersionStatus, WorkerStatus
 from hotset.units import format_bytes, format_duration
 
 NOTHING: Final = "-"
@@ -40,16 +40,22 @@ def _table(*columns: str, numbers: Sequence[str] = ()) -> Table:
 
 def models_table(models: Sequence[ModelStatus]) -> Table:
     """Return one line a model: what is latest, what serves, and where it is."""
+    device = _device_column(version for model in models for version in model.versions)
     table = _table(
-        "model", "latest", "serving", "tier", "memory", "disk", "last used", "leases", "state",
-        numbers=("latest", "serving", "memory", "disk", "last used", "leases"),
+        "model", "latest", "serving", "tier", "memory", *device, "disk", "last used", "leases", "state",
+        numbers=("latest", "serving", "memory", "device", "disk", "last used", "leases"),
     )  # fmt: skip
     for model in models:
-        table.add_row(*map(Text, _model_row(model)))
+        table.add_row(*map(Text, _model_row(model, has_device=bool(device))))
     return table
 
 
-def _model_row(model: ModelStatus) -> Iterator[str]:
+def _device_column(versions: Iterable[VersionStatus]) -> tuple[str, ...]:
+    """A column of its own where anything is on a device: most have none."""
+    return ("device",) if any(version.device_bytes for version in versions) else ()
+
+
+def _model_row(model: ModelStatus, *, has_device: bool) -> Iterator[str]:
     versions = model.versions
     shown = next((v for v in versions if v.version == (model.serving or model.latest)), None)
     yield plain(model.name)
@@ -57,6 +63,8 @@ def _model_row(model: ModelStatus) -> Iterator[str]:
     yield NOTHING if model.serving is None else str(model.serving)
     yield shown.tier if shown else NOTHING
     yield _size(sum(version.memory_bytes for version in versions))
+    if has_device:
+        yield _size(sum(version.device_bytes for version in versions))
     yield _size(sum(version.disk_bytes for version in versions))
     yield _age(_youngest([model.last_used_s, *(version.last_used_s for version in versions)]))
     yield str(sum(version.leases for version in versions))
@@ -65,9 +73,10 @@ def _model_row(model: ModelStatus) -> Iterator[str]:
 
 def versions_table(model: ModelStatus) -> Table:
     """Return one line a version of one model."""
+    device = _device_column(model.versions)
     table = _table(
-        "version", "state", "tier", "memory", "disk", "store", "last used", "leases", "",
-        numbers=("version", "memory", "disk", "store", "last used", "leases"),
+        "version", "state", "tier", "memory", *device, "disk", "store", "last used", "leases", "",
+        numbers=("version", "memory", "device", "disk", "store", "last used", "leases"),
     )  # fmt: skip
     for version in model.versions:
         notes = [
@@ -80,6 +89,7 @@ def versions_table(model: ModelStatus) -> Table:
             Text(_state(version)),
             version.tier,
             _size(version.memory_bytes),
+            *([_size(version.device_bytes)] if device else []),
             _size(version.disk_bytes),
             _size(version.store_bytes),
             _age(version.last_used_s),
@@ -150,7 +160,17 @@ def tiers_table(tiers: Sequence[TierStatus]) -> Table:
             str(tier.pinned),
             _age(tier.oldest_used_s),
         )
+        for device in tier.devices:
+            table.add_row(*_device_row(device))
     return table
+
+
+def _device_row(device: DeviceStatus) -> Iterator[str | ProgressBar]:
+    full = device.bytes / device.capacity_bytes if device.capacity_bytes else 0.0
+    yield from (device.device, NOTHING, NOTHING, format_bytes(device.bytes))
+    yield NOTHING if device.capacity_bytes is None else format_bytes(device.capacity_bytes)
+    yield ProgressBar(total=1.0, completed=min(1.0, full), width=16)
+    yield from (NOTHING, NOTHING, NOTHING)
 
 
 def _fullness(tier: TierStatus) -> float:

@@ -36,6 +36,11 @@ class FoundDevice:
 class DeviceDriver(Protocol):
     """Tells of devices. Thread-safe."""
 
+    @property
+    def meter(self) -> str:
+        """The name of what measures its devices within a worker: ``module:function`` of a device's id."""
+        ...
+
     def devices(self) -> Sequence[FoundDevice]:
         """Return all of this machine's, in the system's order; none where there are none, or no driver."""
         ...
@@ -127,7 +132,6 @@ def assign(
     *,
     said: str | None,
     processes: int,
-    meter: str = CUDA_METER,
 ) -> Assignment | None:
     """Return which of the devices that this process sees are used, and by whom; None where there is nothing to bind.
 
@@ -139,7 +143,7 @@ def assign(
     if wanted == () or processes == 0:
         return None
     devices = chosen(wanted, visible(driver, said), processes=processes)
-    return Assignment(devices, meter) if devices else None
+    return Assignment(devices, driver.meter) if devices else None
 
 
 def default_device_bytes(device: FoundDevice, workers: int) -> int:

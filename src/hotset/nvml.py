@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hotset.devices import FoundDevice
+from hotset.devices import CUDA_METER, FoundDevice
 
 
 class Nvml:
@@ -19,6 +19,10 @@ class Nvml:
 
     def __init__(self) -> None:
         self._library = _library()
+
+    @property
+    def meter(self) -> str:
+        return CUDA_METER
 
     def devices(self) -> Sequence[FoundDevice]:
         return tuple(self._devices())

@@ -19,6 +19,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from hotset.cli import app
+from hotset.cli_tables import models_table
 from hotset.client import RequestStatus, StatusPage
 from hotset.config import TABLE
 from hotset.config_docs import json_schema, markdown
@@ -26,6 +27,7 @@ from hotset.config_sources import flag_of
 from hotset.errors import ErrorKind
 from hotset.status import (
     CatalogStatus,
+    DeviceStatus,
     ModelPage,
     ModelStatus,
     Readiness,
@@ -89,7 +91,15 @@ STATUS = StatusPage(
         ),
         sync=SyncStatus(enabled=True, interval_s=10.0, last_ok_s=42.0, failures=3, reason="access denied"),
         tiers=(
-            TierStatus("memory", 50, 100 * 1024**2, capacity_models=50, leases=1, oldest_used_s=9.0),
+            TierStatus(
+                "memory",
+                50,
+                100 * 1024**2,
+                capacity_models=50,
+                leases=1,
+                oldest_used_s=9.0,
+                devices=(DeviceStatus("cuda:1", 3 * 1024**3, 4 * 1024**3),),
+            ),
             TierStatus("disk", 200, 1024**3, capacity_bytes=2 * 1024**3),
         ),
         workers=(WorkerStatus(0, alive=True, pid=77, models=50), WorkerStatus(1, alive=False)),
@@ -374,3 +384,15 @@ def test_config_check_of_a_store_that_fits_counts_its_models(tmp_path: Path) -> 
     result = CliRunner().invoke(app, ["config", "check", "--store"], env={"HOTSET_MODEL_DIR": str(tmp_path)})
     assert result.exit_code == 0
     assert "1 models, 1 versions" in result.output
+
+
+def test_device_memory_is_shown_where_there_is_any(remote: Remote) -> None:
+    remote.answer("GET", "/status", STATUS)
+    text = _run("status", url=remote.url).stdout
+    assert "cuda:1" in text
+    assert "3GiB" in text
+    assert "4GiB" in text
+    on_device = VersionStatus("paris", 1, VersionState.READY, "memory", device_bytes=5 * 1024**3)
+    table = models_table([ModelStatus("paris", 1, versions=(on_device,))])
+    assert "device" in [column.header for column in table.columns]
+    assert "device" not in [column.header for column in models_table([ModelStatus("rome", 1)]).columns]
