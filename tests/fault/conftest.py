@@ -54,3 +54,10 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section("faults")
         for line in table(sorted(rows, key=lambda row: row.fault)):
             terminalreporter.write_line(line)
+        for report in terminalreporter.getreports("skipped"):
+            terminalreporter.write_line(f"not run: {report.nodeid}: {_reason(report.longrepr)}")
+
+
+def _reason(skipped: Any) -> str:
+    """Return why a test was skipped: of a file, a line and a text, the text."""
+    return str(skipped[2] if isinstance(skipped, tuple) else skipped)

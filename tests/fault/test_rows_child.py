@@ -289,6 +289,25 @@ async def test_the_interpreter_is_held(fault_models: FaultModels, tmp_path: Path
         assert "did not answer pings" in died["reason"]
 
 
+@pytest.mark.faults
+@pytest.mark.timeout(240)
+async def test_a_child_hangs_as_a_whole(fault_models: FaultModels, tmp_path: Path, fault_row) -> None:
+    """Nobody tells the gateway: it is found out, as it does not answer pings."""
+    names = fault_models.write_many(MODELS)
+    with serving(fault_models, tmp_path) as server:
+        assert all(server.predict(name).status == 200 for name in names)
+        busiest = max(server.status()["server"]["workers"], key=lambda worker: worker["models"])
+        stream = Stream(server, names)
+        psutil.Process(busiest["pid"]).suspend()
+        stream.fault_begins()
+        async with stream:
+            await stream.recovered()
+            await stream.goes_on()
+        fault_row("a child hangs while idle", stream)
+        (died,) = server.events("worker_died")
+        assert "did not answer pings" in died["reason"]
+
+
 async def test_a_child_is_stopped_while_idle(fault_models: FaultModels, tmp_path: Path, fault_row) -> None:
     """It hangs as a whole; what it does not answer goes elsewhere once it is found out, here by its own end."""
     names = fault_models.write_many(MODELS)
