@@ -18,7 +18,14 @@ from hotset.api.address import model_ref
 from hotset.api.auth import OPEN_GATE, Access, Gate, check_model
 from hotset.api.body import BodyReader, BodySink, ClientGoneError
 from hotset.api.dataplane import DataPlane, Done
-from hotset.api.errors import HttpError, HttpKind, cut_off_reply, error_reply, resolved_headers
+from hotset.api.errors import (
+    HttpError,
+    WrongMethod,
+    cut_off_reply,
+    error_reply,
+    resolved_headers,
+    wrong_method,
+)
 from hotset.api.headers import RequestHeaders, all_headers, headers_without_token, read_headers
 from hotset.api.http1 import Heads, Wire, rendered, stream_head, whole, with_json_length
 from hotset.api.ports import Answer, StreamingAnswer
@@ -75,6 +82,7 @@ class Door:
     labelled: bool = False
     method: str = "POST"
     only: ModelRef | None = None
+    wrong_method: WrongMethod = wrong_method
 
     def opens(self, path: bytes) -> bool:
         if self.only is not None:
@@ -247,7 +255,7 @@ class Predictions:
         ref: ModelRef | None = None
         try:
             if scope["method"] != door.method:
-                raise _wrong_method(scope, path)
+                raise door.wrong_method(scope["method"], path.decode("latin-1"), door.method)
             ref = self._admitted(door, path, scope)
             headers, body = await self._request(door, ref, scope, receive)
             answer = await self._dataplane.infer(
@@ -347,14 +355,6 @@ def _failed(target: Target, error: Exception) -> Reply:
     if isinstance(error, HotsetError) and isinstance(target.ref, ModelRef):
         return told(error, target.ref, explain=target.door.explain, status=target.door.status)
     return error_reply(error)
-
-
-def _wrong_method(scope: Scope, path: bytes) -> HttpError:
-    return HttpError(
-        f"expected POST on {path[:200].decode('latin-1')}, found: {scope['method']}",
-        kind=HttpKind.METHOD_NOT_ALLOWED,
-        headers=[(b"allow", b"POST")],
-    )
 
 
 def _good(answer: Answer) -> Reply:

@@ -17,7 +17,7 @@ from hotset.api.address import model_ref, raw_path
 from hotset.api.auth import Access, Gate, check_model
 from hotset.api.body import BodyReader, ClientGoneError
 from hotset.api.dataplane import DataPlane
-from hotset.api.errors import HttpError, HttpKind, cut_off_reply, error_reply
+from hotset.api.errors import HttpError, HttpKind, WrongMethod, cut_off_reply, error_reply, wrong_method
 from hotset.api.headers import read_headers
 from hotset.api.predictions import Explain, StatusOf, own_status, own_words, told
 from hotset.api.reply import Receive, Reply, Scope, Send, json_reply, send_reply
@@ -145,6 +145,7 @@ class RouteTable:
     routes: tuple[Route, ...]
     explain: Explain = own_words
     status: StatusOf = own_status
+    wrong_method: WrongMethod = wrong_method
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,12 +196,7 @@ class Endpoint:
         method = scope["method"]
         operation = self._operations.get("GET" if method == "HEAD" else method)
         if operation is None or operation.handler is None:
-            allowed = ", ".join(self._operations)
-            raise HttpError(
-                f"expected {allowed} on {scope['path'][:200]}, found: {method}",
-                kind=HttpKind.METHOD_NOT_ALLOWED,
-                headers=[(b"allow", allowed.encode())],
-            )
+            raise self._table.wrong_method(method, scope["path"], ", ".join(self._operations))
         return operation, operation.handler
 
     def _ref(self, scope: Scope) -> ModelRef | None:

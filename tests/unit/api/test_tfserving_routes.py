@@ -24,6 +24,12 @@ async def test_the_versions_of_a_model_the_newest_first(client: httpx.AsyncClien
     assert rows == [{"version": version, "state": "AVAILABLE", "status": OK} for version in ("7", "2", "1")]
 
 
+@pytest.mark.parametrize("path", ["/v1/models/paris", "/v1/models/paris/metadata", "/v1/models"])
+async def test_a_status_that_is_posted_is_malformed(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.post(path)
+    assert (answer.status_code, answer.json()["error"]) == (400, f"Malformed request: POST {path}")
+
+
 async def test_one_version(client: httpx.AsyncClient) -> None:
     answer = await client.get("/v1/models/acme%2Frome/versions/3")
     assert answer.json() == {"model_version_status": [{"version": "3", "state": "AVAILABLE", "status": OK}]}
