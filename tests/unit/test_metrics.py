@@ -30,14 +30,9 @@ from hotset.keys import ModelKey
 from hotset.metrics import Metrics, Statistics
 from hotset.request_counts import OTHER_MODELS
 from hotset.status import (
-<<<<<<< /tmp/team/c_head/tests/unit/test_metrics.py
     CatalogStatus,
     DeviceStatus,
-=======
-    DeviceStatus,
-    CatalogStatus,
     MemoryStatus,
->>>>>>> /tmp/team/c_m_head
     Readiness,
     ServerStatus,
     SyncStatus,
