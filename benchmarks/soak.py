@@ -1,7 +1,8 @@
 """Random traffic while everything happens to a real server; every answer is checked. Ends with 1 if a promise was broken.
 
 ``make soak MINUTES=n`` calls it. Ends by itself, and ends its server. New versions, deletions, files changed in place, killed
-children, a store that is away, explicit loads and unloads: what is done is ``BAG``, shuffled anew again and again.
+children, a store that is away, a disk that is full, explicit loads and unloads: what is done is ``BAG``, shuffled anew again and
+again. Some requests are for models that cannot be loaded, and for names that nobody has.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any, Final
 
 import psutil
 from rich.console import Console
+from soak_disk import SmallDisk, small_disk
 from soak_models import PREDICTOR, Models
 from soak_verdict import AFTERMATH_S, SHOWN, Growth, Question, Verdict
 from subjects import LOCALHOST, READY, Server, hotset
@@ -30,9 +32,13 @@ from hotset.demo.connection import Answer, Connection
 
 MODELS: Final = 60
 IN_MEMORY: Final = 10
+IN_MEMORY_MIB: Final = 9
 ON_DISK: Final = 25
 CONNECTIONS: Final = 6
 BY_NUMBER: Final = 0.3
+BROKEN: Final = 8
+FOR_BROKEN: Final = 0.02
+FOR_UNKNOWN: Final = 0.02
 PAUSE_S: Final = 0.4
 AWAY_S: Final = 1.5
 LOOK_S: Final = 0.2
@@ -45,9 +51,10 @@ BAG: Final = (
     "model deleted, another added",
     "child killed",
     "store away",
+    "disk full",
 )
 SETTINGS: Final = {
-    "model-cache-size": str(IN_MEMORY),
+    "model-cache-size": f"{{models: {IN_MEMORY}, bytes: {IN_MEMORY_MIB}MiB}}",
     "disk-model-cache-size": str(ON_DISK),
     "sync-interval": "500ms",
     "processes-per-replica": "2",
@@ -60,8 +67,9 @@ SETTINGS: Final = {
 class Soak:
     """One run against one server. Legal order: ``run``, once, then read ``verdict``, ``actions`` and ``growth``."""
 
-    def __init__(self, server: Server, models: Models, draw: random.Random) -> None:
+    def __init__(self, server: Server, models: Models, draw: random.Random, disk: SmallDisk) -> None:
         self.verdict = Verdict(models)
+        self._disk = disk
         self.actions: Counter[str] = Counter(dict.fromkeys(BAG, 0))
         self.growth = Growth()
         self._server = server
@@ -86,12 +94,24 @@ class Soak:
     async def _traffic(self) -> None:
         connection, last = Connection(LOCALHOST, self._server.port), dict[str, tuple[int, int]]()
         while self._goes_on:
+            if self._draw.random() < FOR_BROKEN + FOR_UNKNOWN:
+                await self._ask_in_vain(connection)
             asked = self._question()
             answer = await self._ask(connection, "predict", asked)
             if answer is not None:
                 self.verdict.prediction(asked, answer, last)
+                self.growth.answered(answer.seconds)
             await asyncio.sleep(0.002)  # the machine may have other work
         connection.close()
+
+    async def _ask_in_vain(self, connection: Connection) -> None:
+        """For a model that cannot be loaded, or for a name that nobody ever had: neither may cost the others anything."""
+        is_broken = self._draw.random() < FOR_BROKEN / (FOR_BROKEN + FOR_UNKNOWN)
+        names = self._models.broken
+        asked = Question(self._draw.choice(names) if is_broken else f"nobody-{self._draw.getrandbits(64):x}")
+        answer = await self._ask(connection, "predict", asked)
+        if answer is not None:
+            self.verdict.in_vain(asked, answer, kind="load_failed" if is_broken else "model_not_found")
 
     def _question(self) -> Question:
         name = self._models.pick()
@@ -141,6 +161,14 @@ class Soak:
                     self.verdict.refusal(asked, answer)
             case "child killed":
                 return await self._kill(connection)
+            case "disk full":
+                if self._disk.why_not:
+                    return False
+                self.verdict.full_until_s = float("inf")
+                await asyncio.to_thread(self._disk.fill)
+                await asyncio.sleep(AWAY_S)
+                self._disk.empty()
+                self.verdict.full_until_s = time.monotonic() + AFTERMATH_S
             case "store away":
                 self.verdict.away_until_s = float("inf")
                 models.go_away()
@@ -170,8 +198,10 @@ class Soak:
             status = await self._status(connection)
             self.verdict.counts["looks at the tiers"] += 1
             for tier in status["tiers"]:
-                if tier["models"] > tier["capacity_models"]:
-                    self.verdict.broken.append(f"a tier above its capacity: {tier}")
+                for part in ("models", "bytes"):
+                    most = tier[f"capacity_{part}"]
+                    if most is not None and tier[part] > most:
+                        self.verdict.broken.append(f"a tier above its capacity: {tier}")
             self.growth.look("gateway", self._server.pid)
             for worker in status["workers"]:
                 if worker["alive"]:
@@ -202,12 +232,17 @@ def soak(seconds: float, *, seed: int, console: Console) -> bool:
     """Run it in a new directory, print the tables, and return whether every promise was kept."""
     draw = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="hotset-soak-") as directory:
-        models = Models(Path(directory, "store", "models"), draw, count=MODELS)
+        models = Models(Path(directory, "store", "models"), draw, count=MODELS, broken=BROKEN)
         predictor = Path(directory, "predictor.py")
         predictor.write_text(PREDICTOR)
         settings = SETTINGS | {"predictor": str(predictor)}
-        with hotset(models.root, Path(directory, "server"), READY, settings=settings) as server:
-            run = Soak(server, models, draw)
+        with (
+            small_disk(Path(directory, "small")) as disk,
+            hotset(models.root, disk.path, READY, settings=settings) as server,
+        ):
+            if disk.why_not:
+                console.print(f"The disk is never full here: {disk.why_not}", markup=False, highlight=False)
+            run = Soak(server, models, draw, disk)
             asyncio.run(asyncio.wait_for(run.run(seconds), seconds + 3 * AGREE_S))
     for table in (*run.verdict.tables(run.actions), run.growth.table()):
         console.print(table)

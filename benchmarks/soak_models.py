@@ -20,7 +20,10 @@ import pathlib
 
 class Predictor:
     def load_model(self, disk_path):
-        return json.loads((pathlib.Path(disk_path) / "model.json").read_text()), bytearray(1 << 20)
+        told = json.loads((pathlib.Path(disk_path) / "model.json").read_text())
+        if told["version"] is None:
+            raise ValueError("broken")
+        return told, bytearray(1 << 20)
 
     def predict(self, model):
         return model[0]
@@ -33,7 +36,8 @@ Version = tuple[str, int]
 class Models:
     """Owned by one task that calls one verb at a time; anybody reads. Names and numbers are never used twice."""
 
-    def __init__(self, root: Path, draw: Random, *, count: int) -> None:
+    def __init__(self, root: Path, draw: Random, *, count: int, broken: int = 0) -> None:
+        """``broken`` more cannot be loaded, ever."""
         self.root = root
         self.offered: set[tuple[str, int, int]] = set()
         self.deleted_at: dict[Version, float] = {}
@@ -47,6 +51,10 @@ class Models:
         self._draw = draw
         self._made = 0
         root.mkdir(parents=True)
+        self.broken = [f"broken-{number}" for number in range(broken)]
+        for name in self.broken:
+            (root / name).mkdir()
+            self._write(root / name / "1", name, None, 1)
         for _ in range(count):
             self.add_model()
 
@@ -105,7 +113,7 @@ class Models:
         return self.root / name / str(number)
 
     @staticmethod
-    def _write(directory: Path, name: str, number: int, revision: int) -> None:
+    def _write(directory: Path, name: str, number: int | None, revision: int) -> None:
         directory.mkdir(exist_ok=True)
         content = {"name": name, "version": number, "revision": revision}
         (directory / "model.json").write_text(json.dumps(content))

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean, median
-from typing import Any, Final
+from statistics import fmean, median, quantiles
+from typing import Any, Final, TypeVar
 
 import psutil
 from rich.table import Table
@@ -26,6 +26,9 @@ DELETED_S: Final = 30.0
 
 WARM_UP_S: Final = 10.0
 """The growth of a process is not looked at before it is so old."""
+
+WINDOW: Final = 500
+"""Answers of which each has a place in the table's quantiles."""
 
 SHOWN: Final = 5
 
@@ -50,6 +53,7 @@ class Verdict:
     answered: set[tuple[str, int]] = field(default_factory=set)
     killed_until_s: float = 0.0
     away_until_s: float = 0.0
+    full_until_s: float = 0.0
 
     def prediction(self, asked: Question, answer: Answer, last: dict[str, tuple[int, int]]) -> None:
         """Judge an answer; ``last`` has what the connection saw last of each model as ``latest``."""
@@ -74,6 +78,13 @@ class Verdict:
             self.refused[f"{answer.status} {kind}"] += 1
         else:
             self.fail(f"{asked.name} by {asked.number or 'latest'}: {answer.status} {answer.body.decode()}")
+
+    def in_vain(self, asked: Question, answer: Answer, *, kind: str) -> None:
+        """Judge the answer to a question that has none: it must say so, unless a fault has come before."""
+        if answer.json().get("kind") == kind:
+            self.counts[f"{kind}, as it should be"] += 1
+        else:
+            self.refusal(asked, answer)
 
     def fail(self, what: str) -> None:
         self.counts["failed"] += 1
@@ -103,16 +114,18 @@ class Verdict:
         if answer.status == 404:
             deleted = asked.number is not None and (asked.name, asked.number) in self.models.deleted_at
             return deleted or asked.name in self.models.gone
-        if int(answer.headers.get("retry-after", 0)) < 1:
+        if kind != "disk_full" and int(answer.headers.get("retry-after", 0)) < 1:
             return False
         if kind in {"worker_died", "load_failed"}:  # load_failed: the child was killed while it loaded
             return asked.began_s < self.killed_until_s
+        if kind == "disk_full":
+            return asked.began_s < self.full_until_s
         touched_s = self.models.touched_at.get(asked.name, 0.0) + AFTERMATH_S
         return kind == "store_unavailable" and asked.began_s < max(self.away_until_s, touched_s)
 
     def tables(self, actions: Counter[str]) -> Iterable[Table]:
         """Return what was done, and what came of it."""
-        counts = {name: self.counts[name] for name in ("answered", "wrong", "failed", "looks at the tiers")}
+        counts = dict.fromkeys(("answered", "wrong", "failed", "looks at the tiers"), 0) | self.counts
         refused = {f"refused with {name}": count for name, count in sorted(self.refused.items())}
         for title, rows in (("Done to it", dict(actions)), ("Seen", counts | refused)):
             grid = Table("", title=title, title_justify="left")
@@ -133,11 +146,40 @@ class Sample:
     threads: int
 
 
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """The quantiles of some hundred answers that came one after the other, in milliseconds; of no process."""
+
+    at_s: float
+    pid: int
+    p50: float
+    p99: float
+
+
+Look = TypeVar("Look", Sample, Latency)
+
+
 class Growth:
-    """Looks at processes by role; children that took another's place are of one role. Owned by the event loop."""
+    """Looks at processes by role, and how long answers take; children that took another's place are of one role.
+
+    Owned by the event loop.
+    """
 
     def __init__(self) -> None:
         self._samples: defaultdict[str, list[Sample]] = defaultdict(list)
+        self._seconds: list[float] = []
+        self._quantiles: list[Latency] = []
+        self._began_s = time.monotonic()
+
+    def answered(self, seconds: float) -> None:
+        """An answer took so long; after each ``WINDOW`` of them, their quantiles are taken down."""
+        if time.monotonic() - self._began_s < WARM_UP_S:
+            return
+        self._seconds.append(seconds * 1000)
+        if len(self._seconds) == WINDOW:
+            parts = quantiles(self._seconds, n=100)
+            self._quantiles.append(Latency(time.monotonic(), 0, parts[49], parts[98]))
+            self._seconds.clear()
 
     def look(self, role: str, pid: int) -> None:
         try:
@@ -164,10 +206,27 @@ class Growth:
                 values = [value(it) for it in samples]
                 figures = (f"{median(values):,.1f}", f"{max(values):,.1f}", f"{_slope(samples, value):+,.3f}")
                 grid.add_row(role, part, str(len(values)), *figures)
+        for quantile, latency in (("p50 ms", _p50), ("p99 ms", _p99)):
+            if len(self._quantiles) > 1:
+                values = [latency(it) for it in self._quantiles]
+                figures = (
+                    f"{median(values):,.1f}",
+                    f"{max(values):,.1f}",
+                    f"{_slope(self._quantiles, latency):+,.3f}",
+                )
+                grid.add_row("answers", quantile, str(len(values)), *figures)
         return grid
 
 
-def _slope(samples: list[Sample], value: Callable[[Sample], float]) -> float:
+def _p50(it: Latency) -> float:
+    return it.p50
+
+
+def _p99(it: Latency) -> float:
+    return it.p99
+
+
+def _slope(samples: Sequence[Look], value: Callable[[Look], float]) -> float:
     """Return the least squares' slope per minute that all processes have in common, each with its own level."""
     over = under = 0.0
     for pid in {it.pid for it in samples}:
