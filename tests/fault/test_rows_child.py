@@ -178,6 +178,7 @@ async def test_a_model_crashes_in_every_load(fault_models: FaultModels, tmp_path
         async with Stream(server, names) as stream:
             await stream.server_says(lambda: server.events("quarantined"), what="it is quarantined")
             await stream.goes_on(models=set(names) - {BAD})
+            assert version_of(server, BAD)["failure"] == "quarantined"
             fault_models.relent()
             stream.fault_begins()
             await stream.recovered()

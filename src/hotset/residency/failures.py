@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hotset.errors import CapacityError, HotsetError, LoadFailedError
+from hotset.errors import CapacityError, ErrorKind, HotsetError, LoadFailedError
 from hotset.keys import Fingerprint, ModelKey
 
 
@@ -19,6 +19,11 @@ class Failure:
     error: HotsetError
     count: int
     retry_at_s: float
+
+    def stands_before(self, error: HotsetError, now_s: float) -> bool:
+        """Whether this is a quarantine that is not over, and ``error`` is none."""
+        is_quarantine = self.error.kind is ErrorKind.QUARANTINED
+        return is_quarantine and error.kind is not ErrorKind.QUARANTINED and self.retry_at_s > now_s
 
 
 def backoff_s(count: int, *, first_s: float, most_s: float) -> float:
@@ -45,8 +50,13 @@ class Failures:
     def note(
         self, key: ModelKey, fingerprint: Fingerprint, error: HotsetError, now_s: float, *, least: int = 1
     ) -> Failure:
-        """Remember a failure, as the ``least``-th in a row at least: loads that went well may have come in between."""
+        """Remember a failure, as the ``least``-th in a row at least: loads that went well may have come in between.
+
+        What is quarantined stays so: the load that was one too many fails, too, and says less.
+        """
         previous = self.get(key, fingerprint)
+        if previous is not None and previous.stands_before(error, now_s):
+            return previous
         count = max(least, previous.count + 1 if previous else 1)
         wait_s = backoff_s(count, first_s=self._first_s, most_s=self._most_s)
         failure = Failure(fingerprint, error, count, now_s + wait_s)

@@ -66,3 +66,12 @@ def test_what_is_forgotten_may_be_tried(failures: Failures) -> None:
     failures.forget(KEY)
     failures.refuse(KEY, FILES, 100.0)
     assert len(failures) == 0
+
+
+def test_a_quarantine_is_not_replaced_by_what_the_last_load_says() -> None:
+    failures = Failures(first_s=10.0, most_s=60.0)
+    quarantine = LoadFailedError("one process after the other", kind=ErrorKind.QUARANTINED)
+    first = failures.note(KEY, FILES, quarantine, 0.0, least=2)
+    assert (first.count, first.retry_at_s) == (2, 20.0)
+    assert failures.note(KEY, FILES, LoadFailedError("the worker ended"), 1.0) is first
+    assert failures.note(KEY, FILES, LoadFailedError("bad pickle"), 20.0).error.kind is ErrorKind.LOAD_FAILED
