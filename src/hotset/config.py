@@ -43,6 +43,7 @@ from hotset.config_values import (
     text,
 )
 from hotset.errors import ConfigError
+from hotset.keys import MAX_NAME_BYTES
 from hotset.tokens import TokenSource
 
 _MODELS: Final[JsonDict] = {"group": "Models"}
@@ -350,6 +351,21 @@ class Settings(BaseModel):
         (),
         description="Public keys, as `hotset keygen` prints them, or files with such: only versions that one of them has signed"
         " are loaded. `hotset publish --sign-key` and `hotset sign` sign. Needs the extra `signing`.",
+        json_schema_extra=_SECURITY,
+    )
+    max_header_size: Annotated[int, SIZE] = Field(
+        64 * 1024,
+        description="The largest head of a request, its first line and headers together; for gRPC, of its metadata.",
+        json_schema_extra=_SECURITY,
+    )
+    max_name_length: Annotated[int, number(1, MAX_NAME_BYTES)] = Field(
+        MAX_NAME_BYTES,
+        description="How many bytes of UTF-8 the name of a model may have that somebody asks for.",
+        json_schema_extra=_SECURITY,
+    )
+    sagemaker_roots: Annotated[tuple[str, ...], TEXTS] = Field(
+        ("/opt/ml",),
+        description="With `sagemaker`, the directories below which the platform may name models to load; links are followed first.",
         json_schema_extra=_SECURITY,
     )
     admin_port: Annotated[int, number(0, 65535)] = Field(

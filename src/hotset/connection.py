@@ -65,10 +65,12 @@ class Connection(HttpToolsProtocol):
         *,
         predictions: Predictions,
         targets: Targets,
+        most_head_bytes: int = MOST_HEAD_BYTES,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._predictions = predictions
         self._targets = targets
+        self._most_head_bytes = most_head_bytes
         self._coming: Exchange | None = None
         self._inside: deque[Place] = deque()
         self._held: deque[Place | Cycle] = deque()
@@ -96,8 +98,8 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserError:
             self.send_400_response("expected HTTP/1.1, found a request that is malformed")
             return
-        if self._loose_bytes > MOST_HEAD_BYTES and self._is_mid_request:
-            self.send_400_response(f"the head of the request is longer than {MOST_HEAD_BYTES} bytes")
+        if self._loose_bytes > self._most_head_bytes and self._is_mid_request:
+            self.send_400_response(f"the head of the request is longer than {self._most_head_bytes} bytes")
         if self._coming is not None:
             self._receive_directly(self._coming)
 

@@ -72,6 +72,8 @@ class GrpcPort:
             version=__version__,
             max_batch=settings.max_batch_size,
             gate=replica.app.gate,
+            most_head_bytes=settings.max_header_size,
+            most_name=settings.max_name_length,
         )
         pem = None if certificate is None else partial(getattr, certificate, "pem")
         self._port = self._listener.bind(settings.host, settings.grpc_port, pem=pem)

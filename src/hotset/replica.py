@@ -224,6 +224,7 @@ class Replica:
             room=self._room,
             gate=OPEN_GATE if self.tokens is None else self.tokens,
             has_admin_port=settings.admin_port > 0,
+            most_name=settings.max_name_length,
             given=self.discovery if isinstance(self.discovery, GivenModels) else None,
             handler=None if self.handlers is None else self._offered,
         )
@@ -420,6 +421,7 @@ class Replica:
                 open_store=LinkedStore,
                 clock=self.clock,
                 limit_s=settings.load_timeout,
+                roots=[Path(root) for root in settings.sagemaker_roots],
             )
         if self._is_on_demand:
             return OnDemand(

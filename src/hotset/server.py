@@ -130,7 +130,12 @@ def _listener(
 ) -> Listener:
     config = uvicorn.Config(
         app,
-        http=partial(Connection, predictions=predictions, targets=Targets(predictions)),  # type: ignore[arg-type]
+        http=partial(  # type: ignore[arg-type]
+            Connection,
+            predictions=predictions,
+            targets=Targets(predictions),
+            most_head_bytes=settings.max_header_size,
+        ),
         interface="asgi3",
         lifespan="off",
         ws="none",

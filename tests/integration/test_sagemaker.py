@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,11 @@ from server_process import HttpAnswer, ServerProcess, running_server
 pytestmark = pytest.mark.slow
 
 ROWS = {"instances": [[1.0]]}
-PLATFORM = {"SAGEMAKER_MULTI_MODEL": "true", "SAGEMAKER_BIND_TO_PORT": "0"}
+PLATFORM = {
+    "SAGEMAKER_MULTI_MODEL": "true",
+    "SAGEMAKER_BIND_TO_PORT": "0",
+    "HOTSET_SAGEMAKER_ROOTS": tempfile.gettempdir(),
+}
 SLOW_LIMIT_S = 60.0
 
 
@@ -136,8 +141,9 @@ def test_without_room_it_says_so_at_once_and_evicts_nothing(platform: Platform) 
         (b"[]", 400),
         (b'{"model_name": "a1"}', 400),
         (b'{"model_name": "../etc", "url": "/"}', 400),
-        (b'{"model_name": "a1", "url": "/no/such/directory"}', 404),
-        (b'{"model_name": "a1", "url": "/proc/self/cmdline"}', 404),
+        (f'{{"model_name": "a1", "url": "{tempfile.gettempdir()}/no/such/directory"}}'.encode(), 404),
+        (b'{"model_name": "a1", "url": "/no/such/directory"}', 403),
+        (b'{"model_name": "a1", "url": "/proc/self/cmdline"}', 403),
     ],
 )
 def test_what_cannot_be_loaded(platform: Platform, body: bytes, status: int) -> None:

@@ -46,6 +46,16 @@ def model_ref(
     return parse_ref(_decoded(middle))
 
 
+def check_length(name: str, most_bytes: int) -> None:
+    """Refuse a name that is longer than the settings allow.
+
+    Raises:
+        InvalidInputError
+    """
+    if len(name.encode("utf-8", "surrogatepass")) > most_bytes:
+        raise InvalidInputError(f"a model's name is longer than {most_bytes} bytes: {name[:40]!r}…")
+
+
 def _version(part: bytes) -> str:
     if not part:
         raise InvalidInputError("expected a version after '/versions/', found nothing")

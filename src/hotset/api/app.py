@@ -29,6 +29,7 @@ from hotset.api.routes import ACTION, MODEL, Endpoint, RouteTable, Surroundings,
 from hotset.api.sagemaker_routes import INVOCATIONS, Given, SageMakerRoutes
 from hotset.api.tfserving_routes import TfServingRoutes
 from hotset.errors import HotsetError
+from hotset.keys import MAX_NAME_BYTES
 from hotset.shared.room import Room
 
 DOORS: Final = (native_routes.DOOR, oip_routes.DOOR, *tfserving_routes.DOORS)
@@ -46,6 +47,7 @@ class App:
         max_body_bytes: int,
         body_timeout_s: float,
         gate: Gate = OPEN_GATE,
+        most_name: int = MAX_NAME_BYTES,
         has_admin_port: bool = False,
         max_batch: int = 64,
         room: Room | None = None,
@@ -62,7 +64,9 @@ class App:
         doors = DOORS if given is None else (*DOORS, sagemaker_routes.DOOR)
         if handler is not None:
             doors = (*doors, cortex_routes.DOORS["POST"])  # all other methods come by ``__call__``
-        self.predictions: Final = Predictions(dataplane, bodies=bodies, doors=doors, gate=gate)
+        self.predictions: Final = Predictions(
+            dataplane, bodies=bodies, doors=doors, gate=gate, most_name=most_name
+        )
         self._platform = None if given is None else SageMakerRoutes(dataplane, given)
         self._has_handler = handler is not None
         native = NativeRoutes(dataplane, metrics=metrics, document=self.document).table()
@@ -74,8 +78,8 @@ class App:
         )
         self._version = version
         self.gate: Final = ApartGate(gate) if has_admin_port else gate
-        self._others = _starlette(self.tables, Surroundings(dataplane, bodies, self.gate))
-        self._admins = _starlette(self.tables, Surroundings(dataplane, bodies, gate))
+        self._others = _starlette(self.tables, Surroundings(dataplane, bodies, self.gate, most_name))
+        self._admins = _starlette(self.tables, Surroundings(dataplane, bodies, gate, most_name))
         self.no_predictions: Final = Predictions(dataplane, bodies=bodies, doors=(), gate=gate)
 
     def document(self) -> openapi.Json:

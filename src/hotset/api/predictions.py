@@ -14,7 +14,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Final, NamedTuple, TypeAlias, cast
 
-from hotset.api.address import model_ref
+from hotset.api.address import check_length, model_ref
 from hotset.api.auth import OPEN_GATE, Access, Gate, check_model
 from hotset.api.body import BodyReader, BodySink, ClientGoneError
 from hotset.api.dataplane import DataPlane, Done
@@ -31,7 +31,7 @@ from hotset.api.http1 import Heads, Wire, rendered, stream_head, whole, with_jso
 from hotset.api.ports import Answer, StreamingAnswer
 from hotset.api.reply import RawHeader, Receive, Reply, Scope, Send, send_head, send_reply
 from hotset.errors import ErrorKind, HotsetError, InvalidInputError
-from hotset.keys import ModelRef
+from hotset.keys import MAX_NAME_BYTES, ModelRef
 from hotset.payload import Rest, Streamed
 from hotset.shared.arena import Payload
 
@@ -124,8 +124,15 @@ class Predictions:
     """Owned by the event loop. Any number of ``serve`` at once; or, for one request, ``target``, ``head``, ``start``."""
 
     def __init__(
-        self, dataplane: DataPlane, *, bodies: BodyReader, doors: Sequence[Door], gate: Gate = OPEN_GATE
+        self,
+        dataplane: DataPlane,
+        *,
+        bodies: BodyReader,
+        doors: Sequence[Door],
+        gate: Gate = OPEN_GATE,
+        most_name: int = MAX_NAME_BYTES,
     ) -> None:
+        self._most_name: Final = most_name
         self._gate: Final = gate
         # Chosen once: where there are no tokens, no request pays for a look at them.
         self.head: Final = self._head_behind_gate if gate.asks_for_tokens else self._head
@@ -162,6 +169,7 @@ class Predictions:
         ref: ModelRef | str
         try:
             ref = door.ref(path)
+            check_length(ref.name, self._most_name)
         except InvalidInputError as error:
             ref = str(error)
         return Target(door, ref, query.decode("latin-1"))
@@ -313,6 +321,7 @@ class Predictions:
         try:
             grant = self._gate.admit(scope, Access.PREDICT)
             ref = door.ref(path)
+            check_length(ref.name, self._most_name)
             check_model(grant, ref.name)
             return ref
         except HotsetError as error:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 from urllib.parse import parse_qsl
 
-from hotset.api.address import model_ref, raw_path
+from hotset.api.address import check_length, model_ref, raw_path
 from hotset.api.auth import Access, Gate, check_model
 from hotset.api.body import BodyReader, ClientGoneError
 from hotset.api.dataplane import DataPlane
@@ -22,7 +22,7 @@ from hotset.api.headers import read_headers
 from hotset.api.predictions import Explain, StatusOf, own_status, own_words, told
 from hotset.api.reply import Receive, Reply, Scope, Send, json_reply, send_reply
 from hotset.errors import HotsetError, InvalidInputError, UnsupportedError
-from hotset.keys import ModelRef
+from hotset.keys import MAX_NAME_BYTES, ModelRef
 from hotset.status import Readiness
 from hotset.tokens import EVERYTHING, Grant
 
@@ -155,6 +155,7 @@ class Surroundings:
     dataplane: DataPlane
     bodies: BodyReader
     gate: Gate
+    most_name: int = MAX_NAME_BYTES
 
 
 class Endpoint:
@@ -178,6 +179,7 @@ class Endpoint:
             grant = self._around.gate.admit(scope, operation.access)
             ref = self._ref(scope)
             if ref is not None:
+                check_length(ref.name, self._around.most_name)
                 check_model(grant, ref.name)
             reply = await handler(await self._exchange(ref or ModelRef(""), grant, scope, receive))
         except ClientGoneError:

@@ -7,14 +7,22 @@ room is refused at once, for it is the platform that decides what leaves. The do
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from weakref import WeakValueDictionary
 
 from hotset.catalog import Diff, Draft, Layout, ModelEntry, Models, Settling, Snapshot
 from hotset.clock import Clock
-from hotset.errors import ConfigError, InvalidInputError, LoadFailedError, LoadingError, NotFoundError
+from hotset.errors import (
+    ConfigError,
+    ErrorKind,
+    HotsetError,
+    InvalidInputError,
+    LoadFailedError,
+    LoadingError,
+    NotFoundError,
+)
 from hotset.events import Cause
 from hotset.keys import ModelRef, parse_name
 from hotset.residency.discovery import Look, Source
@@ -37,8 +45,13 @@ class GivenModels:
         open_store: Callable[[Path], ObjectStore],
         clock: Clock,
         limit_s: float,
+        roots: Sequence[Path],
     ) -> None:
-        """``open_store`` makes a store of a directory; ``limit_s`` is how long a load, or an unload, may take."""
+        """``open_store`` makes a store of a directory; ``limit_s`` is how long a load, or an unload, may take.
+
+        ``roots``: what is loaded has to lie below one of them, wherever links lead.
+        """
+        self._roots = tuple(roots)
         self._manager = manager
         self._store = store
         self._open_store = open_store
@@ -59,6 +72,7 @@ class GivenModels:
 
         Raises:
             InvalidInputError: the name is malformed, or lies inside another.
+            HotsetError: kind ``forbidden``: the directory is not below one of those that are allowed.
             NotFoundError: there is no such directory.
             OverloadedError: there is no room in memory.
             HotsetError: it cannot be loaded, or not in time.
@@ -109,8 +123,8 @@ class GivenModels:
             lease.release()
 
     async def _read(self, name: str, url: str) -> ModelEntry:
-        path = Path(url)
-        if not await asyncio.to_thread(path.is_dir):
+        path = await asyncio.to_thread(_real_directory, url, self._roots)
+        if path is None:
             raise NotFoundError(f"expected a directory with the model's files, found none: {url}")
         try:
             self._store.mount(name, self._open_store(path))
@@ -144,3 +158,22 @@ class GivenModels:
             for name, entry in self._entries.items():
                 models.set(name, entry)
             await self._manager.apply(Snapshot(models.done()))
+
+
+def _real_directory(url: str, roots: Sequence[Path]) -> Path | None:
+    """Return where a directory really is; None if there is none.
+
+    Raises:
+        HotsetError: kind ``forbidden``: it is not below one of ``roots``, whether there is one or not.
+    """
+    try:
+        path = Path(url).resolve()
+        below = any(path.is_relative_to(root.resolve()) for root in roots)
+    except (OSError, ValueError, RuntimeError):  # a NUL in it, or links in a circle
+        return None
+    if not below:
+        raise HotsetError(
+            f"expected a directory below one of {', '.join(map(str, roots))} (sagemaker_roots), found: {url[:200]}",
+            kind=ErrorKind.FORBIDDEN,
+        )
+    return path if path.is_dir() else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -307,8 +308,6 @@ def named(secret: str | None) -> FakeContext:
 async def test_a_prediction_over_grpc(
     models: Bench, secret: str | None, model: str, code: str | None
 ) -> None:
-    import asyncio
-
     inference = Inference(
         models.dataplane, bodies=models.app.bodies, stop=asyncio.Event(), gate=TokenGate(TOKENS)
     )
@@ -335,9 +334,40 @@ async def test_the_index_over_grpc_shows_what_the_token_may_name(models: Bench) 
 
 
 async def test_reflection_asks_for_a_token() -> None:
-    import asyncio
-
     reflection = Reflection("grpc.reflection.v1", stop=asyncio.Event(), gate=TokenGate(TOKENS))
     context = named(None)
     await reflection.info(None, context)
     assert context.code.name == "UNAUTHENTICATED"
+
+
+# Limits
+
+
+async def test_a_name_that_is_longer_than_the_settings_allow_is_refused_by_every_door(models: Bench) -> None:
+    name = "x" * 21
+    app = App(
+        models.dataplane,
+        metrics=lambda: (b"", ""),
+        version="1",
+        max_body_bytes=1 << 20,
+        body_timeout_s=5.0,
+        most_name=20,
+    )
+    models.residency.scripted |= {name: ScriptedModel([1]), name[:20]: ScriptedModel([1])}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://hotset") as client:
+        for method, path in requests_of(app.tables, name):
+            if name in path and "setting" not in path:
+                answer = await client.request(method, path, content=b"{}")
+                assert answer.status_code in {400, 403}, (method, path, answer.text)
+        assert (await client.post(f"/models/{name[:20]}/predict", content=b"{}")).status_code == 200
+    management = Management(models.dataplane, version="1", max_batch=1, most_name=20)
+    inference = Inference(models.dataplane, bodies=models.app.bodies, stop=asyncio.Event(), most_name=20)
+    for method, message in (
+        (management.methods()["ModelReady"], message_class("ModelReadyRequest")(name=name)),
+        (inference.infer, message_class("ModelInferRequest")(model_name=name)),
+    ):
+        context = FakeContext()
+        await method(message.SerializeToString(), context)
+        assert context.code is not None
+        assert context.code.name == "INVALID_ARGUMENT"
+    assert len(models.residency.calls) == 1

@@ -10,6 +10,7 @@ import pytest
 
 from hotset.errors import (
     ErrorKind,
+    HotsetError,
     InvalidInputError,
     LoadFailedError,
     LoadingError,
@@ -30,6 +31,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         model_dir=None,
         sagemaker=True,
         model_cache_size=2,
+        sagemaker_roots=[str(tmp_path / "opt")],
     )
     await bench.start()
     try:
@@ -131,6 +133,7 @@ async def test_what_weighs_more_than_there_is_room_for_is_refused_when_that_is_k
         model_dir=None,
         sagemaker=True,
         model_cache_size="100MB",
+        sagemaker_roots=[str(opt)],
     )
     await bench.start()
     given = bench.replica.discovery
@@ -234,3 +237,26 @@ async def test_a_pin_outlives_the_worker(bench: Bench, given: GivenModels, opt: 
     entry = bench.memory.find(ModelRef("a"))
     assert entry is not None
     assert entry.pinned
+
+
+@pytest.mark.parametrize(
+    "url", ["/etc", "/", "{opt}/../elsewhere", "{opt}/link", "{opt}/link/model", "{opt}x"]
+)
+async def test_what_is_not_below_an_allowed_directory_is_refused(
+    bench: Bench, given: GivenModels, opt: Path, tmp_path: Path, url: str
+) -> None:
+    bring(tmp_path / "elsewhere", "")
+    opt.mkdir(exist_ok=True)
+    (opt / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(HotsetError, match="expected a directory below one of") as caught:
+        await given.load("a", url.format(opt=opt))
+    assert caught.value.kind is ErrorKind.FORBIDDEN
+    assert not bench.in_memory()
+    assert not given.loaded
+
+
+async def test_a_link_that_stays_below_is_followed(bench: Bench, given: GivenModels, opt: Path) -> None:
+    bring(opt, "a")
+    (opt / "link").symlink_to(opt / "a" / "model")
+    assert await given.load("a", str(opt / "link"))
+    assert bench.in_memory() == {"a@1"}

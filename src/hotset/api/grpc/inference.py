@@ -10,6 +10,7 @@ import asyncio
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from hotset.api.address import check_length
 from hotset.api.auth import OPEN_GATE, Access, Gate, check_model
 from hotset.api.body import BodyReader
 from hotset.api.dataplane import DataPlane
@@ -18,7 +19,7 @@ from hotset.api.grpc.statuses import as_ours, cut_off, refuse, words
 from hotset.api.grpc.streams import Incoming, incoming
 from hotset.api.ports import Answer
 from hotset.errors import HotsetError, InvalidInputError
-from hotset.keys import ModelRef, parse_ref
+from hotset.keys import MAX_NAME_BYTES, ModelRef, parse_ref
 from hotset.messages.fields import MalformedError, framed, spans, tag_of
 from hotset.messages.pool import message_class
 from hotset.shared.arena import COPY_BYTES, LARGE_BYTES, Payload
@@ -75,7 +76,8 @@ class Refs:
     MOST: Final = 8192
     LONGEST: Final = 512
 
-    def __init__(self) -> None:
+    def __init__(self, *, most_name: int = MAX_NAME_BYTES) -> None:
+        self._most_name = most_name
         self._known: dict[tuple[bytes, bytes], ModelRef] = {}
 
     def find(self, name: bytes, version: bytes) -> ModelRef:
@@ -89,6 +91,7 @@ class Refs:
             return found
         try:
             ref = parse_ref(name.decode("utf-8"), version.decode("utf-8"))
+            check_length(ref.name, self._most_name)
         except UnicodeDecodeError as error:
             raise InvalidInputError(
                 f"expected a name and a version in UTF-8, found: {name[:80]!r}, {version[:80]!r}"
@@ -104,14 +107,20 @@ class Inference:
     """Owned by the event loop. Legal order: any RPCs; ``stop`` set by its owner; ``cut_off``."""
 
     def __init__(
-        self, dataplane: DataPlane, *, bodies: BodyReader, stop: asyncio.Event, gate: Gate = OPEN_GATE
+        self,
+        dataplane: DataPlane,
+        *,
+        bodies: BodyReader,
+        stop: asyncio.Event,
+        gate: Gate = OPEN_GATE,
+        most_name: int = MAX_NAME_BYTES,
     ) -> None:
         self._gate: Final = gate if gate.asks_for_tokens else None
         self._metadata_for_models: Final = metadata_for_models if gate.asks_for_tokens else metadata_of
         self._dataplane: Final = dataplane
         self._bodies: Final = bodies
         self._stop: Final = stop
-        self._refs: Final = Refs()
+        self._refs: Final = Refs(most_name=most_name)
         self._running: Final[set[asyncio.Task[Any]]] = set()
         self._is_cut_off = False
 

@@ -21,6 +21,7 @@ from hotset.api.grpc.management import Management, Unary
 from hotset.api.grpc.reflection import Reflection
 from hotset.api.grpc.statuses import refuse
 from hotset.errors import ConfigError, UnsupportedError
+from hotset.keys import MAX_NAME_BYTES
 from hotset.messages.inference import NOT_SERVED, SERVICE
 from hotset.messages.platform import HEALTH_SERVICE, REFLECTION_PACKAGES
 
@@ -42,18 +43,26 @@ class Listener:
         version: str,
         max_batch: int,
         gate: Gate = OPEN_GATE,
+        most_head_bytes: int = 1 << 16,
+        most_name: int = MAX_NAME_BYTES,
     ) -> None:
         self._stop: Final = asyncio.Event()
         self._hurry: Final = asyncio.Event()
-        self._inference: Final = Inference(dataplane, bodies=bodies, stop=self._stop, gate=gate)
+        self._inference: Final = Inference(
+            dataplane, bodies=bodies, stop=self._stop, gate=gate, most_name=most_name
+        )
         self._server: Final = aio.server(
             options=(
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", bodies.limit_bytes),
                 ("grpc.max_send_message_length", -1),
+                ("grpc.max_metadata_size", most_head_bytes),
+                ("grpc.absolute_max_metadata_size", most_head_bytes),
             )
         )
-        management = Management(dataplane, gate=gate, version=version, max_batch=max_batch)
+        management = Management(
+            dataplane, gate=gate, version=version, max_batch=max_batch, most_name=most_name
+        )
         health = Health(dataplane.readiness, stop=self._stop)
         self._add(SERVICE, self._inference_methods(management.methods()))
         self._add(

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from hotset.api.address import check_length
 from hotset.api.auth import OPEN_GATE, Access, Gate, check_model
 from hotset.api.dataplane import DataPlane
 from hotset.api.grpc.callers import admit, metadata_of
@@ -16,7 +17,7 @@ from hotset.api.oip_statistics import OipStatistics
 from hotset.api.routes import MAX_PAGE
 from hotset.api.visible import visible_models
 from hotset.errors import InvalidInputError, NotFoundError
-from hotset.keys import ModelRef, parse_ref
+from hotset.keys import MAX_NAME_BYTES, ModelRef, parse_ref
 from hotset.messages.fields import MalformedError
 from hotset.messages.pool import decoded, message_class
 from hotset.payload import ANY_NUMBER, TensorSpec
@@ -43,10 +44,19 @@ Unary: TypeAlias = Callable[[bytes, Any], Awaitable[bytes]]
 class Management:
     """Holds nothing of its own. Owned by the event loop."""
 
-    def __init__(self, dataplane: DataPlane, *, version: str, max_batch: int, gate: Gate = OPEN_GATE) -> None:
+    def __init__(
+        self,
+        dataplane: DataPlane,
+        *,
+        version: str,
+        max_batch: int,
+        gate: Gate = OPEN_GATE,
+        most_name: int = MAX_NAME_BYTES,
+    ) -> None:
         self._dataplane: Final = dataplane
         self._residency: Final = dataplane.residency
         self._gate: Final = gate
+        self._most_name: Final = most_name
         self._version: Final = version
         self._max_batch: Final = max_batch
         self._statistics: Final = OipStatistics(dataplane)
@@ -87,6 +97,7 @@ class Management:
                 request = decoded(message, body)
                 named = ref(request)
                 if named.name:
+                    check_length(named.name, self._most_name)
                     check_model(grant, named.name)
                 deadline_s = self._dataplane.deadline(context.time_remaining())
                 return await handler(Call(request, named, deadline_s, context, grant))
