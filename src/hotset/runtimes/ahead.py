@@ -38,7 +38,7 @@ class Imports:
 
 
 _SKLEARN: Final = Imports(shared=("hotset.runtimes.sklearn_ahead",))
-_ONNX: Final = Imports(own=("hotset.runtimes.onnx_ahead",))
+_ONNX: Final = Imports(shared=("hotset.runtimes.onnx_ahead",))
 _TORCH: Final = Imports(shared=("hotset.runtimes.torch_ahead",))
 
 _BY_ADAPTER: Final[Sequence[tuple[Runtime, Imports]]] = (

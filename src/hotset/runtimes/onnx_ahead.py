@@ -1,6 +1,6 @@
-"""Importing this imports ONNX Runtime as its adapter does. Done ahead of need, in the background of a child.
+"""Importing this imports ONNX Runtime as its adapter does. Done ahead of need, in a fork server.
 
-Not in a fork server: the import starts a thread, and a process with threads must not be forked.
+With its telemetry off, which the adapter sees to, the import starts no thread; each session makes its own.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ ONNX = "hotset.runtimes.onnx_ahead"
         (["notes.txt", "weights.bin"], Imports()),
         (["a/1/model.joblib"], Imports(shared=(SKLEARN,))),
         (["a/1/model.PKL"], Imports(shared=(SKLEARN,))),
-        (["a/1/model.onnx"], Imports(own=(ONNX,))),
+        (["a/1/model.onnx"], Imports(shared=(ONNX,))),
         (["a/b.ubj"], Imports(shared=("xgboost",))),
         (["a/Model.json", "a/city.xgb.json"], Imports(shared=("xgboost",))),
         (["a/1/model.txt"], Imports(shared=("lightgbm",))),
@@ -33,7 +33,7 @@ ONNX = "hotset.runtimes.onnx_ahead"
         (["a/1/model.keras"], Imports(shared=("hotset.runtimes.keras_ahead",))),
         (["a/1/model.tflite"], Imports(shared=("ai_edge_litert.interpreter",))),
         (["a/1/model.pt2", "b/1/model.pt"], Imports(shared=("hotset.runtimes.torch_ahead",))),
-        (["a/model.onnx", "b/model.pkl", "c/model.pickle"], Imports(shared=(SKLEARN,), own=(ONNX,))),
+        (["a/model.onnx", "b/model.pkl", "c/model.pickle"], Imports(shared=(ONNX, SKLEARN))),
     ],
 )
 def test_files_tell_by_their_names(files: list[str], expected: Imports) -> None:
@@ -47,13 +47,23 @@ def test_files_are_read_no_further_than_needed() -> None:
         raise AssertionError("read on")
 
     found = imports_for_files(files())
-    assert {SKLEARN, "xgboost", "lightgbm", "catboost"} <= {*found.shared}
-    assert ONNX in found.own
+    assert {SKLEARN, ONNX, "xgboost", "lightgbm", "catboost"} <= {*found.shared}
 
 
 @pytest.mark.parametrize(
     "runtime",
-    ["sklearn", "xgboost", "lightgbm", "catboost", "mlflow", "litert", "torch_export", "tensorflow", "keras"],
+    [
+        "sklearn",
+        "onnxruntime",
+        "xgboost",
+        "lightgbm",
+        "catboost",
+        "mlflow",
+        "litert",
+        "torch_export",
+        "tensorflow",
+        "keras",
+    ],
 )
 def test_what_is_imported_before_a_fork_starts_no_threads(runtime: str) -> None:
     """With pyarrow installed, too, which pandas imports, and which would start one."""
@@ -68,7 +78,7 @@ def test_what_is_imported_before_a_fork_starts_no_threads(runtime: str) -> None:
 
 def test_a_runtime_has_its_imports_or_none() -> None:
     assert imports_for_runtime("sklearn") == Imports(shared=(SKLEARN,))
-    assert imports_for_runtime("onnxruntime") == Imports(own=(ONNX,))
+    assert imports_for_runtime("onnxruntime") == Imports(shared=(ONNX,))
     assert imports_for_runtime("predictor") == Imports()
 
 
