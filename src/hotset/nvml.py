@@ -9,9 +9,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from hotset.devices import CUDA_METER, FoundDevice
+
+_FIRST_NAMESPACE: Final = "pid:[4026531836]"
+"""The number is the system's own, and always this."""
 
 
 class Nvml:
@@ -59,7 +63,7 @@ class Nvml:
         taken = [process.usedGpuMemory for process in running if process.pid == pid]
         if taken:
             return None if taken[0] is None else int(taken[0])
-        return None if running else 0
+        return 0 if not running or _sees_true_ids() else None
 
     def taken(self, id_: str) -> int:
         """Return what all processes together take of a device."""
@@ -76,6 +80,14 @@ class Nvml:
         library = self._library
         memory = library.nvmlDeviceGetMemoryInfo(handle)
         return FoundDevice(str(library.nvmlDeviceGetUUID(handle)), int(memory.total), int(memory.free))
+
+
+def _sees_true_ids() -> bool:
+    """Whether this process's id is the one that the driver knows: it is in the system's first namespace of processes."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink()) == _FIRST_NAMESPACE
+    except OSError:
+        return False
 
 
 def _library() -> Any:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from hotset.nvml import Nvml
 
@@ -30,6 +30,13 @@ class Driver(Protocol):
     def taken(self, id_: str) -> int: ...
 
 
+class _Others(NamedTuple):
+    """What is taken that is not PyTorch's: by this process, or where the driver does not tell (yet), by all."""
+
+    bytes: int
+    is_own: bool
+
+
 class CudaMeter:
     """Implements ``DeviceMeter``. Thread-safe."""
 
@@ -39,22 +46,23 @@ class CudaMeter:
         self._driver: Driver = driver if driver is not None else Nvml()
         self._given = torch
         self._lock = threading.Lock()
-        self._base: int | None = None
+        self._base: _Others | None = None
 
     def in_use(self) -> int:
         torch = self._torch()
         own = int(torch.cuda.memory_allocated(_FIRST)) if torch is not None else 0
         base = self._base
-        return own if base is None else own + max(0, self._others() - base)
+        if base is None:
+            return own
+        now = self._others()
+        return own + (max(0, now.bytes - base.bytes) if now.is_own == base.is_own else 0)
 
     def settle(self) -> bool:
         with self._lock:
-            if self._base is not None:
+            now = self._others()
+            if not now.bytes or (self._base is not None and self._base.is_own == now.is_own):
                 return False
-            others = self._others()
-            if not others:
-                return False
-            self._base = others
+            self._base = now
         # PyTorch's own is exact from the first byte on, whatever else the device was opened for.
         return self._torch() is None
 
@@ -63,13 +71,12 @@ class CudaMeter:
         if torch is not None:
             torch.cuda.empty_cache()
 
-    def _others(self) -> int:
-        """What this process takes that is not PyTorch's."""
-        taken = self._driver.taken_by(os.getpid(), self._id)
-        if taken is None:
-            taken = self._driver.taken(self._id)
+    def _others(self) -> _Others:
+        own = self._driver.taken_by(os.getpid(), self._id)
+        taken = self._driver.taken(self._id) if own is None else own
         torch = self._torch()
-        return taken if torch is None else max(0, taken - int(torch.cuda.memory_reserved(_FIRST)))
+        reserved = 0 if torch is None else int(torch.cuda.memory_reserved(_FIRST))
+        return _Others(max(0, taken - reserved), own is not None)
 
     def _torch(self) -> Any:
         """PyTorch, once it has opened the device; asking it before would open it."""

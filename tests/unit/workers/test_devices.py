@@ -254,6 +254,18 @@ def test_where_the_driver_does_not_tell_processes_apart_the_whole_device_counts(
     assert it.in_use() == 60
 
 
+def test_a_driver_that_knows_the_process_only_once_it_has_opened_the_device():
+    cuda = FakeCuda()
+    cuda.tells = False
+    it = meter(cuda, has_torch=False)
+    it.settle()  # a model of the processor: others are on the device
+    cuda.tells, cuda.others = True, 510
+    assert it.in_use() == 0
+    assert it.settle()
+    cuda.others += 30
+    assert it.in_use() == 30
+
+
 def test_where_the_device_is_opened_by_a_load_its_files_say_what_it_takes():
     cuda = FakeCuda()
     bound = WorkerDevice(SECOND, meter(cuda, has_torch=False))
@@ -321,6 +333,7 @@ async def test_a_replica_with_children_on_two_devices(tmp_path: Path):
         "model_cache_size": "{models: 50, device_bytes: 1000}",
         "settle_time": 0,
         "sync_interval": 0,
+        "shared_memory_size": 0,
     }
     replica = Replica(load_settings(None, {}, given), store=store, driver=FakeDriver(10**9, 10**9))
     leaks.managers.add(replica.manager)
