@@ -80,7 +80,10 @@ def decode(data: bytes) -> Written:
     total = sum(file.size for file in record.files)
     if total != record.bytes:
         raise RecordError(f"the record's files have {total} bytes, it says: {record.bytes}")
-    check_paths(file.path for file in record.files)
+    try:
+        check_paths(file.path for file in record.files)
+    except ValueError as error:
+        raise RecordError(f"the record cannot be used: {error}") from error
     return written
 
 
