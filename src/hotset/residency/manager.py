@@ -533,9 +533,12 @@ class Manager:
         await self._departure.unload_places(to_relieve(here), Cause.PRESSURE)
 
     def _is_near(self, place: MemoryEntry, worker: Worker) -> bool:
-        """Whether it takes of the memory that ran out: it is in that worker, or on the same device."""
+        """Whether it takes of the memory that ran out: it is in that worker, or on the same device. Where the worker holds one
+        model alone, that is the machine's, and so is what others take of it."""
         at, devices = place.value.resident.worker, self._arrival.devices
-        return at is worker or (devices is not None and devices.is_beside(place, at.id, worker.id))
+        if devices is None:
+            return at is worker or not self.pool.is_shared(worker.id)
+        return at is worker or devices.is_beside(place, at.id, worker.id)
 
     async def close(self) -> None:
         """End every flight, unload everything and wait for it."""

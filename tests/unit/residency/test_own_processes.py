@@ -72,6 +72,19 @@ async def test_its_death_costs_its_model_alone_and_that_comes_back(tmp_path: Pat
         assert [(event.worker, event.lost_models) for event in died] == [(first.id, 1)]
 
 
+async def test_where_it_runs_out_of_memory_others_make_room(tmp_path: Path) -> None:
+    """There is nothing beside it in its own process that could."""
+    store = stored(idle=[1])
+    store.put("large/1/model.txt", b"x" * (2 * MIB))
+    async with bench(tmp_path, store, model_cache_size=5, **ABOVE) as it:
+        await it.ask("idle")
+        await it.ask("large")
+        it.script.short_of_memory["large"] = 1
+        assert (await it.infer("large")).startswith("large@1|")
+        gone = [(str(event.key), event.cause) for event in it.seen if isinstance(event, Evicted)]
+        assert gone == [("idle@1", Cause.PRESSURE)]
+
+
 async def test_a_newer_version_gets_another_and_the_old_one_ends(tmp_path: Path) -> None:
     store = stored()
     store.put("city/1/model.txt", b"x" * (2 * MIB))
