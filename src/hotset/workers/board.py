@@ -20,7 +20,8 @@ from hotset.shared.arena import create_file
 LOADS: Final = 32
 """So many loads side by side are told of; what is beyond is not seen."""
 
-_IDLE: Final = -1.0
+IDLE: Final = -1.0
+"""In the place of a handle: at nothing."""
 _PLACE: Final = struct.Struct("=dd")
 """Handle and beginning, both as a double: a handle is a small number, and one format is one view."""
 
@@ -73,10 +74,10 @@ class Board:
     def clear(self) -> None:
         """Nobody is at anything."""
         for place in range(0, len(self._places), 2):
-            self._places[place] = _IDLE
+            self._places[place] = IDLE
 
     def place(self, thread: int) -> Place:
-        """Return a predict thread's own place: set ``[1]`` to the time and then ``[0]`` to the handle; ``leave`` it after."""
+        """Return a predict thread's own place: set ``[1]`` to the time and then ``[0]`` to the handle, and to ``IDLE`` after."""
         return self._places[2 * thread : 2 * thread + 2]
 
     @contextmanager
@@ -93,7 +94,7 @@ class Board:
         try:
             yield
         finally:
-            leave(place)
+            place[0] = IDLE
             self._free.append(number)
 
     def running(self) -> list[Running]:
@@ -103,13 +104,8 @@ class Board:
         return [
             Running(int(handle), since_s, number >= self._threads)
             for number, (handle, since_s) in enumerate(pairs)
-            if handle != _IDLE
+            if handle != IDLE
         ]
-
-
-def leave(place: Place) -> None:
-    """The thread is at nothing any more."""
-    place[0] = _IDLE
 
 
 def stuck_since(running: Iterable[Running], since_s: float) -> Sequence[int]:

@@ -20,7 +20,7 @@ from hotset.runtimes.reason import reason_of
 from hotset.shared.arena import LARGE_BYTES
 from hotset.workers.answers import Answered
 from hotset.workers.backlog import Backlog, Job
-from hotset.workers.board import Board, Place, leave
+from hotset.workers.board import IDLE, Board, Place
 from hotset.workers.finishing import Finisher
 from hotset.workers.host import Host
 from hotset.workers.question import Outcome
@@ -95,14 +95,14 @@ class PredictThreads:
     def _run(self, place: Place) -> None:
         answers: list[Answered] = []
         done: int | None = None
-        now = self._now
+        now, idle = self._now, IDLE
         try:
             while unit := self._next_unit(answers, done):
                 done = unit[0].call.handle
                 place[1] = now()
                 place[0] = done
                 self._work(unit, answers)
-                leave(place)
+                place[0] = idle
                 unit.clear()  # a body must not stay in memory until the next call comes
         except OSError:
             # The other end is gone in the middle of a send or a receive: there is nobody left to answer.

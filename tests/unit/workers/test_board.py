@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from hotset.workers.board import LOADS, Board, Running, leave, shared_board, stuck_since, too_many_stuck
+from hotset.workers.board import IDLE, LOADS, Board, Running, shared_board, stuck_since, too_many_stuck
 
 
 def test_it_tells_what_each_thread_is_at() -> None:
@@ -16,7 +16,7 @@ def test_it_tells_what_each_thread_is_at() -> None:
     place[1] = 12.5
     place[0] = 7
     assert board.running() == [Running(7, 12.5, is_load=False)]
-    leave(place)
+    place[0] = IDLE
     assert board.running() == []
 
 
