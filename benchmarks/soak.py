@@ -65,27 +65,35 @@ SETTINGS: Final = {
 
 
 class Soak:
-    """One run against one server. Legal order: ``run``, once, then read ``verdict``, ``actions`` and ``growth``."""
+    """Against one server after the other, on the same disk. Legal order: ``run`` for each server; then ``agrees`` with the last;
+    then read ``verdict``, ``actions`` and ``growth``."""
 
-    def __init__(self, server: Server, models: Models, draw: random.Random, disk: SmallDisk) -> None:
+    def __init__(self, models: Models, draw: random.Random, disk: SmallDisk) -> None:
         self.verdict = Verdict(models)
         self._disk = disk
         self.actions: Counter[str] = Counter(dict.fromkeys(BAG, 0))
         self.growth = Growth()
-        self._server = server
+        self._server: Server
         self._models = models
         self._draw = draw
         self._end_s = 0.0
 
-    async def run(self, seconds: float) -> None:
-        """Do everything at once for so long; then, in peace, see that every model answers with what is there."""
+    async def run(self, server: Server, seconds: float) -> None:
+        """Do everything at once for so long."""
+        self._server = server
         self._end_s = time.monotonic() + seconds
         async with asyncio.TaskGroup() as group:
             for _ in range(CONNECTIONS):
                 group.create_task(self._traffic())
             group.create_task(self._actions())
             group.create_task(self._looks())
-        await self._agrees()
+
+    def end(self, number: int) -> None:
+        """End the server: every other time as a power cut does, in the middle of whatever it is at."""
+        how = signal.SIGKILL if number % 2 else signal.SIGTERM
+        self.actions[f"server ended by {how.name}"] += 1
+        os.kill(self._server.pid, how)
+        self.verdict.killed_until_s = time.monotonic() + AFTERMATH_S
 
     @property
     def _goes_on(self) -> bool:
@@ -209,7 +217,8 @@ class Soak:
             await asyncio.sleep(LOOK_S)
         connection.close()
 
-    async def _agrees(self) -> None:
+    async def agrees(self) -> None:
+        """In peace, see that every model answers with what is there."""
         connection, end_s = Connection(LOCALHOST, self._server.port), time.monotonic() + AGREE_S
         want = {name: max(versions.items()) for name, versions in self._models.now.items()}
         last: dict[str, tuple[int, int]] = {}
@@ -228,7 +237,7 @@ class Soak:
             self.verdict.broken.append(what)
 
 
-def soak(seconds: float, *, seed: int, console: Console) -> bool:
+def soak(seconds: float, *, restarts: int, seed: int, console: Console) -> bool:
     """Run it in a new directory, print the tables, and return whether every promise was kept."""
     draw = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="hotset-soak-") as directory:
@@ -236,14 +245,18 @@ def soak(seconds: float, *, seed: int, console: Console) -> bool:
         predictor = Path(directory, "predictor.py")
         predictor.write_text(PREDICTOR)
         settings = SETTINGS | {"predictor": str(predictor)}
-        with (
-            small_disk(Path(directory, "small")) as disk,
-            hotset(models.root, disk.path, READY, settings=settings) as server,
-        ):
+        with small_disk(Path(directory, "small")) as disk:
             if disk.why_not:
                 console.print(f"The disk is never full here: {disk.why_not}", markup=False, highlight=False)
-            run = Soak(server, models, draw, disk)
-            asyncio.run(asyncio.wait_for(run.run(seconds), seconds + 3 * AGREE_S))
+            run = Soak(models, draw, disk)
+            for number in range(restarts + 1):
+                with hotset(models.root, disk.path, READY, settings=settings) as server:
+                    part_s = seconds / (restarts + 1)
+                    asyncio.run(asyncio.wait_for(run.run(server, part_s), part_s + 2 * AGREE_S))
+                    if number < restarts:
+                        run.end(number + 1)
+                    else:
+                        asyncio.run(run.agrees())
     for table in (*run.verdict.tables(run.actions), run.growth.table()):
         console.print(table)
     for sentence in run.verdict.broken[:SHOWN]:
@@ -256,7 +269,9 @@ def soak(seconds: float, *, seed: int, console: Console) -> bool:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="may be a fraction")
+    parser.add_argument("--restarts", type=int, help="of the server; by default one a minute")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     given = parser.parse_args()
     print(f"{given.minutes:g} minutes, seed {given.seed}", flush=True)
-    sys.exit(not soak(given.minutes * 60, seed=given.seed, console=Console()))
+    restarts = int(given.minutes) if given.restarts is None else given.restarts
+    sys.exit(not soak(given.minutes * 60, restarts=restarts, seed=given.seed, console=Console()))
