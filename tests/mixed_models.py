@@ -1,4 +1,4 @@
-"""Models of the kinds that weigh differently: forests, linear models, graphs of ONNX, pickles of very many small objects.
+"""Models of the kinds that weigh differently: forests, linear models, graphs of ONNX, pickles of very many small objects, rings.
 
 Each is written once for each of several sizes; what is asked of all of them is the same: one row of ``WIDTH`` numbers.
 """
@@ -92,6 +92,14 @@ def _objects(directory: Path, random: np.random.Generator) -> None:
     _pickle(directory, model)
 
 
+def _ring(directory: Path, random: np.random.Generator) -> None:
+    """An array that only the cyclic collector frees."""
+    model: Any = DummyRegressor().fit(np.zeros((1, WIDTH)), [1.0])
+    model.itself_ = model
+    model.rows_ = random.normal(size=int(random.integers(200_000, 1_000_000)))
+    _pickle(directory, model)
+
+
 def _pickle(directory: Path, model: object) -> None:
     (directory / "model.pkl").write_bytes(pickle.dumps(model, protocol=5))
 
@@ -101,6 +109,7 @@ _KINDS: Final[dict[str, Callable[[Path, np.random.Generator], None]]] = {
     "linear": _linear,
     "graph": _graph,
     "objects": _objects,
+    "ring": _ring,
 }
 
 

@@ -166,11 +166,13 @@ class Host:
     def _measured_load(self, choice: Choice, path: Path, spec: LoadSpec) -> tuple[Servable, int, bool]:
         modules = shared_modules()
         expected = round(_bytes_of(path, choice.files) * choice.runtime.size_factor)
-        mark = self._meter.begin(expected)
-        try:
-            servable = self._load(choice, path, spec)
-        finally:
-            grown, is_own = self._meter.end(mark)
+        # So many new objects have the collector run at once when it may: what it finds of others would be missing in the weight.
+        with collector_pause:
+            mark = self._meter.begin(expected)
+            try:
+                servable = self._load(choice, path, spec)
+            finally:
+                grown, is_own = self._meter.end(mark)
         is_told_apart = hasattr(servable, "infer") or getattr(servable, "brings_code", False)
         imported = is_told_apart and shared_modules() != modules
         is_estimate = imported or not is_own
@@ -354,11 +356,13 @@ class Host:
 
     def reclaim(self, *, quiet: bool) -> None:
         """Collect cycles and give free memory back to the system, as far as that is worth its cost now."""
-        self._reclaimer.reclaim(quiet=quiet)
+        with self._meter.leaving():
+            self._reclaimer.reclaim(quiet=quiet)
 
     def trim(self) -> None:
         """Give back to the system all that is free, whatever it costs."""
-        self._reclaimer.trim()
+        with self._meter.leaving():
+            self._reclaimer.trim()
 
 
 def files_below(path: Path) -> list[str]:

@@ -122,6 +122,23 @@ def test_the_weight_is_the_heaps_growth_and_never_nothing(tmp_path: Path) -> Non
     assert host.load(spec(tmp_path, 2)).bytes == LEAST_WEIGHT
 
 
+def test_what_the_collector_finds_of_others_is_not_missing_in_a_weight(tmp_path: Path) -> None:
+    class Ring:
+        def __init__(self) -> None:
+            self.itself = self
+            self.block = bytearray(48 << 20)
+
+    def make(_: Path) -> FakePayloadServable:
+        servable = FakePayloadServable(echo)
+        servable.kept = [bytearray(16 << 20), [{} for _ in range(100_000)]]  # type: ignore[attr-defined]
+        return servable
+
+    host = Host(fake_kit(make))
+    gc.collect()
+    Ring()  # whose block is garbage from now on
+    assert host.load(spec(tmp_path, 1)).bytes > 16 << 20
+
+
 def test_a_load_that_imports_its_framework_is_not_charged_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
