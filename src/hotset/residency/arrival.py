@@ -123,14 +123,12 @@ class Arrival:
         parallel_loads: int,
         room_timeout_s: float,
         waits_for_room: bool = True,
-        admit: Callable[[], None] = lambda: None,
         verifier: Verifier | None = None,
     ) -> None:
         """``room_timeout_s`` is how long a load waits for leases to end before it gives up. With
         ``verifier`` nothing is loaded that was not signed.
 
-        Without ``waits_for_room`` it gives up at once where that would be waiting for leases to end. ``admit`` raises while
-        nothing is loaded.
+        Without ``waits_for_room`` it gives up at once where that would be waiting for leases to end.
         """
         self._disk = disk
         self._memory = memory
@@ -148,7 +146,8 @@ class Arrival:
         """Where one is set: what holds loads back while all that is in memory is in use, or was a moment ago."""
         self.devices: Devices | None = None
         """Where the replica has devices: which of them each version is loaded on."""
-        self._admit = admit
+        self.refuse: Callable[[], None] | None = None
+        """Raises, while nothing is loaded because memory is short."""
 
     async def bring(self, version: VersionEntry, flight: Flight[Any, Any]) -> MemoryEntry:
         """Return the version's entry in memory, committed and not leased yet.
@@ -156,7 +155,8 @@ class Arrival:
         Raises:
             StoreError, CapacityError, OverloadedError, LoadFailedError
         """
-        self._admit()
+        if self.refuse is not None:
+            self.refuse()
         self._disk.hold(version.fingerprint)
         try:
             try:
@@ -300,16 +300,17 @@ class Arrival:
         With ``yields`` it does not wait for leases to end: two that each hold a part of what the other lacks would
         wait for each other, and what is loaded beyond its reservation is memory that nobody has granted.
         """
-        reply = resident.reply
+        reply, devices = resident.reply, self.devices
         self._disk.remember(
             version.fingerprint,
             memory_bytes=None if reply.is_estimate else reply.bytes,
             runtime=reply.runtime,
             signature=reply.signature,
-            device_bytes=None if self.devices is None else reply.device_bytes,
+            device_bytes=None if devices is None else reply.device_bytes,
         )
+        weight = Weight(bytes=reply.bytes) if devices is None else devices.measured(resident)
         try:
-            has_room = await self._resize(room, self.measured(resident), yields=yields)
+            has_room = await self._resize(room, weight, yields=yields)
         except BaseException:
             await asyncio.shield(self._pool.unload(resident))
             raise
