@@ -189,7 +189,7 @@ def workers_table(workers: Sequence[WorkerStatus]) -> Table:
             str(worker.id),
             "thread" if worker.pid is None else str(worker.pid),
             "alive" if worker.alive else "down",
-            str(worker.models),
+            worker.model or str(worker.models),
             str(worker.queued),
             str(worker.restarts),
         )

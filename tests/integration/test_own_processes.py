@@ -24,6 +24,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 LIMIT_S = 120
 CYCLES = 30
+KILLS = 2
+"""The third in a row would be taken for the model's own fault."""
 SHARED = 2
 """Processes that models share."""
 WEIGHTS_BYTES = 24_000_000
@@ -160,7 +162,7 @@ async def test_one_that_is_killed_costs_nobody_else_a_request(server: ServerProc
     async with asyncio.TaskGroup() as group:
         for work in (small, small, large):
             group.create_task(work())
-        for _ in range(3):
+        for _ in range(KILLS):
             await more("large")
             (pid,) = await asyncio.to_thread(lambda: list(alone(server).values()))
             died = len(server.events("worker_died"))
@@ -176,8 +178,8 @@ async def test_one_that_is_killed_costs_nobody_else_a_request(server: ServerProc
             )
             await more("small")
         end.set()
-    figure("answers beside three kills", dict(counts))
-    assert [event["lost_models"] for event in server.events("worker_died")[-3:]] == [1, 1, 1]
+    figure(f"answers beside {KILLS} kills", dict(counts))
+    assert [event["lost_models"] for event in server.events("worker_died")] == [1] * KILLS
     assert all(event["worker"] > SHARED for event in server.events("worker_died"))
 
 

@@ -102,7 +102,11 @@ STATUS = StatusPage(
             ),
             TierStatus("disk", 200, 1024**3, capacity_bytes=2 * 1024**3),
         ),
-        workers=(WorkerStatus(0, alive=True, pid=77, models=50), WorkerStatus(1, alive=False)),
+        workers=(
+            WorkerStatus(0, alive=True, pid=77, models=50),
+            WorkerStatus(1, alive=False),
+            WorkerStatus(2, alive=True, pid=78, models=1, model="oslo@4"),
+        ),
     ),
     requests=RequestStatus(inside=4, max_queue=1024, draining=False),
 )
@@ -252,6 +256,7 @@ def test_status_shows_store_sync_tiers_and_workers(remote: Remote) -> None:
     assert "x/y: no version" in text
     assert "100MiB" in text
     assert "thread" in text
+    assert "oslo@4" in text  # alone in its process
     shown = json.loads(_run("status", "--json", url=remote.url).stdout)
     assert shown == json.loads(msgspec.json.encode(STATUS))
 
