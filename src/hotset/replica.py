@@ -540,7 +540,6 @@ class Replica:
             parallel_loads=settings.parallel_loads,
             room_timeout_s=settings.request_timeout,
             waits_for_room=not settings.sagemaker and settings.cortex is None,
-            admit=lambda: self.guard.admit(),  # noqa: PLW0108 - it is made later
             verifier=self._make_verifier(),
         )
         if settings.min_churn_age and not settings.sagemaker and settings.cortex is None:

@@ -43,13 +43,17 @@ class Shedding(Protocol):
         """
         ...
 
+    def refuse_loads(self, refuse: Callable[[], None] | None) -> None:
+        """From now on ``refuse``, which raises, is called in the place of each load; None: load again."""
+        ...
+
     async def quiet(self) -> None:
         """Return when nothing is being unloaded."""
         ...
 
 
 class MemoryGuard:
-    """Owned by the event loop. ``run``, or ``look`` again and again; ``admit`` any time."""
+    """Owned by the event loop. ``run``, or ``look`` again and again."""
 
     def __init__(
         self,
@@ -81,19 +85,15 @@ class MemoryGuard:
             has_acted = await self.look()
             await sleep(LOOK_S + SETTLE_S if has_acted else LOOK_S)
 
-    def admit(self) -> None:
-        """Return if a model may be loaded now.
-
-        Raises:
-            OverloadedError: memory is above the critical mark.
-        """
-        if self._level is Level.CRITICAL and self._reading is not None:
-            raise OverloadedError(
-                f"no model is loaded while memory is above memory_critical: {self._reading.taken_bytes} bytes are taken"
-                f" of {self._reading.limit_bytes}, expected {self._marks.critical:.0%} at most; try again",
-                kind=ErrorKind.MEMORY_PRESSURE,
-                retry_after_s=RETRY_AFTER_S,
-            )
+    def _refuse(self) -> None:
+        """Raise: a model was to be loaded, and memory is above the critical mark."""
+        assert self._reading is not None
+        raise OverloadedError(
+            f"no model is loaded while memory is above memory_critical: {self._reading.taken_bytes} bytes are taken"
+            f" of {self._reading.limit_bytes}, expected {self._marks.critical:.0%} at most; try again",
+            kind=ErrorKind.MEMORY_PRESSURE,
+            retry_after_s=RETRY_AFTER_S,
+        )
 
     @property
     def is_short(self) -> bool:
@@ -136,6 +136,8 @@ class MemoryGuard:
 
     def _tell(self, verdict: Verdict, reading: MemoryReading, shed_bytes: int) -> None:
         before, self._level = self._level, verdict.level
+        if before is not verdict.level:
+            self._models.refuse_loads(self._refuse if verdict.level is Level.CRITICAL else None)
         if before is not verdict.level or shed_bytes:
             self._events.publish(
                 MemoryPressure(

@@ -9,7 +9,7 @@ step of the event loop, and fetching, loading and unloading are awaited outside.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import islice
@@ -502,6 +502,10 @@ class Manager:
     def held_bytes(self) -> int:
         """What the weights of all models in memory add up to."""
         return self.memory.usage.bytes
+
+    def refuse_loads(self, refuse: Callable[[], None] | None) -> None:
+        """From now on ``refuse``, which raises, is called in the place of each load; None: load again."""
+        self._arrival.refuse = refuse
 
     def shed(self, wanted_bytes: int) -> int:
         """Real memory is short: begin to unload, by recency; what is leaving counts. Returns the bytes that leave now."""
