@@ -16,6 +16,8 @@ from server_process import ServerProcess, end, start_server
 
 MODELS = 6
 BAD = "bad"
+NO_WATERMARKS = {"memory_high": 1, "memory_critical": 1, "memory_stall": 0}
+"""Here the kernel is to act; with them, models leave and others are refused while one takes all memory."""
 LIMIT_BYTES = 700 * 1024 * 1024
 
 
@@ -26,7 +28,9 @@ def confined(
     """A server that may have so much memory with all its children; skips where no control group can be made."""
     try:
         with memory_cgroup("oom", limit_bytes=LIMIT_BYTES) as group:
-            server = start_server(tmp_path / "disk", **models.settings, threads_per_process=2, **settings)
+            server = start_server(
+                tmp_path / "disk", **models.settings, **NO_WATERMARKS, threads_per_process=2, **settings
+            )
             try:
                 group.add(server.pid)  # before it has any children: its interpreter has just begun
                 server.wait_ready()
