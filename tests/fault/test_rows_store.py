@@ -166,3 +166,24 @@ async def test_a_store_that_sends_other_bytes_of_the_same_length(times: int, cit
             await stream.goes_on()
         often = "once" if times == 1 else "always"
         fault_row(f"the store sends wrong bytes, {often}", stream, touched=["far0"], kinds=UNAVAILABLE)
+
+
+@pytest.mark.slow
+async def test_a_version_that_is_lost_while_it_is_fetched(city: City, fault_row) -> None:
+    """The listing has it, and its files are gone: the one before answers, and the other is asked for now and then."""
+    city.models.write("far0", 2)
+    with city.warm_server() as server:
+        city.store.fault = only(refuses(404, "NoSuchKey"), where=is_of("far0/2"))
+        async with Stream(server, [*KEPT, *FAR], versions={"far0": {1, 2}}, connections=10) as stream:
+            stream.fault_begins()
+            await stream.recovered()
+            await stream.goes_on(20)
+            tries = len(server.events("fetch_failed"))
+            assert tries < len(stream.asked) / 20, "it is asked for again and again"
+            stream.fault_begins()
+            city.store.fault = as_it_is
+            await stream.server_says(
+                lambda: server.predict("far0").version == 2, what="the version that was lost"
+            )
+            await stream.recovered()
+        fault_row("a version is lost while it is fetched", stream)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hotset.errors import StoreError
-from hotset.events import Fetched, SyncFailed
+from hotset.events import Fetched, FetchFailed, SyncFailed
 from hotset.testing import FakeStore, versions
 from residency_bench import Bench, bench
 
@@ -83,3 +83,33 @@ async def test_a_replica_that_starts_in_those_minutes_serves_all_that_is_on_its_
         await it.sync()
         assert not it.replica.sync.is_degraded
         assert await it.ask("far") == "far@1|far-1"
+
+
+async def test_a_newer_version_that_cannot_be_had_is_not_asked_for_with_each_request(tmp_path: Path) -> None:
+    """The one before answers; the other is tried again after a second, then two, or when a pass has gone well."""
+    store = stored()
+    async with bench(tmp_path, store, model_cache_size=IN_MEMORY) as it:
+        await it.ask("m0")
+        versions(store, {"m0": [2]})
+        store.download_fault = StoreError("HTTP 403 AccessDenied")
+        await it.sync()
+
+        async def tries(requests: int) -> int:
+            before = len([event for event in it.seen if isinstance(event, FetchFailed)])
+            for _ in range(requests):
+                assert await it.ask("m0") == "m0@1|m0-1"
+                await it.settled()
+            return len([event for event in it.seen if isinstance(event, FetchFailed)]) - before
+
+        assert await tries(50) == 1
+        it.clock.advance(1.0)
+        assert await tries(50) == 1
+        it.clock.advance(1.0)
+        assert await tries(50) == 0
+        await it.sync()
+        assert await tries(50) == 1
+        store.download_fault = None
+        it.clock.advance(1.0)
+        await it.ask("m0")
+        await it.settled()
+        assert await it.ask("m0") == "m0@2|m0-2"

@@ -70,6 +70,9 @@ class Failures:
     def forget(self, key: ModelKey) -> None:
         self._failures.pop(key, None)
 
+    def forget_all(self) -> None:
+        self._failures.clear()
+
     def refuse(self, key: ModelKey, fingerprint: Fingerprint, now_s: float) -> None:
         """Return if a load may be tried.
 

@@ -44,6 +44,7 @@ from hotset.residency.quarantine import Quarantine
 from hotset.residency.reload import Reload
 from hotset.residency.rollover import Rollover
 from hotset.residency.state import Phase
+from hotset.store import ObjectChangedError
 from hotset.tiers.disk import DiskTier
 from hotset.tiers.ledger import Weight
 from hotset.tiers.memory import MemoryTier
@@ -53,6 +54,10 @@ from hotset.workers.pool import Resident, WorkerPool
 
 LOOK_AGAIN_LIMIT_S: Final = 2.0
 """So long a request waits to hear whether what is on disk is still the newest; then it is answered by that."""
+
+STORE_PAUSE_S: Final = 1.0
+MOST_STORE_PAUSE_S: Final = 30.0
+"""What nobody waits for is not asked of a store again sooner that has not given it, unless a pass over the store goes well."""
 
 STEP: Final = 100
 """Changes that are followed in one turn of the loop."""
@@ -87,6 +92,7 @@ class Manager:
         self.pool: Final = pool
         self.failures: Final = failures
         self.is_static: Final = is_static
+        self._ahead = Failures(first_s=STORE_PAUSE_S, most_s=MOST_STORE_PAUSE_S)
         self._arrival = arrival
         self._lookup = lookup
         self._has_snapshot = asyncio.Event()
@@ -183,13 +189,15 @@ class Manager:
             raise
 
     def _older(self, ref: ModelRef, error: HotsetError) -> VersionEntry | None:
-        """What answers for a word instead: the newest that loads, or while the store is away, that is on disk."""
+        """What answers for a word instead: the newest that loads, that the store has, or while it is away, that is on disk."""
         if error.key is None or not isinstance(error, (LoadFailedError, CapacityError, StoreError)):
             return None
         failed = ModelKey(*error.key)
         if not isinstance(error, StoreError):
             return self.rollover.fallback(ref, failed)
         earlier = self.rollover.earlier(ref, failed)
+        if isinstance(error, ObjectChangedError):
+            return next(earlier, None)  # the store is there, and has lost this one alone
         usable = (it for it in earlier if self.disk.lookup(it.fingerprint) is not None)
         return next(usable, None)
 
@@ -348,6 +356,7 @@ class Manager:
                 self._note_failure(version, error, began_s)
             raise
         self.failures.forget(version.key)
+        self._ahead.forget(version.key)
         self._reload.arrived(version.key)
         self.rollover.follow(version.key.name)
         self.memory.forget_words(version.key)
@@ -370,6 +379,8 @@ class Manager:
             failure = self.failures.note(version.key, version.fingerprint, error, now_s)
             retry_in_s = failure.retry_at_s - now_s
             error.retry_after_s = retry_in_s  # for those who wait for this load, as for those who ask later
+        elif is_offered and isinstance(error, StoreError):
+            self._ahead.note(version.key, version.fingerprint, error, now_s)
         self._events.publish(LoadFailed(version.key, error.kind, str(error), retry_in_s, now_s - began_s))
 
     # A worker dies
@@ -414,6 +425,7 @@ class Manager:
         self.catalog.apply(snapshot)
         self._has_snapshot.set()
         self._applied += 1
+        self._ahead.forget_all()  # the store has just answered
         self._found.clear()
         if self._lookup is not None:
             self._lookup.forget()
@@ -461,9 +473,10 @@ class Manager:
     def start_load(self, version: VersionEntry) -> bool:
         """Load in the background; False if it failed lately and is not due for a retry."""
         now_s = self._clock.monotonic()
-        failure = self.failures.get(version.key, version.fingerprint)
-        if failure is not None and failure.retry_at_s > now_s:
-            return False
+        for failures in (self.failures, self._ahead):
+            failure = failures.get(version.key, version.fingerprint)
+            if failure is not None and failure.retry_at_s > now_s:
+                return False
         self.flights.start(version.key, partial(self._bring, version), now_s=now_s)
         return True
 

@@ -245,8 +245,20 @@ async def test_a_version_that_is_not_as_it_was_seen_is_looked_at_again(tmp_path:
         await it.manager.resolve(ModelRef("m0000"), deadline_s=it.clock.now_s + 5.0)
         it.store.put("m0000/2/model.txt", b"changed")
         with pytest.raises(StoreError, match="has changed in the store"):
-            await it.ask("m0000")
+            await it.ask("m0000", "2")
         it.clock.advance(2.0)
+        assert await it.ask("m0000") == "m0000@2|changed"
+
+
+async def test_of_a_model_whose_newest_version_is_not_as_it_was_seen_the_one_before_answers(
+    tmp_path: Path,
+) -> None:
+    async with on_demand(tmp_path, many(1, 1, 2), parallel_fetches=1) as it:
+        await it.manager.resolve(ModelRef("m0000"), deadline_s=it.clock.now_s + 5.0)
+        it.store.put("m0000/2/model.txt", b"changed")
+        assert await it.ask("m0000") == "m0000@1|m0000-1"
+        await it.sync()
+        await it.settled()
         assert await it.ask("m0000") == "m0000@2|changed"
 
 
