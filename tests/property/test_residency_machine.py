@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hotset.catalog import VersionEntry
 from hotset.errors import (
@@ -41,7 +41,7 @@ from hotset.residency.state import TRANSITIONS, State, state_of
 from hotset.residency.view import View
 from hotset.status import Readiness
 from hotset.store import ObjectMeta
-from hotset.testing import FakeStore, FakeWorker, Gate, ManualClock
+from hotset.testing import FakeDriver, FakeStore, FakeWorker, Gate, ManualClock
 from hotset.workers.base import DeathHandler, LoadReply, LoadSpec
 from residency_bench import Bench
 from virtual_loop import VirtualLoop
@@ -182,6 +182,9 @@ def occupant(lease: ModelLease) -> Occupant:
 
 
 class ResidencyMachine(RuleBasedStateMachine):
+    devices: tuple[int, ...] = ()
+    """The sizes of the machine's devices."""
+
     def __init__(self) -> None:
         super().__init__()
         base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -240,6 +243,7 @@ class ResidencyMachine(RuleBasedStateMachine):
             disk_model_cache_size=self.shape.disk,
             processes_per_replica=self.shape.workers,
             load_failure_backoff="5s",
+            driver=FakeDriver(*self.devices),
         )
         self.bench.soon = self.soon
         manager = self.bench.manager
@@ -842,13 +846,48 @@ class CopiesMachine(ResidencyMachine):
         self.run(spread())
 
 
+class DevicesMachine(ResidencyMachine):
+    """Two workers with a device each, on which versions take memory that is known once they were loaded."""
+
+    devices = (1 << 30, 1 << 30)
+
+    @initialize(
+        models=st.integers(2, 6),
+        workers=st.sampled_from([2, 3]),
+        seed=st.integers(0, 1 << 16),
+        stock=st.sets(keys),
+    )
+    def start(self, models: int, workers: int, seed: int, stock: set[ModelKey]) -> None:
+        self.prepare(Shape(f"{{models: {models}, device_bytes: 100}}", 9, workers), seed, stock)
+        self.run(self.has_devices())
+
+    async def has_devices(self) -> None:
+        assert self.bench.memory.capacity.device_bytes == (100, 100)
+
+    @rule(name=names, weight=st.sampled_from([0, 30, 60, 100]))
+    def weigh_on_device(self, name: str, weight: int) -> None:
+        self.bench.script.device_weights[name] = weight
+
+    @invariant()
+    def what_is_loaded_counts_where_it_is(self) -> None:
+        if self.loop is None:
+            return
+        for place in self.places():
+            device = (place.value.resident.worker.id - 1) % 2
+            taken = place.weight.device_bytes
+            assert taken in ((), (0,) * device + taken[-1:])
+        assert all(taken <= 100 for taken in self.bench.memory.usage.device_bytes)
+
+
 pytestmark = pytest.mark.slow
 
 TestResidencyMachine = ResidencyMachine.TestCase
 TestCopiesMachine = CopiesMachine.TestCase
+TestDevicesMachine = DevicesMachine.TestCase
 TestResidencyMachine.settings = TestCopiesMachine.settings = settings(
     max_examples=EXAMPLES,
     stateful_step_count=STEPS,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+TestDevicesMachine.settings = settings(TestCopiesMachine.settings, max_examples=EXAMPLES // 2)
