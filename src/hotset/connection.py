@@ -26,7 +26,8 @@ from hotset.api.errors import cut_off_reply, error_reply
 from hotset.api.http1 import Wire, rendered
 from hotset.api.ports import Answer, StreamingAnswer
 from hotset.api.predictions import Predictions
-from hotset.errors import InvalidInputError
+from hotset.crowd import WANTED_FILES, make_way, most_connections
+from hotset.errors import InvalidInputError, OverloadedError
 from hotset.exchange import Exchange, Place, Targets
 from hotset.outflow import Outflow
 from hotset.payload import Streamed
@@ -44,6 +45,12 @@ MOST_AHEAD: Final = 32
 MOST_HEAD_BYTES: Final = 64 << 10
 KEEP_ALIVE_S: Final = 75.0
 SWEEP_S: Final = 1.0
+
+MOST_CONNECTIONS: Final = most_connections(WANTED_FILES)
+
+LEAST_TAKEN_BYTES: Final = 64 << 10
+"""A client has to take so much of its answers, or all, in each ``KEEP_ALIVE_S``: else they would be kept for who takes a byte
+now and then."""
 
 _AT_ONCE: Final = struct.pack("ii", 1, 0)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -66,7 +73,9 @@ class Connection(HttpToolsProtocol):
         predictions: Predictions,
         targets: Targets,
         most_head_bytes: int = MOST_HEAD_BYTES,
+        most: int = MOST_CONNECTIONS,
     ) -> None:
+        """``most`` connections there may be; past that, idle ones make way."""
         super().__init__(config, server_state, app_state, _loop)
         self._predictions = predictions
         self._targets = targets
@@ -85,9 +94,22 @@ class Connection(HttpToolsProtocol):
         self._outflow: Outflow | None = None
         self._since_s = self.loop.time()
         self._unsent_bytes = 0
+        self._taken_bytes = 0
         self._taken_s = self._since_s
+        self._most = most
 
     # What the transport says
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        connections = cast("set[Connection]", self.connections)
+        if not make_way(connections, self._most, newcomer=self):
+            crowded = OverloadedError(
+                f"too many connections; expected at most {self._most}, none of them is idle"
+            )
+            self._enter_early(
+                Place(keep_alive=False, answer=rendered(error_reply(crowded), keep_alive=False))
+            )
 
     def data_received(self, data: bytes) -> None:
         if self._is_ending and self._is_ignored:
@@ -482,6 +504,21 @@ class Connection(HttpToolsProtocol):
             is_secure = self.transport.get_extra_info("ssl_object") is not None
             (self.transport.abort if is_secure else self.transport.close)()
 
+    @property
+    def idle_since_s(self) -> float | None:
+        """Since when nothing was asked of it; None while something is on its way in or out."""
+        if self._is_mid_request or not self._is_empty() or self._unsent():
+            return None
+        return self._since_s
+
+    def make_way(self) -> None:
+        """Close, as another client wants the place."""
+        self._is_ending = True
+        self.transport.abort()
+
+    def _unsent(self) -> int:
+        return self.transport.get_write_buffer_size()
+
     def cut_off(self) -> None:
         """Answer what is still inside with 503 and close: draining is over."""
         if self._inside and self.transport is not None:
@@ -510,10 +547,12 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def _is_stuck(self, now_s: float) -> bool:
-        """Whether the client has taken nothing of its answers for too long: they are kept in memory for it."""
-        unsent = self.transport.get_write_buffer_size()
-        if not unsent or unsent != self._unsent_bytes:
-            self._unsent_bytes, self._taken_s = unsent, now_s
+        """Whether the client has taken hardly anything of its answers for too long: they are kept in memory for it."""
+        before, unsent = self._unsent_bytes, self._unsent()
+        self._unsent_bytes = unsent
+        self._taken_bytes += max(0, before - unsent)
+        if not before or not unsent or self._taken_bytes >= LEAST_TAKEN_BYTES:
+            self._taken_bytes, self._taken_s = 0, now_s
         return now_s - self._taken_s > KEEP_ALIVE_S
 
     def _refuse_late(self) -> None:

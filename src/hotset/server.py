@@ -26,6 +26,7 @@ from hotset import logs, priorities
 from hotset.api.predictions import Predictions
 from hotset.config import Settings
 from hotset.connection import KEEP_ALIVE_S, SWEEP_S, Connection, sweep
+from hotset.crowd import Rounds, most_connections, raise_files_limit
 from hotset.errors import ConfigError
 from hotset.events import EventBus
 from hotset.exchange import Targets
@@ -58,9 +59,12 @@ class Listener(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._rounds = Rounds(self.server_state.connections, turns=round(SWEEP_S * _TICKS_PER_S))
+
     async def on_tick(self, counter: int) -> bool:
-        if counter % round(SWEEP_S * _TICKS_PER_S) == 0:
-            sweep(self.server_state.connections, asyncio.get_running_loop().time())
+        sweep(next(self._rounds), asyncio.get_running_loop().time())
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -135,6 +139,7 @@ def _listener(
             predictions=predictions,
             targets=Targets(predictions),
             most_head_bytes=settings.max_header_size,
+            most=most_connections(raise_files_limit()),
         ),
         interface="asgi3",
         lifespan="off",

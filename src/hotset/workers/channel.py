@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, cast
 
@@ -24,7 +25,8 @@ class Channel(asyncio.Protocol, Generic[Message]):
     """Owns its socket. Owned by the event loop. Legal order: ``open``; any ``send``; ``close``, which may be called twice.
 
     ``lost`` is done once nothing more will come, after ``close`` too. While the child does not read, what is sent
-    waits here: whoever sends bounds it.
+    waits here, model by model in turn, so that a call does not wait behind the large bodies of all of another model's:
+    whoever sends bounds it.
     """
 
     def __init__(
@@ -43,6 +45,8 @@ class Channel(asyncio.Protocol, Generic[Message]):
         self._pieces: list[wire.Piece] = []
         self._scheduled = False
         self._paused = False
+        self._held: Final[dict[object, deque[tuple[wire.Piece, ...]]]] = {}
+        """Frames that wait until the child reads on, by the model that they are for."""
         self.lost: asyncio.Future[None] = self._loop.create_future()
 
     async def open(self) -> None:
@@ -54,6 +58,9 @@ class Channel(asyncio.Protocol, Generic[Message]):
         Raises:
             WireError: it is too large.
         """
+        if self._paused:
+            self._hold(message, payload)
+            return
         self._pieces.append(wire.frame_head(message, len(payload)))
         if payload:
             self._pieces.append(payload)
@@ -64,6 +71,7 @@ class Channel(asyncio.Protocol, Generic[Message]):
     def close(self) -> None:
         """Drop the connection and what was not sent."""
         self._pieces.clear()
+        self._held.clear()
         if self._transport is not None:
             self._transport.abort()
         elif not self.lost.done():
@@ -100,6 +108,7 @@ class Channel(asyncio.Protocol, Generic[Message]):
         del exc  # how the child ended says more
         self._transport = None
         self._pieces.clear()
+        self._held.clear()
         if not self.lost.done():
             self.lost.set_result(None)
 
@@ -109,6 +118,24 @@ class Channel(asyncio.Protocol, Generic[Message]):
     def resume_writing(self) -> None:
         self._paused = False
         self._flush()
+        while self._held and not self._paused and self._transport is not None:
+            self._transport.writelines(self._next_frame())  # which pauses us once it has enough
+
+    def _hold(self, message: msgspec.Struct, payload: wire.Piece) -> None:
+        if self._transport is None:
+            return
+        head = wire.frame_head(message, len(payload))
+        frame = (head, payload) if payload else (head,)
+        self._held.setdefault(getattr(message, "handle", None), deque()).append(frame)
+
+    def _next_frame(self) -> tuple[wire.Piece, ...]:
+        """Return the first frame of the model whose turn it is; then it is the others' turn."""
+        model = next(iter(self._held))
+        frames = self._held.pop(model)
+        frame = frames.popleft()
+        if frames:
+            self._held[model] = frames
+        return frame
 
     def _flush(self) -> None:
         self._scheduled = False

@@ -61,21 +61,23 @@ class DataChannel:
     def receive(self, *, wait: bool) -> list[Job] | None:
         if self._done:
             self._tell()
+        jobs: list[Job] = []
         while True:
             size = min(max(self._reader.missing, wire.RECEIVE_BYTES), _LARGE_READ)
             try:
                 data = self._socket.recv(size, 0 if wait else socket.MSG_DONTWAIT)
             except BlockingIOError:
-                return []
+                return jobs
             if not data:
-                return None
-            jobs: list[Job] = []
+                return jobs or None
             for message, body in self._reader.feed(data):
                 if isinstance(message, wire.Predict):
                     jobs.append(_job(message, body if message.place is None else self._body(message)))
                 else:
                     self._sent.pop(message.number, None)
-            if jobs or not wait:
+            if len(data) == size:
+                wait = wait and not jobs  # there is more: whose turn it is can be told only once all is known
+            elif jobs or not wait:
                 return jobs
 
     def send(self, answers: list[Answered]) -> None:

@@ -17,7 +17,7 @@ import httpx
 import pytest
 import uvicorn
 
-from hotset.connection import Connection
+from hotset.connection import MOST_CONNECTIONS, Connection
 from hotset.exchange import Targets
 from hotset.server import Listener
 from unit.api.scripted import Bench, until
@@ -26,12 +26,14 @@ PROTOCOLS = ("asgi", "hotset")
 
 
 @asynccontextmanager
-async def serving(bench: Bench, protocol: str = "hotset") -> AsyncIterator[int]:
+async def serving(
+    bench: Bench, protocol: str = "hotset", *, most: int = MOST_CONNECTIONS
+) -> AsyncIterator[int]:
     # With the protocol named, asyncio turns Nagle's delay off on what is accepted; with 0 it does not.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     predictions = bench.app.predictions
-    own = partial(Connection, predictions=predictions, targets=Targets(predictions))
+    own = partial(Connection, predictions=predictions, targets=Targets(predictions), most=most)
     config = uvicorn.Config(
         bench.app,
         http="httptools" if protocol == "asgi" else own,  # type: ignore[arg-type]

@@ -8,10 +8,11 @@ import json
 import weakref
 from collections import deque
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
-from hotset.connection import KEEP_ALIVE_S, MOST_AHEAD, MOST_HEAD_BYTES, sweep
+from hotset.connection import KEEP_ALIVE_S, LEAST_TAKEN_BYTES, MOST_AHEAD, MOST_HEAD_BYTES, sweep
 from hotset.exchange import Targets
 from hotset.payload import Encoded
 from unit.api.scripted import Bench, ScriptedLease, until
@@ -385,6 +386,53 @@ async def test_who_takes_nothing_of_an_answer_is_cut_off_in_time() -> None:
         sweep(connections, now_s + KEEP_ALIVE_S + 5)
         await until(lambda: not connections)
         client.writer.transport.abort()
+
+
+async def test_who_takes_a_byte_now_and_then_is_cut_off_in_time_too() -> None:
+    bench = Bench()
+    async with serving(bench) as port, raw(port) as slow, raw(port) as steady:
+        for client in (slow, steady):
+            client.send(predict(1))
+            assert (await client.answer())[0] == 200
+        connections = bench.listener.server_state.connections
+        left = dict.fromkeys(connections, 10_000_000)
+        by_port = {it.client[1]: it for it in connections}
+        paces = {
+            by_port[slow.writer.get_extra_info("sockname")[1]]: 100,
+            by_port[steady.writer.get_extra_info("sockname")[1]]: LEAST_TAKEN_BYTES // 60,
+        }
+        for connection in connections:
+            connection._unsent = partial(left.get, connection)
+        now_s = asyncio.get_running_loop().time()
+        for second in range(round(KEEP_ALIVE_S) + 5):
+            sweep(paces, now_s + second)
+            for connection, pace in paces.items():
+                left[connection] -= pace
+                connection._since_s = now_s + second  # it is not for being idle that it goes
+        assert await slow.closed()
+        await until(lambda: len(connections) == 1)
+        for connection in connections:
+            del connection._unsent
+
+
+async def test_past_the_most_connections_the_longest_idle_one_makes_way() -> None:
+    bench = Bench()
+    go = asyncio.Event()
+    bench.model("paris").steps = deque([go.wait, go.wait])
+    async with serving(bench, most=2) as port, raw(port) as busy, raw(port) as idle:
+        busy.send(predict(1))
+        await until(lambda: bench.residency.leased == 1)
+        async with raw(port) as third:
+            assert await idle.closed()
+            third.send(predict(2))
+            await until(lambda: bench.residency.leased == 2)
+            async with raw(port) as fourth:
+                status, headers, body = await fourth.answer()
+                assert (status, headers["retry-after"]) == (503, "1")
+                assert json.loads(body)["kind"] == "overloaded"
+                assert await fourth.closed()
+            go.set()
+            assert [(await it.answer())[0] for it in (busy, third)] == [200, 200]
 
 
 async def test_headers_of_the_users_code_cannot_break_the_protocol() -> None:
