@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.made
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check bench bench-peers profile budget test-faults test-kserve soak fuzz docs
+.PHONY: help setup demo test test-fast check bench bench-peers profile budget test-faults test-kserve soak soak-memory fuzz docs
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -66,6 +66,9 @@ fuzz: setup  ## Search for inputs that break what reads them, SECONDS=n for each
 	  echo "$$target"; $(BIN)/python -W ignore tests/fuzz/search.py $$target --seconds $(or $(SECONDS),60) 2>&1 | \
 	  tail -n 40 | grep -aE 'exception|Error|ERROR|written to|executed_units|peak_rss' ; test $${PIPESTATUS[0]} = 0 || failed=1; \
 	done; test -z "$$failed"
+
+soak-memory: setup  ## 10,000 loads and unloads of 200 models (CYCLES=n): memory afterwards is what it was after 400
+	HOTSET_CYCLES=$(or $(CYCLES),10000) $(BIN)/python -m pytest -s --timeout 3600 tests/integration/test_memory_after_cycles.py
 
 docs: setup  ## Write the generated pages of docs/ anew
 	$(BIN)/python -m hotset.cli config docs > docs/configuration.md

@@ -30,8 +30,8 @@ class Made:
     kind: str
 
 
-def write_mixed(root: Path, count: int, *, seed: int = 7) -> list[Made]:
-    """Write ``count`` models of all kinds in turn, of sizes from a few kilobytes to ten megabytes; return them."""
+def write_mixed(root: Path, count: int, *, seed: int = 7, scale: float = 1.0) -> list[Made]:
+    """Write ``count`` models of all kinds in turn; return them. They have a few kilobytes to ten megabytes, times ``scale``."""
     random = np.random.default_rng(seed)
     kinds = list(_KINDS.items())
     made = []
@@ -40,20 +40,20 @@ def write_mixed(root: Path, count: int, *, seed: int = 7) -> list[Made]:
         name = f"{kind}{number}"
         directory = root / name / "1"
         directory.mkdir(parents=True)
-        write(directory, random)
+        write(directory, random, scale)
         made.append(Made(name, kind))
     return made
 
 
-def _forest(directory: Path, random: np.random.Generator) -> None:
-    rows = int(random.integers(200, 3_000))
+def _forest(directory: Path, random: np.random.Generator, scale: float) -> None:
+    rows = int(random.integers(200, 3_000) * scale)
     x = random.normal(size=(rows, WIDTH))
     model = RandomForestRegressor(n_estimators=int(random.integers(10, 40)), n_jobs=1, random_state=1)
     _pickle(directory, model.fit(x, x.sum(axis=1) + random.normal(size=rows)))
 
 
-def _linear(directory: Path, random: np.random.Generator) -> None:
-    outputs = int(random.choice([1, 1, 1, 50_000, 100_000]))
+def _linear(directory: Path, random: np.random.Generator, scale: float) -> None:
+    outputs = max(1, int(random.choice([1, 1, 1, 50_000, 100_000]) * scale))
     model = LinearRegression()
     model.coef_ = random.normal(size=(outputs, WIDTH))
     model.intercept_ = np.zeros(outputs)
@@ -61,8 +61,8 @@ def _linear(directory: Path, random: np.random.Generator) -> None:
     _pickle(directory, model)
 
 
-def _graph(directory: Path, random: np.random.Generator) -> None:
-    hidden = int(random.integers(1_000, 200_000))
+def _graph(directory: Path, random: np.random.Generator, scale: float) -> None:
+    hidden = int(random.integers(1_000, 200_000) * scale)
     first = random.normal(size=(WIDTH, hidden)).astype(np.float32)
     second = random.normal(size=(hidden, 1)).astype(np.float32)
     nodes = [
@@ -81,10 +81,10 @@ def _graph(directory: Path, random: np.random.Generator) -> None:
     onnx.save(model, directory / "model.onnx")
 
 
-def _objects(directory: Path, random: np.random.Generator) -> None:
+def _objects(directory: Path, random: np.random.Generator, scale: float) -> None:
     """Words, numbers, tuples and dictionaries, as vocabularies and tables of features are made of."""
     model: Any = DummyRegressor().fit(np.zeros((1, WIDTH)), [1.0])
-    count = int(random.integers(1_000, 30_000))
+    count = int(random.integers(1_000, 30_000) * scale)
     model.vocabulary_ = {f"word {number} of the vocabulary": number for number in range(count)}
     model.table_ = [
         {"id": row, "name": f"row {row}", "at": (row / 3, row * 1000)} for row in range(count // 4)
@@ -92,11 +92,11 @@ def _objects(directory: Path, random: np.random.Generator) -> None:
     _pickle(directory, model)
 
 
-def _ring(directory: Path, random: np.random.Generator) -> None:
+def _ring(directory: Path, random: np.random.Generator, scale: float) -> None:
     """An array that only the cyclic collector frees."""
     model: Any = DummyRegressor().fit(np.zeros((1, WIDTH)), [1.0])
     model.itself_ = model
-    model.rows_ = random.normal(size=int(random.integers(200_000, 1_000_000)))
+    model.rows_ = random.normal(size=int(random.integers(200_000, 1_000_000) * scale))
     _pickle(directory, model)
 
 
@@ -104,7 +104,7 @@ def _pickle(directory: Path, model: object) -> None:
     (directory / "model.pkl").write_bytes(pickle.dumps(model, protocol=5))
 
 
-_KINDS: Final[dict[str, Callable[[Path, np.random.Generator], None]]] = {
+_KINDS: Final[dict[str, Callable[[Path, np.random.Generator, float], None]]] = {
     "forest": _forest,
     "linear": _linear,
     "graph": _graph,

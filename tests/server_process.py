@@ -144,6 +144,10 @@ class ServerProcess:
         self.known_children |= {child.pid: child for child in found}
         return [child for child in found if _is_worker(child)]
 
+    def process_tree(self) -> list[psutil.Process]:
+        """Return all processes below the server's own, the fork server too."""
+        return psutil.Process(self.pid).children(recursive=True)
+
     def left_behind(self, limit_s: float = 10.0) -> list[psutil.Process]:
         """Return the children seen so far that still run ``limit_s`` from now; at once if none does."""
         _, alive = psutil.wait_procs(list(self.known_children.values()), timeout=limit_s)

@@ -113,6 +113,18 @@ def test_close_refuses_queued_loads_and_unloads_what_is_there(tmp_path: Path) ->
     assert sorted(servable.closed for servable in made) in ([0, 2], [1, 1])
 
 
+def test_what_is_free_is_given_back_behind_the_unloads_that_were_asked_for(tmp_path: Path) -> None:
+    done: queue.SimpleQueue[str] = queue.SimpleQueue()
+    host = Host(fake_kit(lambda _: FakePayloadServable(echo)))
+    host.trim = lambda: done.put("trimmed")  # type: ignore[method-assign]
+    with running(host) as threads:
+        host.load(spec(tmp_path, 1))
+        threads.unload(1, lambda: done.put("unloaded"))
+        threads.trim()
+        threads.unload(2, lambda: done.put("no such model"))
+        assert [done.get(timeout=LIMIT_S) for _ in range(3)] == ["unloaded", "trimmed", "no such model"]
+
+
 def test_close_gives_up_on_a_prediction_that_goes_on(tmp_path: Path) -> None:
     inside, go_on = threading.Event(), threading.Event()
 

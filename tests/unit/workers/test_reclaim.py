@@ -38,6 +38,16 @@ def test_small_models_that_came_back_cost_nothing_until_it_is_quiet() -> None:
     assert not it.reclaimer.owes
 
 
+def test_all_is_done_where_memory_is_short() -> None:
+    it = Counted()
+    it.reclaimer.trim()  # predictions leave free heap too
+    assert it.done == ["trim"]
+    it.reclaimer.released(1000, came_back=1000)
+    it.reclaimer.trim()
+    assert it.done == ["trim", "collect", "trim"]
+    assert not it.reclaimer.owes
+
+
 def test_much_freed_is_trimmed_at_once() -> None:
     it = Counted()
     it.reclaimer.released(MUCH_FREE_BYTES, came_back=MUCH_FREE_BYTES)
