@@ -277,10 +277,18 @@ class DataPlane:
         for _ in range(MOST_LOSSES - 2):
             try:
                 return await self._attempt(call)
-            except WorkerDiedError as death:
-                if death.key is None or not self.residency.is_blameless(ModelKey(*death.key)):
+            except UnavailableError as again:
+                if not self._died_of_another(again):
                     raise
         return await self._attempt(call)
+
+    def _died_of_another(self, error: UnavailableError) -> bool:
+        """Whether a worker is gone, and what was asked for cannot be why: it was at another version, or not yet at this one."""
+        if error.kind is not ErrorKind.WORKER_DIED:
+            return False
+        if not isinstance(error, WorkerDiedError):
+            return True
+        return error.key is not None and self.residency.is_blameless(ModelKey(*error.key))
 
     async def _attempt(self, call: _Call, failed: HotsetError | None = None) -> Answer:
         lease = self.residency.lease_now(call.ref) if failed is None else None

@@ -111,6 +111,15 @@ async def test_what_died_of_another_model_is_tried_until_that_is_quarantined(ben
     assert bench.residency.leases_given == MOST_LOSSES
 
 
+async def test_nor_is_it_to_blame_for_a_worker_that_ended_before_it_was_given_the_call(bench: Bench) -> None:
+    early = [UnavailableError("it ended just after the load", kind=ErrorKind.WORKER_DIED) for _ in range(3)]
+    bench.model("paris").steps = deque([WorkerDiedError("first"), *early])
+
+    answer = await infer(bench, ModelRef("paris"))
+
+    assert answer.key == ModelKey("paris", 7)
+
+
 async def test_and_not_for_ever(bench: Bench) -> None:
     bench.residency.blameless.add("paris")
     bench.model("paris").steps = deque(WorkerDiedError(f"number {number}") for number in range(1, 20))
