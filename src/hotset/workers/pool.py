@@ -38,12 +38,13 @@ MOST_LIGHT: Final = 10_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Resident:
-    """A model in a worker. ``predict`` may be called until it is unloaded or its worker dies."""
+    """A model in a worker, ``is_alone`` in one of its own. ``predict`` may be called until it is unloaded or its worker dies."""
 
     key: ModelKey
     worker: Worker
     handle: int
     reply: LoadReply
+    is_alone: bool = False
 
     def predict(self, call: PredictCall) -> Awaitable[Encoded]:
         call.handle = self.handle
@@ -141,7 +142,10 @@ class WorkerPool:
 
     def is_up(self, worker: Worker) -> bool:
         """Whether it is one of ours, and lives."""
-        return worker in self.workers or (self.own is not None and self.own.is_up(worker))
+        for slot in self._slots:
+            if slot.worker is worker:
+                return True
+        return self.own is not None and self.own.is_up(worker)
 
     def is_shared(self, worker: int) -> bool:
         """Whether a worker of that id is one of those that models share."""
@@ -243,9 +247,7 @@ class WorkerPool:
         """
         if worker is None and self.wishes:
             worker = self.wishes.get(key)
-        if (worker is None or after) and (
-            expected_bytes > self._own_from or (self._has_keepers and MODEL_YAML in map(_path, files or ()))
-        ):
+        if (expected_bytes > self._own_from or self._has_keepers) and (worker is None or after):
             spec = LoadSpec(0, key.name, key.version, path, weight=weight, files=files, after=after)
             resident = await self._load_alone(key, spec, expected_bytes, wait_s)
             if resident is not None:
@@ -290,6 +292,8 @@ class WorkerPool:
         """Load into a child of its own; None if the model is to share one."""
         own = self.own
         assert own is not None
+        if expected_bytes <= self._own_from and MODEL_YAML not in map(_path, spec.files or ()):
+            return None  # nothing names a device that it could keep memory of
         place = await own.home(spec.path, spec.files, expected_bytes)
         if place is Home.SHARED:
             return None
@@ -308,7 +312,7 @@ class WorkerPool:
             raise UnavailableError(
                 f"no child process could be started for {key}: {error}", kind=ErrorKind.WORKER_DIED
             ) from error
-        return Resident(key, worker, spec.handle, reply)
+        return Resident(key, worker, spec.handle, reply, is_alone=True)
 
     def suits(self, key: ModelKey, worker: int) -> bool:
         """Whether this worker is up, and about as good a place for this load as the best; where one is wished for, that one."""
@@ -356,7 +360,7 @@ class WorkerPool:
 
     def begin_unload(self, resident: Resident, then: Callable[[], None]) -> None:
         """Unload, and call ``then`` once, when the model's memory was given back or its worker has died or is given up."""
-        if self.own is not None and resident.worker.id > len(self._slots):
+        if resident.is_alone and self.own is not None:
             self.own.begin_unload(resident.worker, resident.handle, then)
             return
         unloading = asyncio.ensure_future(resident.worker.unload(resident.handle))
