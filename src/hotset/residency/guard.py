@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from hotset.clock import Clock
 from hotset.errors import ErrorKind, OverloadedError
-from hotset.events import EventBus, MemoryPressure
+from hotset.events import Event, EventBus, MemoryPressure, WorkerDied
 from hotset.residency.memory_meter import MemoryMeter
 from hotset.residency.watermarks import Level, MemoryReading, Verdict, Watermarks, judge
 from hotset.status import MemoryStatus
@@ -78,6 +78,8 @@ class MemoryGuard:
         self._level = Level.NORMAL
         self._is_evicting = False
         self._stalls_count_s = 0.0
+        self._deaths = 0
+        events.subscribe(self._worker_died, WorkerDied)
 
     async def run(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         """Look, and act, until cancelled."""
@@ -102,7 +104,7 @@ class MemoryGuard:
 
     async def look(self) -> bool:
         """Read, judge, act. Whether the next reading is worth something only after a moment."""
-        self._reading = reading = await asyncio.to_thread(self._meter.read)
+        self._reading = reading = await self._read()
         verdict = judge(
             reading,
             self._marks,
@@ -117,6 +119,21 @@ class MemoryGuard:
         shed_bytes = await self._relieve(verdict)
         self._tell(verdict, reading, shed_bytes)
         return True
+
+    async def _read(self) -> MemoryReading:
+        """Return what is true now: a reading during which a worker died is not."""
+        while True:
+            deaths = self._deaths
+            reading = await asyncio.to_thread(self._meter.read)
+            if deaths == self._deaths:
+                return reading
+
+    def _worker_died(self, _event: Event) -> None:
+        """Its memory is back, and its models are to be loaded again at once: what was read before says nothing of now."""
+        self._deaths += 1
+        if self._level is Level.CRITICAL:
+            self._level = Level.HIGH
+            self._models.refuse_loads(None)
 
     async def _relieve(self, verdict: Verdict) -> int:
         """Give back what is free; evict too if that was done before, or nothing may be lost in waiting for it."""

@@ -190,3 +190,16 @@ async def test_run_looks_and_waits_for_what_it_did(tmp_path: Path) -> None:
             await it.replica.guard.run(sleep)
         assert slept == [LOOK_S, LOOK_S + SETTLE_S]
         assert told(it) == [("high", 0)]
+
+
+async def test_when_a_worker_dies_its_memory_is_back_and_its_models_come_back_at_once(tmp_path: Path) -> None:
+    async with pressed(tmp_path) as (it, meter):
+        meter.taken = 9100
+        await it.replica.guard.look()
+        with pytest.raises(OverloadedError, match="memory_critical"):
+            await it.ask("a")
+        it.workers[0].die()
+        assert await it.ask("a") == "a@1|a-1"
+        await it.settled()
+        await it.replica.guard.look()
+        assert told(it)[-1][0] == "critical", "what is read after it counts again"
