@@ -18,6 +18,7 @@ from hotset.api.predictions import Door
 from hotset.errors import ErrorKind, HotsetError
 from hotset.keys import ModelRef
 from hotset.payload import Encoded
+from hotset.status import Demand
 from unit.api.scripted import Bench, ScriptedModel, until
 
 PARIS = ModelRef("paris")
@@ -243,6 +244,25 @@ async def test_past_the_queues_bound_the_body_is_not_even_read(
     assert answer.headers["retry-after"] == "1"
     go.set()
     assert [answer.status_code for answer in await asyncio.gather(*inside)] == [200, 200]
+
+
+async def test_past_the_bound_of_its_model_a_request_is_told_when_to_come_back(
+    door: Door, bench: Bench, client: httpx.AsyncClient
+) -> None:
+    go = asyncio.Event()
+    bench.model("paris").steps = deque([go.wait])
+    inside = asyncio.create_task(client.post(url(door, "paris")))
+    await until(lambda: bench.dataplane.inside == 1)
+    bench.residency.demands["paris"] = Demand(99)
+
+    answer = await client.post(url(door, "paris"))
+
+    full = HotsetError("full", kind=ErrorKind.OVERLOADED)
+    check_error(answer, "overloaded", door.status(full, PARIS) or 503)
+    assert answer.headers["retry-after"] == "1"
+    assert (await client.post(url(door, "acme/rome"))).status_code == 200
+    go.set()
+    assert (await inside).status_code == 200
 
 
 async def test_while_draining_new_requests_go_elsewhere(
