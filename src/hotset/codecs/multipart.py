@@ -16,9 +16,8 @@ FORM_DATA: Final = "multipart/form-data"
 MOST_PARTS: Final = 1000
 _MOST_HEADER: Final = 8192
 
-logging.getLogger("python_multipart").setLevel(
-    logging.ERROR
-)  # what is wrong with a body is for its client, not for the log
+# What is wrong with a body is for its client, and not for the log.
+logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 @dataclass(slots=True, eq=False)
