@@ -363,6 +363,16 @@ class Settings(BaseModel):
         description="How many bytes of UTF-8 the name of a model may have that somebody asks for.",
         json_schema_extra=_SECURITY,
     )
+    max_json_depth: Annotated[int, number(8, 900)] = Field(
+        200,
+        description="How deep lists and objects of a JSON body may nest, where a model takes them as they come.",
+        json_schema_extra=_SECURITY,
+    )
+    max_tensor_elements: Annotated[int, number(65536)] = Field(
+        64 * 1024 * 1024,
+        description="How many elements a tensor of a request may have, whatever its bytes.",
+        json_schema_extra=_SECURITY,
+    )
     sagemaker_roots: Annotated[tuple[str, ...], TEXTS] = Field(
         ("/opt/ml",),
         description="With `sagemaker`, the directories below which the platform may name models to load; links are followed first.",

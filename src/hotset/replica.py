@@ -20,6 +20,7 @@ from hotset.api.auth import OPEN_GATE, TokenGate
 from hotset.api.dataplane import DataPlane
 from hotset.catalog import Catalog, ModelEntry, VersionEntry, explain_misfit
 from hotset.clock import Clock, SystemClock
+from hotset.codecs import limits as body_limits
 from hotset.config import Settings
 from hotset.config_values import CacheSize
 from hotset.devices import VISIBLE, Assignment, DeviceDriver, assign, name_of
@@ -710,6 +711,7 @@ def _make_worker(
     children: ForkServer | None,
 ) -> Worker:
     if settings.processes_per_replica == 0:
+        body_limits.configure(json_depth=settings.max_json_depth, elements=settings.max_tensor_elements)
         return ThreadWorker(
             number,
             kit=_kit(settings),
@@ -722,6 +724,8 @@ def _make_worker(
             on_want=on_want,
         )
     options = ProcessOptions(
+        max_json_depth=settings.max_json_depth,
+        max_elements=settings.max_tensor_elements,
         threads=settings.threads_per_process,
         parallel_loads=settings.parallel_loads,
         max_batch=settings.max_batch_size,

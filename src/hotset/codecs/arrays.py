@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from hotset.codecs.limits import check_elements
 from hotset.errors import InvalidInputError, PredictFailedError
 from hotset.payload import DTYPES, Array
 
@@ -42,6 +43,7 @@ def to_array(value: Any, datatype: str | None, where: str) -> Array:
         InvalidInputError: uneven rows, or a value of another type; the message names the place in ``where``.
     """
     flat, shape, kinds = _flatten(value, where)
+    check_elements(len(flat), where)
     if dict in kinds and (datatype is None or datatype == "BYTES"):
         flat = [_from_base64(item, where) if type(item) is dict else item for item in flat]
         kinds = set(map(type, flat))

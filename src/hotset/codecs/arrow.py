@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from hotset.codecs.limits import check_elements
 from hotset.errors import InvalidInputError, PredictFailedError, UnsupportedError
 from hotset.payload import Array, Signature, datatype_of
 
@@ -28,6 +29,7 @@ def read_table(body: bytes | memoryview, where: str) -> Any:
     try:
         with pa.ipc.open_stream(pa.py_buffer(body)) as stream:
             table = stream.read_all()
+        check_elements(table.num_rows, where)  # of nothing but nulls there may be many in few bytes
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InvalidInputError(f"{where} is not an Arrow IPC stream: {error}") from error

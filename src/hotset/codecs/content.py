@@ -16,6 +16,7 @@ import msgspec
 
 from hotset.codecs.arrow import ARROW, read_table
 from hotset.codecs.jsontext import read_json
+from hotset.codecs.limits import check_depth
 from hotset.codecs.multipart import FORM_DATA, read_form_data
 from hotset.codecs.npy import NPY, NPZ, read_npy, read_npz
 from hotset.errors import InvalidInputError
@@ -50,11 +51,13 @@ def read_payload(body: bytes | memoryview, content_type: str) -> Any:
     """
     kind = media_type(content_type)
     if kind == JSON or kind.endswith("+json"):
+        check_depth(body, "the body")
         return read_json(_VALUE, body)
     if kind in {"", _FORM}:
         try:
+            check_depth(body, "the body")
             return _VALUE.decode(body)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError, InvalidInputError):
             return _form(body) if kind else body or None
     if kind.startswith("text/"):
         return _text(body, content_type)

@@ -20,6 +20,7 @@ from hotset.codecs.base import PartWriter
 from hotset.codecs.content import BINARY, JSON, TEXT, media_type, read_payload
 from hotset.codecs.csvtable import CSV, CSV_ANSWER, read_csv, write_csv
 from hotset.codecs.jsontext import read_json, write_json
+from hotset.codecs.limits import check_depth
 from hotset.codecs.npy import NPY, NPZ, read_npy, read_npz, write_npy, write_npz
 from hotset.codecs.parts import EVENTS, Events, Lines, Plain
 from hotset.codecs.rows import ONLY_INPUT, read_columns, read_rows, write_columns, write_rows
@@ -67,6 +68,7 @@ class NativeCodec:
         if binary is not None:
             inputs = _binary_inputs(body, signature, binary[_FORM], meta.content_type)
             return InferRequest(inputs, parameters=binary)
+        check_depth(body, "the body")
         asked = read_json(_BODY, body)
         outputs = asked.outputs or ()
         if isinstance(asked.instances, list):

@@ -18,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 
 from hotset.codecs.arrays import MAX_DIMENSIONS
+from hotset.codecs.limits import check_elements
 from hotset.errors import InvalidInputError, PredictFailedError
 from hotset.payload import Array, datatype_of
 
@@ -68,6 +69,7 @@ def read_npy(body: bytes | memoryview, where: str) -> Array:
             f"{where}: expected {expected} bytes of data for the shape {list(shape)} of {dtype},"
             f" found: {len(body) - start}"
         )
+    check_elements(count, where)
     flat = np.frombuffer(body, dtype=dtype, count=count, offset=start) if count else np.empty(0, dtype=dtype)
     return _tensor(flat.reshape(shape, order="F" if is_fortran else "C"))
 

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from hotset.codecs.jsontext import read_json
+from hotset.codecs.limits import check_elements
 from hotset.codecs.oip_raw import read_raw
 from hotset.codecs.rawtensors import element_count, read_tensor
 from hotset.errors import InvalidInputError
@@ -233,6 +234,7 @@ def _array(tensor: _Input) -> Array:
         raise InvalidInputError(
             f"{where}: the shape {shape} has {count} elements, but the data has: {len(values)}"
         )
+    check_elements(count, where)
     return _shaped(values, tensor.datatype, shape, where)
 
 

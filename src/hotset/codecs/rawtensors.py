@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from hotset.codecs.arrays import MAX_DIMENSIONS
+from hotset.codecs.limits import check_elements
 from hotset.errors import InvalidInputError, PredictFailedError
 from hotset.payload import DTYPES, Array, datatype_of
 
@@ -53,6 +54,7 @@ def read_tensor(data: bytes | memoryview, datatype: str, shape: Sequence[int], w
         array = array.reshape(shape)
     except (ValueError, OverflowError) as error:
         raise InvalidInputError(f"{where}: the data does not fit the shape {list(shape)}: {error}") from error
+    check_elements(array.size, where)
     # A view of the request cannot be written to; that a copy could be would depend on how long the request's JSON is.
     array.flags.writeable = False
     return array

@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 
 from hotset.codecs.jsontext import read_json_numbers, write_json_numbers
+from hotset.codecs.limits import check_depth
 from hotset.codecs.rows import ONLY_INPUT, read_columns, read_rows, write_columns, write_rows
 from hotset.errors import InvalidInputError
 from hotset.payload import SIGNATURE_NAME, Array, Encoded, InferRequest, InferResponse, Signature
@@ -76,6 +77,7 @@ def read_object(body: bytes | memoryview) -> dict[str, Any]:
     Raises:
         InvalidInputError: it is not one, or its ``signature_name`` is no text.
     """
+    check_depth(body, "JSON Parse error: the body")
     asked = read_json_numbers(_OBJECT, body, what="JSON Parse error: the body")
     if not isinstance(asked.get(SIGNATURE_NAME, ""), str):
         raise InvalidInputError("'signature_name' key must be a string value.")

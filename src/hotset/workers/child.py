@@ -19,6 +19,7 @@ from functools import partial
 from typing import Final
 
 from hotset import priorities
+from hotset.codecs import limits
 from hotset.errors import ConfigError, HotsetError
 from hotset.runtimes.reason import reason_of
 from hotset.workers import isolation, wire
@@ -116,6 +117,7 @@ class Child:
             ConfigError: the predictor does not fit.
         """
         isolation.log_to_stderr(order.log_level, order.log_format)
+        limits.configure(json_depth=order.max_json_depth, elements=order.max_elements)
         # Before the user's code asks what there is.
         device = None if order.device is None else bind(order.device)
         kit = _built_kit(order)

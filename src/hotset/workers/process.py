@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, Final
 
 from hotset.codecs.compression import MOST_BYTES
+from hotset.codecs.limits import LIMITS
 from hotset.devices import Bound
 from hotset.errors import (
     ErrorKind,
@@ -70,6 +71,8 @@ class ProcessOptions:
     parallel_loads: int = 2
     max_batch: int = 64
     max_body_bytes: int = MOST_BYTES
+    max_json_depth: int = LIMITS.json_depth
+    max_elements: int = LIMITS.elements
     predictor: str | None = None
     predictor_config: Mapping[str, Any] = field(default_factory=dict)
     kit: str = STANDARD_KIT
@@ -310,6 +313,8 @@ class ProcessWorker:
             parallel_loads=options.parallel_loads,
             max_batch=options.max_batch,
             max_body_bytes=options.max_body_bytes,
+            max_json_depth=options.max_json_depth,
+            max_elements=options.max_elements,
             log_level=options.log_level,
             log_format=options.log_format,
             device=options.device,

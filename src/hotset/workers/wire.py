@@ -115,6 +115,8 @@ class Configure(msgspec.Struct, array_like=True, frozen=True, tag="configure"):
     parallel_loads: int
     max_batch: int
     max_body_bytes: int
+    max_json_depth: int
+    max_elements: int
     log_level: str
     log_format: LogFormat
     device: Bound | None = None

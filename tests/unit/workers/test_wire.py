@@ -93,7 +93,7 @@ def test_a_header_that_is_too_large_is_not_sent() -> None:
 def test_every_control_message_survives() -> None:
     signature = Signature("sklearn", (TensorSpec("x", "FP64", (-1, 3)),), (TensorSpec("y", None, (-1,)),))
     orders: list[wire.ControlOrder] = [
-        wire.Configure("a:b", None, {"a": [1, {"b": None}]}, 2, 3, 64, 1 << 20, "info", "json"),
+        wire.Configure("a:b", None, {"a": [1, {"b": None}]}, 2, 3, 64, 1 << 20, 200, 1 << 26, "info", "json"),
         wire.Load(1, LoadSpec(5, "paris", 7, "/x", None)),
         wire.Unload(2, 5),
         wire.Ping(3),
