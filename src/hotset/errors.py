@@ -47,6 +47,7 @@ class ErrorKind(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     STORE_UNAVAILABLE = "store_unavailable"
     WORKER_DIED = "worker_died"
+    NOT_LOADED = "not_loaded"
     SHUTTING_DOWN = "shutting_down"
     INTERNAL = "internal"
 

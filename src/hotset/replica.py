@@ -165,6 +165,7 @@ class Replica:
             count=_worker_count(settings, has_children=has_children),
             serving=max(1, settings.processes_per_replica),
             own=own_processes(settings, children),
+            may_swap=_may_swap(settings),
             clock=self.clock,
             events=self.events,
             hang_s=settings.load_timeout,
@@ -644,6 +645,15 @@ def _estimate(record: DiskRecord) -> int:
     except LoadFailedError:
         factor = 1.0  # the worker will say so, in the words of whatever it loads with
     return max(LEAST_ESTIMATE_BYTES, int(record.bytes * factor))
+
+
+def _may_swap(settings: Settings) -> bool:
+    """Not where a platform alone says what leaves memory, nor where models are used by a handler beside its requests.
+
+    Nor where loads are held back to keep what was used a moment ago.
+    """
+    is_plain = not settings.sagemaker and settings.cortex is None and not settings.min_churn_age
+    return bool(settings.processes_per_replica) and is_plain
 
 
 def _estimate_with_predictor(record: DiskRecord) -> int:

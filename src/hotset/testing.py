@@ -15,11 +15,18 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from hotset.devices import FoundDevice
-from hotset.errors import ErrorKind, LoadFailedError, OverloadedError, UnavailableError, WorkerDiedError
+from hotset.errors import (
+    ErrorKind,
+    HotsetError,
+    LoadFailedError,
+    OverloadedError,
+    UnavailableError,
+    WorkerDiedError,
+)
 from hotset.payload import Encoded, Signature
 from hotset.store import Content, ObjectChangedError, ObjectMeta, Revision
 from hotset.store.target import new_file
-from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall
+from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall, Swapped
 from hotset.workers.executions import Told
 from hotset.workers.intact import intact_files
 
@@ -229,7 +236,12 @@ class WorkerScript:
     """In which worker each model was loaded, by its handle."""
     most_live: int = 0
     light: bool = False
-    """Whether loads say that they are light."""
+    """Whether loads say that they are light, and models may be swapped."""
+    swap_gate: Gate = field(default_factory=Gate)
+    swaps: Counter[str] = field(default_factory=Counter)
+    """How many swaps have brought a version in."""
+    coming: set[int] = field(default_factory=set)
+    """What is swapped in and not there yet; predictions of it wait."""
     in_use: bool = False
     """Whether what is unloaded is still used by a prediction, so that nothing can come in behind it."""
     imported: list[str] = field(default_factory=list)
@@ -258,6 +270,10 @@ class FakeWorker:
         self._dead: str | None = None
         self._died = asyncio.Event()
         self._left = Gate()
+        self.refused: set[int] = set()
+        """Models that were to be swapped in, and were not."""
+        self._order: asyncio.Future[Swapped] | None = None
+        """The last swap that was sent: what comes behind it waits for it."""
 
     @property
     def id(self) -> int:
@@ -279,14 +295,7 @@ class FakeWorker:
             await self._unless_dead(self._left)
         self._script.loads[f"{spec.name}@{spec.version}"] += 1
         await self._unless_dead(self._script.gate(spec.name))
-        faults = self._script.load_faults
-        fault = faults.get(spec.name) or faults.get(f"{spec.name}@{spec.version}")
-        if fault is not None:
-            raise fault
-        intact_files(spec.path, spec.files or ())
-        self._contents[spec.handle] = _contents_of(Path(spec.path))
-        self._script.live[spec.handle] = spec
-        self._script.most_live = max(self._script.most_live, len(self._script.live))
+        self._take_in(spec)
         weight = self._script.weights.get(spec.name, 100)
         taken = self._script.device_weights.get(spec.name, 0)
         self._script.places[spec.handle] = self._number
@@ -300,6 +309,42 @@ class FakeWorker:
 
     def trim(self) -> None:
         self._script.trims += 1
+
+    def swap(self, spec: LoadSpec) -> Awaitable[Swapped]:
+        self._script.asked.append(spec)
+        self._script.coming.add(spec.handle)
+        swap = asyncio.ensure_future(self._swap(spec, self._order))
+        self._order = swap
+        return swap
+
+    async def _swap(self, spec: LoadSpec, before: asyncio.Future[Swapped] | None) -> Swapped:
+        try:
+            await self._after(before)
+            await self._unless_dead(self._script.swap_gate)
+            return self._swapped(spec)
+        finally:
+            self._script.coming.discard(spec.handle)
+
+    async def _after(self, swap: asyncio.Future[Swapped] | None) -> None:
+        """Return when all is carried out that was sent before."""
+        if swap is not None:
+            await asyncio.wait((swap,))
+
+    def _swapped(self, spec: LoadSpec) -> Swapped:
+        script = self._script
+        if script.in_use or not script.light:
+            self.refused.add(spec.handle)
+            return Swapped(is_loaded=False, are_gone=False)
+        for handle in spec.after:
+            self._contents.pop(handle, None)
+            script.live.pop(handle, None)
+        try:
+            self._take_in(spec)
+        except HotsetError:
+            self.refused.add(spec.handle)
+            return Swapped(is_loaded=False, are_gone=True)
+        script.swaps[f"{spec.name}@{spec.version}"] += 1
+        return Swapped(is_loaded=True, are_gone=True, is_light=True)
 
     def import_ahead(self, modules: Sequence[str]) -> None:
         self._script.imported += modules
@@ -330,12 +375,24 @@ class FakeWorker:
         self._died.set()
         self._on_death(reason)
 
+    def _take_in(self, spec: LoadSpec) -> None:
+        faults = self._script.load_faults
+        fault = faults.get(spec.name) or faults.get(f"{spec.name}@{spec.version}")
+        if fault is not None:
+            raise fault
+        intact_files(spec.path, spec.files or ())
+        self._contents[spec.handle] = _contents_of(Path(spec.path))
+        self._script.live[spec.handle] = spec
+        self._script.most_live = max(self._script.most_live, len(self._script.live))
+
     async def _answer(self, call: PredictCall) -> Encoded:
+        await self._after(self._order)
         self._check_alive()
         contents = self._contents.get(call.handle)
         if contents is None:
-            self._script.used_after_unload.append(call.handle)
-            raise UnavailableError(f"no such handle: {call.handle}")
+            if call.handle not in self.refused:
+                self._script.used_after_unload.append(call.handle)
+            raise UnavailableError(f"no such handle: {call.handle}", kind=ErrorKind.NOT_LOADED)
         await asyncio.sleep(0)
         self._check_alive()
         spec = self._script.live[call.handle]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -63,6 +64,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.handed: list[Entry[int, str]] = []
         self.ever_handed: set[Entry[int, str]] = set()
         self.held: list[Entry[int, str]] = []
+        self.coming: dict[Entry[int, str], tuple[Entry[int, str], ...]] = {}
 
     def wake(self) -> None:
         self.woken = True
@@ -106,18 +108,23 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # Calls
 
-    @rule(key=keys, weight=weights)
-    def reserve(self, key: int, weight: Weight) -> None:
+    @rule(key=keys, weight=weights, takes=st.sampled_from([None, True, True, False]))
+    def reserve(self, key: int, weight: Weight, takes: bool | None = None) -> None:
         def granted() -> None:
             self.grants[reservation] += 1
+
+        def taken(entries: Sequence[Entry[int, Any]]) -> bool:
+            assert entries
+            assert not any(entry.holds or entry.pinned or entry.copies for entry in entries)
+            return bool(takes)
 
         before = (self.ledger.usage, self.ledger.commitment)
         if exceeded(self.capacity, weight):
             with pytest.raises(CapacityError):
-                self.ledger.reserve(key, weight, granted)
+                self.ledger.reserve(key, weight, granted, takes=None if takes is None else taken)
             assert (self.ledger.usage, self.ledger.commitment) == before
             return
-        reservation = self.ledger.reserve(key, weight, granted)
+        reservation = self.ledger.reserve(key, weight, granted, takes=None if takes is None else taken)
         self.open.append(reservation)
         self.grants[reservation] = 0
 
@@ -145,9 +152,11 @@ class LedgerMachine(RuleBasedStateMachine):
             assert entry.holds == 0
             assert entry not in self.ever_handed
             assert entry.key in expected or entry.cause is not Cause.CAPACITY or entry not in entries.values()
-        self.handed += ready
-        self.ever_handed.update(ready)
         newly = [r for r in waiting if r.is_granted]
+        taken = [entry for reservation in newly for entry in reservation.behind]
+        assert all(entry.handed_out and entry not in ready for entry in taken)
+        self.handed += [*ready, *taken]
+        self.ever_handed.update((*ready, *taken))
         for reservation in self.open:
             assert self.grants[reservation] == grants[reservation] + (reservation in newly)
         self.woken = False  # one call did all there was to do, also what it woke for itself
@@ -220,6 +229,48 @@ class LedgerMachine(RuleBasedStateMachine):
             assert old in self.ledger.draining()
 
     @precondition(lambda self: any(r.is_granted for r in self.open))
+    @rule(data=st.data())
+    def come(self, data: st.DataObject) -> None:
+        """It is entered on its way, and those whom it follows leave with the same order."""
+        reservation = data.draw(st.sampled_from([r for r in self.open if r.is_granted]))
+        sums = (self.ledger.usage, self.ledger.commitment)
+        old = self.ledger.entries.get(reservation.key)
+        entry = self.ledger.enter(reservation, "value")
+        self.open.remove(reservation)
+        self.touch(reservation.key)
+        self.coming[entry] = tuple(it for it in reservation.behind if it in self.handed)
+        for before in self.coming[entry]:
+            self.handed.remove(before)
+        if old is None:
+            assert (self.ledger.usage, self.ledger.commitment) == sums
+        else:
+            assert old.cause is Cause.SUPERSEDED
+
+    @precondition(lambda self: self.coming)
+    @rule(data=st.data())
+    def settle(self, data: st.DataObject) -> None:
+        entry = data.draw(st.sampled_from(list(self.coming)))
+        for before in self.coming.pop(entry):
+            self.ledger.freed(before)
+        self.ledger.settle(entry)
+        assert entry.follows is None
+
+    @precondition(lambda self: self.coming)
+    @rule(data=st.data(), are_gone=st.booleans())
+    def withdraw(self, data: st.DataObject, are_gone: bool) -> None:
+        entry = data.draw(st.sampled_from(list(self.coming)))
+        behind = self.coming.pop(entry)
+        if are_gone:
+            for before in behind:
+                self.ledger.freed(before)
+        self.ledger.withdraw(entry)
+        assert self.ledger.entries.get(entry.key) is not entry
+        assert entry.weight == NOTHING
+        assert all(before.followed_by is None for before in behind)
+        if not are_gone:
+            self.handed += behind
+
+    @precondition(lambda self: any(r.is_granted for r in self.open))
     @rule(data=st.data(), weight=weights)
     def resize(self, data: st.DataObject, weight: Weight) -> None:
         reservation = data.draw(st.sampled_from([r for r in self.open if r.is_granted]))
@@ -255,7 +306,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def release(self, data: st.DataObject) -> None:
         entry = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
         self.ledger.release(entry)
-        if entry not in self.held:
+        if entry not in self.held and entry not in self.coming:
             with pytest.raises(RuntimeError, match="more often than held"):
                 self.ledger.release(entry)
 
@@ -307,21 +358,31 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def sums_do_not_drift(self) -> None:
         self.ledger.check_invariants()
-        resident = total(entry.weight for entry in (*self.ledger.entries.values(), *self.ledger.copies()))
         draining = self.ledger.draining()
-        leaving = total(entry.weight for entry in draining if entry.followed_by is None)
+        entries = (*self.ledger.entries.values(), *self.ledger.copies())
+        resident = total(entry.weight for entry in entries)
+        following = total(
+            larger(entry.weight, total(it.weight for it in entry.follows.behind if it in draining))
+            for entry in (*entries, *draining)
+            if entry.follows is not None
+        )
+        here = total(entry.weight for entry in entries if entry.follows is None)
+        leaving = total(
+            entry.weight for entry in draining if entry.followed_by is None and entry.follows is None
+        )
         granted = total(
             larger(r.granted, total(entry.weight for entry in r.behind if entry in draining))
             for r in self.open
         )
         promised = total(r.promised for r in self.open)
-        assert self.ledger.usage == resident.plus(leaving).plus(granted)
+        assert self.ledger.usage == here.plus(following).plus(leaving).plus(granted)
         assert self.ledger.commitment == resident.plus(promised)
 
     @invariant()
     def what_is_held_is_never_handed_out(self) -> None:
-        assert all(entry.holds == self.held.count(entry) for entry in self.ledger.entries.values())
-        assert not any(entry in self.handed for entry in self.held)
+        for entry in self.ledger.entries.values():
+            assert entry.holds == self.held.count(entry) + (entry in self.coming)
+        assert not any(entry in self.handed for entry in (*self.held, *self.coming))
 
     @invariant()
     def statistics_agree(self) -> None:
@@ -331,11 +392,15 @@ class LedgerMachine(RuleBasedStateMachine):
         assert statistics.entries == len(self.ledger.entries)
         assert statistics.draining == len(self.ledger.draining())
         assert statistics.reservations == len(self.open)
-        assert statistics.held == len({e.key for e in self.held if e.cause is None})
+        assert statistics.held == len({e.key for e in (*self.held, *self.coming) if e.cause is None})
 
     def teardown(self) -> None:
         if not hasattr(self, "ledger"):
             return
+        for entry, behind in self.coming.items():
+            for before in behind:
+                self.ledger.freed(before)
+            self.ledger.settle(entry)
         while self.held:
             self.ledger.release(self.held.pop())
         for reservation in self.open:
@@ -365,7 +430,10 @@ class CopiesMachine(LedgerMachine):
     def advance(self) -> None:
         ledger = self.ledger
         entries, copies = list(ledger.entries.values()), ledger.copies()
+        waiting = [r for r in self.open if not r.is_granted]
         ready = ledger.advance()
+        taken = [entry for reservation in waiting if reservation.is_granted for entry in reservation.behind]
+        assert not any(entry.is_copy or entry.copies for entry in taken)
         gone = [entry for entry in entries if entry.cause is not None]
         left = ledger.copies()
         assert not any(entry.holds or entry.pinned for entry in gone)
@@ -374,8 +442,8 @@ class CopiesMachine(LedgerMachine):
         for entry in ready:
             assert entry.holds == 0
             assert entry not in self.ever_handed
-        self.handed += ready
-        self.ever_handed.update(ready)
+        self.handed += [*ready, *taken]
+        self.ever_handed.update((*ready, *taken))
 
     @rule(data=st.data(), bytes_=st.integers(1, 4))
     def reserve_free(self, data: st.DataObject, bytes_: int) -> None:

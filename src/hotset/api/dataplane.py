@@ -37,7 +37,7 @@ from hotset.status import Readiness
 Done: TypeAlias = Callable[[Answer | Exception], None]
 """Gets the outcome of a prediction that was started: the answer, or why there is none."""
 
-RETRIED: Final = frozenset({ErrorKind.WORKER_DIED, ErrorKind.OUT_OF_MEMORY})
+RETRIED: Final = frozenset({ErrorKind.WORKER_DIED, ErrorKind.NOT_LOADED, ErrorKind.OUT_OF_MEMORY})
 """Failures of the place and not of the request: once more, with a fresh lease, is worth it."""
 
 MOST_LOSSES: Final = 6
@@ -409,11 +409,13 @@ class _Started:
             return
         if lease is not None:
             self._send(lease)
-        elif waiting is not None:
+        elif waiting is None:
+            plane.spawn(self._wait(plane.attempts(call)))
+        elif waiting.done():
+            self._leased(waiting)
+        else:
             plane.waiting.add(waiting)
             waiting.add_done_callback(self._leased)
-        else:
-            plane.spawn(self._wait(plane.attempts(call)))
 
     def _leased(self, waiting: asyncio.Future[Lease]) -> None:
         plane = self._plane

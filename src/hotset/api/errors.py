@@ -42,6 +42,7 @@ STATUS: Final[Mapping[ErrorKind, int]] = {
     ErrorKind.OUT_OF_MEMORY: 503,
     ErrorKind.STORE_UNAVAILABLE: 503,
     ErrorKind.WORKER_DIED: 503,
+    ErrorKind.NOT_LOADED: 503,
     ErrorKind.SHUTTING_DOWN: 503,
     ErrorKind.INTERNAL: 500,
 }

@@ -138,7 +138,7 @@ class Arrival:
         self._clock = clock
         self._events = events
         self._turns = Turns(parallel_loads * TURNS_PER_LOAD)
-        self._room_timeout_s = room_timeout_s
+        self.room_timeout_s = room_timeout_s
         self._limits = Limits()
         self._waits_for_room = waits_for_room
         self._verifier = verifier
@@ -400,22 +400,23 @@ class Arrival:
         """Raise if the room is there only once leases end: of what is in memory, or is on its way out of it."""
         asked = room.reservation
         if not asked.is_promised or (not asked.is_granted and self._memory.is_held_up):
-            raise _no_room(room, "has to stay")
+            raise no_room(asked.key, asked.weight.bytes, "has to stay")
 
     async def _until_granted(self, room: _Room) -> None:
         if room.reservation.is_granted:
             return
         try:
-            with self._limits.within(self._room_timeout_s):
+            with self._limits.within(self.room_timeout_s):
                 await room.granted()
         except TimeoutError as error:
-            why = f"is in use; expected room within {self._room_timeout_s:g} s"
-            raise _no_room(room, why) from error
+            why = f"is in use; expected room within {self.room_timeout_s:g} s"
+            asked = room.reservation
+            raise no_room(asked.key, asked.weight.bytes, why) from error
 
 
-def _no_room(room: _Room, why: str) -> OverloadedError:
-    asked = room.reservation
+def no_room(key: ModelKey, bytes_: int, why: str) -> OverloadedError:
+    """Return the error of a load that did not get its room."""
     return OverloadedError(
-        f"no room for {asked.key}: it needs {asked.weight.bytes} bytes, and all that is in memory {why}",
+        f"no room for {key}: it needs {bytes_} bytes, and all that is in memory {why}",
         kind=ErrorKind.NO_ROOM,
     )

@@ -17,6 +17,7 @@ from hotset.clock import Clock
 from hotset.events import Cause, CopyDropped, EventBus, Evicted, TierName
 from hotset.keys import Fingerprint, ModelKey
 from hotset.residency.arrival import MemoryEntry, Occupant
+from hotset.tiers.books import NOTHING
 from hotset.tiers.disk import DiskTier
 from hotset.tiers.memory import MemoryTier
 from hotset.workers.pool import WorkerPool
@@ -96,6 +97,22 @@ class Departure:
             self._pool.begin_unload(entry.value.resident, partial(self._unloaded, entry))
         self._ease_disk()
 
+    def leave_with(self, entries: Iterable[MemoryEntry]) -> None:
+        """These leave in the order that loads another one in their places; ``have_left`` or ``unload_after_all`` follows."""
+        now_s = self._clock.monotonic()
+        for entry in entries:
+            self._unloading[entry] = now_s
+
+    def have_left(self, entries: Iterable[MemoryEntry]) -> None:
+        """Their worker has unloaded them, or has ended."""
+        for entry in entries:
+            self._unloaded(entry)
+
+    def unload_after_all(self, entries: Iterable[MemoryEntry]) -> None:
+        """The order in which they were to leave was refused."""
+        for entry in entries:
+            self._pool.begin_unload(entry.value.resident, partial(self._unloaded, entry))
+
     def _ease_disk(self) -> None:
         self._memory.is_wanted = self._disk.is_short
         if not self._disk.is_short or self._unloading:
@@ -117,8 +134,11 @@ class Departure:
             asyncio.get_running_loop().call_soon(self._ended, entry)
         else:
             self._ended(entry)
-            self._pump()  # at once: a load waits for this room
+            if self._memory.is_asked:
+                self._pump()  # at once: a load waits for this room
         bytes_ = entry.weight.bytes
+        if entry.weight is NOTHING:
+            return  # it never came
         if entry.is_copy:
             worker = occupant.resident.worker.id
             self._events.publish(CopyDropped(entry.key, worker, cause, bytes_, took_s))

@@ -25,15 +25,17 @@ _Limit: TypeAlias = tuple[dict[asyncio.Future[Any], None], Callable[[], Exceptio
 class Flight(Generic[T, S]):
     """One piece of work in the air. ``phase`` is the worker's word for how far it is, for status pages.
 
-    ``waiters`` are those who still wait, in the order in which they came; who goes away leaves nothing behind.
+    ``waiters`` are those who still wait, in the order in which they came; who goes away leaves nothing behind. One without a
+    task was launched: ``cancel`` ends what was begun for it.
     """
 
-    __slots__ = ("phase", "started_s", "task", "waiters")
+    __slots__ = ("cancel", "phase", "started_s", "task", "waiters")
 
     def __init__(self, started_s: float) -> None:
         self.started_s = started_s
         self.phase = ""
         self.task: asyncio.Task[None] | None = None
+        self.cancel: Callable[[], None] | None = None
         self.waiters: dict[asyncio.Future[S], None] = {}
 
 
@@ -73,11 +75,15 @@ class Flights(Generic[K, T, S]):
         """Return the flight of ``key``; if there is none, ``work`` starts as its leader, with nobody waiting."""
         flight = self._flights.get(key)
         if flight is None:
-            flight = Flight(now_s)
-            self._flights[key] = flight
-            flight.task = asyncio.create_task(self._lead(key, flight, work), name=f"flight {key!s}")
-            flight.task.add_done_callback(partial(self._ended, key, flight))
+            flight = self._flights[key] = Flight(now_s)
+            self.go_on(key, flight, work)
         return flight
+
+    def go_on(self, key: K, flight: Flight[T, S], work: Callable[[Flight[T, S]], Awaitable[T]]) -> None:
+        """Have a task do the work of a flight that has none."""
+        flight.cancel = None
+        flight.task = asyncio.create_task(self._lead(key, flight, work), name=f"flight {key!s}")
+        flight.task.add_done_callback(partial(self._ended, key, flight))
 
     def wait(
         self,
@@ -87,14 +93,23 @@ class Flights(Generic[K, T, S]):
         now_s: float,
         limit_s: float | None = None,
         late: Callable[[], Exception] = TimeoutError,
+        launch: Callable[[Flight[T, S]], bool] | None = None,
     ) -> asyncio.Future[S]:
         """As ``join``, but what is returned at once is the share's future, for whoever needs no task to wait in.
 
         After ``limit_s`` it fails with what ``late`` makes. Who cancels it gets no share. Once it has its share, that
-        is to be used.
+        is to be used. ``launch`` may begin the work of a new flight without a task, and says whether it has: then ``land``,
+        ``fail`` or ``go_on`` follows, at once or later.
         """
-        flight = self.start(key, work, now_s=now_s)
+        flight = self._flights.get(key)
         waiter: asyncio.Future[S] = asyncio.get_running_loop().create_future()
+        if flight is None:
+            flight = self._flights[key] = Flight(now_s)
+            flight.waiters[waiter] = None
+            if launch is None or not launch(flight):
+                self.go_on(key, flight, work)
+            elif waiter.done():
+                return waiter
         flight.waiters[waiter] = None
         if limit_s is not None:
             self._limits.add(waiter, loop_time_s() + limit_s, (flight.waiters, late))
@@ -130,10 +145,22 @@ class Flights(Generic[K, T, S]):
 
     async def close(self) -> None:
         """Cancel every flight and wait until it has ended."""
+        for key, flight in tuple(self._flights.items()):
+            if flight.cancel is not None:
+                flight.cancel()
+                self._land(key, flight, asyncio.Future.cancel)
         tasks = [flight.task for flight in self._flights.values() if flight.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def land(self, key: K, flight: Flight[T, S], result: T) -> None:
+        """The work of a flight without a task has ended well."""
+        self._land(key, flight, partial(self._hand_over, key, result))
+
+    def fail(self, key: K, flight: Flight[T, S], error: Exception) -> None:
+        """It has not."""
+        self._land(key, flight, partial(_fail, error))
 
     async def _lead(self, key: K, flight: Flight[T, S], work: Callable[[Flight[T, S]], Awaitable[T]]) -> None:
         try:
@@ -156,6 +183,7 @@ class Flights(Generic[K, T, S]):
 
     def _land(self, key: K, flight: Flight[T, S], give: Callable[[asyncio.Future[S]], object]) -> None:
         del self._flights[key]
+        flight.cancel = None
         for waiter in tuple(flight.waiters):
             self._limits.drop(waiter)
             if not waiter.done():

@@ -38,6 +38,7 @@ from hotset.residency.devices import Devices
 from hotset.residency.failures import Failures
 from hotset.residency.flight import Flight, Flights
 from hotset.residency.lease import ModelLease
+from hotset.residency.light_arrival import Landing, LightArrival
 from hotset.residency.lookup import Lookup
 from hotset.residency.pressure import to_relieve, to_shed
 from hotset.residency.quarantine import Quarantine
@@ -110,6 +111,16 @@ class Manager:
             events=events,
         )
         self._departure = Departure(disk=disk, memory=memory, pool=pool, clock=clock, events=events)
+        self._light = LightArrival(
+            disk=disk,
+            memory=memory,
+            pool=pool,
+            departure=self._departure,
+            clock=clock,
+            events=events,
+            room_timeout_s=arrival.room_timeout_s,
+            is_open=lambda: arrival.refuse is None,
+        )
         self._reload = Reload(memory=memory, offered=self.rollover.offered, start_load=self.start_load)
         self.copies: Final = Copies(
             memory=memory,
@@ -258,9 +269,13 @@ class Manager:
             now_s=now_s,
             limit_s=deadline_s - now_s,
             late=partial(self._too_late, version),
+            launch=partial(self._launch, version),
         )
         if ref is not None:
-            waiter.add_done_callback(partial(self._answered, ref))
+            if waiter.done():
+                self._answered(ref, waiter)
+            else:
+                waiter.add_done_callback(partial(self._answered, ref))
         return waiter
 
     def _answered(self, ref: ModelRef, waiter: asyncio.Future[ModelLease]) -> None:
@@ -344,17 +359,52 @@ class Manager:
         error.key = version.key
         return error
 
+    def _launch(self, version: VersionEntry, flight: Flight[MemoryEntry, ModelLease]) -> bool:
+        """Begin a flight without a task, if the version is light."""
+        if self.memory.has_any_of(version.key.name):
+            return False
+        landing = Landing(
+            landed=partial(self._landed, version, flight),
+            failed=partial(self._not_landed, version, flight),
+            usual=partial(self.flights.go_on, version.key, flight, partial(self._bring, version)),
+        )
+        flight.phase = Phase.WAITING_FOR_ROOM
+        cancel = self._light.begin(version, landing)
+        if cancel is not None and version.key in self.flights:  # it may have landed
+            flight.cancel = cancel
+        return cancel is not None
+
+    def _landed(
+        self, version: VersionEntry, flight: Flight[MemoryEntry, ModelLease], entry: MemoryEntry
+    ) -> None:
+        self._arrived(version)
+        self.flights.land(version.key, flight, entry)
+
+    def _not_landed(
+        self, version: VersionEntry, flight: Flight[MemoryEntry, ModelLease], error: HotsetError
+    ) -> None:
+        self._missed(version, error, flight.started_s)
+        self.flights.fail(version.key, flight, error)
+
     async def _bring(self, version: VersionEntry, flight: Flight[MemoryEntry, ModelLease]) -> MemoryEntry:
         """The work of a flight: bring the version into memory, remember how that ended, let latest move."""
         began_s = self._clock.monotonic()
         try:
             entry = await self._arrival.bring(version, flight)
         except BaseException as error:
-            self.memory.forget_words(version.key)
-            if isinstance(error, HotsetError):
-                error.key = version.key
-                self._note_failure(version, error, began_s)
+            self._missed(version, error, began_s)
             raise
+        self._arrived(version)
+        return entry
+
+    def _missed(self, version: VersionEntry, error: BaseException, began_s: float) -> None:
+        self.memory.forget_words(version.key)
+        if isinstance(error, HotsetError):
+            error.key = version.key
+            self._note_failure(version, error, began_s)
+
+    def _arrived(self, version: VersionEntry) -> None:
+        """It is in memory: those who have waited for it follow in this very step."""
         self.failures.forget(version.key)
         self._ahead.forget(version.key)
         self._reload.arrived(version.key)
@@ -363,7 +413,6 @@ class Manager:
         if self.catalog.version(version.key) is None:
             # Deleted meanwhile: it answers those who wait, and no one else.
             asyncio.get_running_loop().call_soon(self.memory.evict, version.key, Cause.DELETED)
-        return entry
 
     def _share(self, _key: ModelKey, entry: MemoryEntry) -> ModelLease:
         occupant = entry.value

@@ -5,7 +5,7 @@ The ledger keeps them; whoever uses a tier reads them, and changes nothing but `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from itertools import zip_longest
 from operator import add, sub
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
@@ -16,6 +16,8 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 DeviceBytes: TypeAlias = tuple[int, ...]
+Takes: TypeAlias = "Callable[[Sequence[Entry[K, Any]]], bool]"
+"""Whether what comes in can take the places of these, in one order with their leaving."""
 
 _new: Final = tuple.__new__
 """A named tuple's own constructor is a function in Python: weights are added up a dozen times for each load."""
@@ -112,13 +114,14 @@ class Entry(Generic[K, V]):
 
     ``uses`` is how many leases it ever had. A ``pinned`` one is no victim of capacity. ``copies`` are the further entries that
     stand for the same key; each of them ``is_copy``. One that leaves may be ``followed_by`` one that has its room already, and
-    comes in behind it.
+    comes in behind it; one that is here before those have left ``follows`` them.
     """
 
     __slots__ = (
         "cause",
         "copies",
         "followed_by",
+        "follows",
         "handed_out",
         "holds",
         "is_copy",
@@ -141,6 +144,7 @@ class Entry(Generic[K, V]):
         self.copies: tuple[Entry[K, V], ...] = ()
         self.is_copy = False
         self.followed_by: Reservation[K] | None = None
+        self.follows: Reservation[K] | None = None
 
     @property
     def is_used(self) -> bool:
@@ -155,14 +159,29 @@ class Reservation(Generic[K]):
     """Room spoken for. ``on_granted`` is called once, from ``advance``, when the room is there.
 
     ``behind`` are those who leave whose room it was granted before they have; ``leaving`` is what they still take of it.
+    Where there is ``takes``, it says of idle entries whether what comes in can take their places, in one order with their
+    leaving: then they are ``behind`` from the beginning.
     """
 
-    __slots__ = ("behind", "granted", "key", "leaving", "on_granted", "overtaken", "promised", "weight")
+    __slots__ = (
+        "behind",
+        "granted",
+        "key",
+        "leaving",
+        "on_granted",
+        "overtaken",
+        "promised",
+        "takes",
+        "weight",
+    )
 
-    def __init__(self, key: K, weight: Weight, on_granted: Callable[[], None]) -> None:
+    def __init__(
+        self, key: K, weight: Weight, on_granted: Callable[[], None], takes: Takes[K] | None = None
+    ) -> None:
         self.key = key
         self.weight = weight
         self.on_granted = on_granted
+        self.takes = takes
         self.overtaken = 0
         self.promised = NOTHING
         self.granted = NOTHING

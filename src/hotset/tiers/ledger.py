@@ -8,8 +8,8 @@ Two sums are kept below the capacity, each in every part:
 
 * *usage* = entries + entries that are being given back + reservations that were granted. It is what the tier
   really holds, so a reservation is granted only once the room is physically there. But whoever comes in behind those who
-  leave, in the same place and not before they are gone, is granted their room at once (``grant_behind``); of the two, what
-  is larger counts.
+  leave, in the same place and not before they are gone, is granted their room at once (``grant_behind``, or by one order that
+  ``takes`` their places); of the two, what is larger counts.
 * *commitment* = entries + reservations that have been promised room. Victims are chosen against it, so that the
   room which one reservation waits for is never given to another.
 
@@ -25,7 +25,7 @@ from typing import Final, Generic, TypeVar
 
 from hotset.errors import CapacityError, ErrorKind
 from hotset.events import Cause
-from hotset.tiers.books import NOTHING, Capacity, Entry, Reservation, Weight, larger, smaller
+from hotset.tiers.books import NOTHING, Capacity, Entry, Reservation, Takes, Weight, larger, smaller
 from hotset.tiers.victims import choose
 
 __all__ = ["NOTHING", "Capacity", "Entry", "Ledger", "LedgerStatistics", "Reservation", "Weight"]
@@ -53,7 +53,8 @@ class LedgerStatistics:
 class Ledger(Generic[K, V]):
     """Owned by the event loop. Order for one key: ``reserve`` → (granted) → ``commit`` or ``cancel``;
     ``evict`` or being chosen by ``advance`` → handed out by ``advance`` → ``freed``. For a copy:
-    ``reserve_free`` → ``commit_copy`` or ``cancel``; ``drop``, ``evict`` or being chosen → as above.
+    ``reserve_free`` → ``commit_copy`` or ``cancel``; ``drop``, ``evict`` or being chosen → as above. What takes places:
+    ``reserve`` → (granted) → ``enter`` → ``settle`` or ``withdraw``.
     """
 
     def __init__(
@@ -102,6 +103,11 @@ class Ledger(Generic[K, V]):
         )
 
     @property
+    def is_asked(self) -> bool:
+        """Whether there are reservations."""
+        return bool(self._reservations)
+
+    @property
     def is_short(self) -> bool:
         """Whether somebody asks for room that cannot be made, because all the rest is held."""
         return any(reservation.promised != reservation.weight for reservation in self._reservations)
@@ -122,14 +128,23 @@ class Ledger(Generic[K, V]):
 
     # Room
 
-    def reserve(self, key: K, weight: Weight, on_granted: Callable[[], None]) -> Reservation[K]:
+    def reserve(
+        self,
+        key: K,
+        weight: Weight,
+        on_granted: Callable[[], None],
+        *,
+        takes: Takes[K] | None = None,
+    ) -> Reservation[K]:
         """Ask for room; ``advance`` grants it, at once or later.
+
+        Where ``takes`` says yes to those who have to go for it, they are evicted and handed out to whoever asks: ``behind``.
 
         Raises:
             CapacityError: it is larger than the whole tier.
         """
         self._refuse_larger_than_capacity(key, weight)
-        reservation = Reservation(key, weight, on_granted)
+        reservation = Reservation(key, weight, on_granted, takes)
         self._reservations[reservation] = None
         self._wake()
         return reservation
@@ -221,6 +236,42 @@ class Ledger(Generic[K, V]):
             self._wake()  # what was room spoken for is now an entry, which may go for those who wait
         return entry
 
+    def enter(self, reservation: Reservation[K], value: V) -> Entry[K, V]:
+        """As ``commit``, for what is on its way in behind those who leave. It is held until ``settle`` or ``withdraw``."""
+        if reservation not in self._reservations or not reservation.is_granted:
+            raise RuntimeError(f"enter of a reservation that is not granted: {reservation.key!s}")
+        del self._reservations[reservation]
+        if reservation.key in self.entries:
+            self.evict(reservation.key, Cause.SUPERSEDED)
+        entry: Entry[K, V] = Entry(reservation.key, value, reservation.weight)
+        entry.holds = 1
+        if reservation.behind:
+            entry.follows = reservation
+        self.entries[entry.key] = entry  # its room was the reservation's, in both sums
+        return entry
+
+    def settle(self, entry: Entry[K, V]) -> None:
+        """What was entered on its way is there, and those whom it follows are ``freed``."""
+        entry.follows = None
+        self.release(entry)
+
+    def withdraw(self, entry: Entry[K, V]) -> tuple[Entry[K, V], ...]:
+        """What was entered on its way did not come: it leaves, and weighs nothing. Returns those whom it was to follow.
+
+        They are still to be ``freed``, each with its own room from now on.
+        """
+        follows, entry.follows = entry.follows, None
+        if entry.cause is None:
+            self.evict(entry.key, Cause.CORRUPT)
+        behind = follows.behind if follows is not None else ()
+        if follows is not None:
+            self._fall_back(follows)
+        else:
+            self._usage = self._usage.minus(entry.weight)
+        entry.weight = NOTHING
+        self.release(entry)
+        return behind
+
     def commit_copy(self, reservation: Reservation[K], value: V) -> Entry[K, V]:
         """Turn a reservation of ``reserve_free`` into a copy of the key's entry, which must be there."""
         if reservation not in self._reservations or not reservation.is_granted:
@@ -256,10 +307,10 @@ class Ledger(Generic[K, V]):
         self._is_advancing = True
         try:
             self._shrink_to_capacity()
-            self._promise_in_turn()
+            granted = self._promise_in_turn()
         finally:
             self._is_advancing = False
-        granted = [r for r in self._reservations if self._grant(r)]
+        granted += [r for r in self._reservations if self._grant(r)]
         ready = [entry for entry in self._draining if entry.holds == 0 and not entry.handed_out]
         for entry in ready:
             entry.handed_out = True
@@ -330,7 +381,8 @@ class Ledger(Generic[K, V]):
             left = follower.leaving.minus(entry.weight)
             follower.leaving = NOTHING if left == NOTHING else left
             self._usage = self._usage.plus(_taken(follower))
-        self._wake()
+        if self._reservations:
+            self._wake()
 
     def release(self, entry: Entry[K, V]) -> None:
         """One hold less."""
@@ -353,8 +405,10 @@ class Ledger(Generic[K, V]):
     def check_invariants(self) -> None:
         """Recompute every sum from the entries and compare. For tests and for the sync loop's pass."""
         total = NOTHING
+        following = NOTHING  # what is on its way in takes more as long as those are there whom it follows
         for entry in self.entries.values():
             total = total.plus(entry.weight)
+            following = following.plus(_extra(entry))
             assert entry.cause is None
             assert not entry.is_copy
         assert {copy for entry in self.entries.values() for copy in entry.copies} == self._copies.keys()
@@ -366,12 +420,12 @@ class Ledger(Generic[K, V]):
             assert not copy.copies
         assert spare == self._spare, (spare, self._spare)
         usage = commitment = total.plus(spare)
+        usage = usage.plus(following)
         for entry in self._draining:
             assert entry.cause is not None
             if entry.followed_by is None:
-                usage = usage.plus(entry.weight)
+                usage = usage.plus(entry.weight).plus(_extra(entry))
             else:
-                assert entry.followed_by in self._reservations
                 assert entry in entry.followed_by.behind
         for reservation in self._reservations:
             leaving = NOTHING
@@ -401,23 +455,28 @@ class Ledger(Generic[K, V]):
         victims, _ = self._choose(self._commitment, None)
         self._evict_all(victims)
 
-    def _promise_in_turn(self) -> None:
+    def _promise_in_turn(self) -> list[Reservation[K]]:
         """First come, first served; who needs more room than there is now may be overtaken, but not for ever.
 
         Else one large entry could wait until many small ones stop coming. Whoever holds a part already (it was
-        corrected to more) is served even then: those before it may be waiting for that part.
+        corrected to more) is served even then: those before it may be waiting for that part. Returns those who took places, and
+        have their room with that.
         """
+        took: list[Reservation[K]] = []
         passed: list[Reservation[K]] = []
         is_blocked = False
         for reservation in [r for r in self._reservations if r.promised != r.weight]:
             if is_blocked and reservation.granted == NOTHING:
                 continue
             if self._promise(reservation):
+                if reservation.behind:
+                    took.append(reservation)
                 for earlier in passed:
                     earlier.overtaken += 1
             else:
                 passed.append(reservation)
                 is_blocked = is_blocked or reservation.overtaken >= MOST_OVERTAKEN
+        return took
 
     def _promise(self, reservation: Reservation[K]) -> bool:
         target = self._commitment.plus(reservation.weight).minus(reservation.promised)
@@ -425,7 +484,28 @@ class Ledger(Generic[K, V]):
             victims, left = self._choose(target, reservation.key)
             if not self.capacity.holds(left):
                 return False
+            takes = reservation.takes
+            if takes is not None and self._take_places(reservation, victims, takes):
+                return True
             self._evict_all(victims)
+        self._set_promised(reservation, reservation.weight)
+        return True
+
+    def _take_places(self, reservation: Reservation[K], victims: list[Entry[K, V]], takes: Takes[K]) -> bool:
+        """Evict idle entries whose places are taken in the same order; False, and nothing is changed, if they cannot be."""
+        leaving = NOTHING
+        for entry in victims:
+            if entry.is_copy or entry.copies:
+                return False
+            leaving = leaving.plus(entry.weight)
+        usage = self._usage.minus(leaving).plus(larger(leaving, reservation.weight))
+        if not self.capacity.holds(usage) or not takes(victims):
+            return False
+        for entry in victims:
+            self.evict(entry.key, Cause.CAPACITY)
+            entry.handed_out, entry.followed_by = True, reservation
+        self._usage, reservation.granted = usage, reservation.weight
+        reservation.behind, reservation.leaving = tuple(victims), leaving
         self._set_promised(reservation, reservation.weight)
         return True
 
@@ -490,6 +570,11 @@ class Ledger(Generic[K, V]):
         for entry in reservation.behind:
             entry.followed_by = None
         reservation.behind = ()
+
+
+def _extra(entry: Entry[K, V]) -> Weight:
+    """What those still take beyond it whom an entry follows."""
+    return NOTHING if entry.follows is None else _taken(entry.follows).minus(entry.weight)
 
 
 def _taken(reservation: Reservation[K]) -> Weight:

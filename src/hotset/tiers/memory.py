@@ -12,13 +12,15 @@ own and answer to the same words; a lease goes to the one with the fewest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
-from typing import Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 from hotset.events import Cause
 from hotset.keys import LATEST, ModelKey, ModelRef
+from hotset.tiers.books import Takes
 from hotset.tiers.eviction import LRU, Eviction
 from hotset.tiers.labels import LabelWords
 from hotset.tiers.ledger import NOTHING, Capacity, Entry, Ledger, LedgerStatistics, Reservation, Weight
@@ -259,12 +261,27 @@ class MemoryTier(Generic[V]):
         """Set the capacity; before anything is in it."""
         self._ledger.capacity = capacity
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether room is spoken for that is not an entry yet."""
+        return self._ledger.is_asked
+
     def has_room(self, weight: Weight) -> bool:
         """Whether ``weight`` would fit without evicting anything but copies."""
         return self._ledger.has_room(weight)
 
-    def reserve(self, key: ModelKey, weight: Weight, on_granted: Callable[[], None]) -> Reservation[ModelKey]:
-        return self._ledger.reserve(key, weight, on_granted)
+    def reserve(
+        self,
+        key: ModelKey,
+        weight: Weight,
+        on_granted: Callable[[], None],
+        *,
+        takes: Takes[ModelKey] | None = None,
+    ) -> Reservation[ModelKey]:
+        """Ask for room. ``takes`` says of idle entries whether what comes in can take their places, in one order."""
+        if takes is None:
+            return self._ledger.reserve(key, weight, on_granted)
+        return self._ledger.reserve(key, weight, on_granted, takes=partial(self._taken_over, takes))
 
     def grant_behind(self, reservation: Reservation[ModelKey], entries: Iterable[Entry[ModelKey, V]]) -> bool:
         """Grant promised room to what will be loaded only once those of ``entries`` are gone that ``reservation.behind`` tells.
@@ -290,6 +307,28 @@ class MemoryTier(Generic[V]):
         if self.is_wanted:
             self.wake()
         return entry
+
+    def enter(self, reservation: Reservation[ModelKey], value: V) -> Entry[ModelKey, V]:
+        """As ``commit``, for what is on its way in behind those who leave; its load has a lease until ``settle`` or ``withdraw``."""
+        entry = self._ledger.enter(reservation, value)
+        self._leases += 1
+        self._versions.setdefault(entry.key.name, set()).add(entry.key)
+        self._note_whether_asked(entry.key)
+        if self.is_wanted:
+            self.wake()
+        return entry
+
+    def settle(self, entry: Entry[ModelKey, V]) -> None:
+        """What was entered on its way is there, and those whom it follows are ``freed``."""
+        self._leases -= 1
+        self._ledger.settle(entry)
+
+    def withdraw(self, entry: Entry[ModelKey, V]) -> tuple[Entry[ModelKey, V], ...]:
+        """What was entered on its way did not come, and is out. Returns those whom it was to follow, still to be ``freed``."""
+        self._leases -= 1
+        behind = self._ledger.withdraw(entry)
+        self._forget(entry.key)
+        return behind
 
     def has_free_room(self, weight: Weight) -> bool:
         """Whether ``weight`` would fit without evicting anything at all, and nobody waits for room."""
@@ -432,6 +471,17 @@ class MemoryTier(Generic[V]):
     def _forget(self, key: ModelKey) -> None:
         if key in self._ledger.entries:
             return  # superseded in place: the words now mean the new entry
+        self._forget_words_of(key)
+
+    def _taken_over(self, takes: Takes[ModelKey], victims: Sequence[Entry[ModelKey, Any]]) -> bool:
+        """Nobody hands them out later, so they are forgotten now."""
+        if not takes(victims):
+            return False
+        for entry in victims:
+            self._forget_words_of(entry.key)
+        return True
+
+    def _forget_words_of(self, key: ModelKey) -> None:
         versions = self._versions.get(key.name)
         if versions is None or key not in versions:
             return  # forgotten when it was evicted; by now its word may stand for a load that is under way

@@ -80,6 +80,18 @@ class LoadReply:
     device_bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Swapped:
+    """How an order to load one model in the places of others ended: each part of it is done, or is not.
+
+    ``is_light`` as in ``LoadReply``.
+    """
+
+    is_loaded: bool
+    are_gone: bool
+    is_light: bool = False
+
+
 @dataclass(slots=True)
 class PredictCall:
     """One request on its way to a model. ``deadline_s`` is on the monotonic clock, which children share.
@@ -155,6 +167,16 @@ class Worker(Protocol):
 
     def trim(self) -> None:
         """Memory is short: give back soon what is free, in the place of keeping it for the next load."""
+        ...
+
+    def swap(self, spec: LoadSpec) -> Awaitable[Swapped]:
+        """Unload those that ``spec`` comes after and load it, both at once and before any call that is sent from now on.
+
+        Only of what is light, and of what is idle: else it is not done, and not waited for.
+
+        Raises (from the awaitable):
+            WorkerDiedError
+        """
         ...
 
     def import_ahead(self, modules: Sequence[str]) -> None:

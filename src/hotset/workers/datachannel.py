@@ -19,7 +19,7 @@ from hotset.shared.mapped import MappedArena
 from hotset.workers import wire
 from hotset.workers.answers import Answered, Begun, End, Part
 from hotset.workers.backlog import Job
-from hotset.workers.base import PredictCall
+from hotset.workers.base import LoadSpec, PredictCall, Swapped
 from hotset.workers.failure import pack
 
 _LARGE_READ: Final = 1 << 20
@@ -57,10 +57,15 @@ class DataChannel:
         """Bodies that nothing here uses any more, of which the gateway is to be told."""
         self._threads = threads
         self._receiver = 0
+        self._held: deque[bytes] = deque()
+        """What goes with the next answers."""
+        self.swaps: list[tuple[int, LoadSpec]] = []
 
     def receive(self, *, wait: bool) -> list[Job] | None:
         if self._done:
             self._tell()
+        if wait and self._held:
+            self.send([])
         jobs: list[Job] = []
         while True:
             size = min(max(self._reader.missing, wire.RECEIVE_BYTES), _LARGE_READ)
@@ -73,15 +78,24 @@ class DataChannel:
             for message, body in self._reader.feed(data):
                 if isinstance(message, wire.Predict):
                     jobs.append(_job(message, body if message.place is None else self._body(message)))
-                else:
+                elif isinstance(message, wire.Freed):
                     self._sent.pop(message.number, None)
+                else:
+                    self.swaps.append((message.number, message.spec))
             if len(data) == size:
-                wait = wait and not jobs  # there is more: whose turn it is can be told only once all is known
-            elif jobs or not wait:
+                # There is more: whose turn it is can be told only once all is known.
+                wait = wait and not jobs and not self.swaps
+            elif jobs or self.swaps or not wait:
                 return jobs
+
+    def hold(self, number: int, swapped: Swapped) -> None:
+        reply = wire.Swapped(number, swapped.is_loaded, swapped.are_gone, swapped.is_light)
+        self._held.append(wire.frame_head(reply))
 
     def send(self, answers: list[Answered]) -> None:
         pieces: list[wire.Piece] = []
+        while self._held:
+            pieces.append(self._held.popleft())
         for answer in answers:
             pieces += self._frame(answer)
         if self._done:

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from hotset.codecs.compression import MOST_BYTES, coding_of, packed, unpacked, wished_coding
-from hotset.errors import HotsetError, LoadFailedError, PredictFailedError, UnavailableError
+from hotset.errors import ErrorKind, HotsetError, LoadFailedError, PredictFailedError, UnavailableError
 from hotset.payload import Encoded
 from hotset.runtimes.base import Servable
 from hotset.runtimes.gcpause import collector_pause
 from hotset.runtimes.own_code import shared_modules
 from hotset.runtimes.reason import load_failure
-from hotset.workers.base import HANDLER, LoadReply, LoadSpec, PredictCall
+from hotset.workers.base import HANDLER, LoadReply, LoadSpec, PredictCall, Swapped
 from hotset.workers.executions import ExecutionBook
 from hotset.workers.heap import HeapMeter
 from hotset.workers.held import SMALL_WEIGHT, Held, Proofs
@@ -148,6 +148,33 @@ class Host:
             self._held[spec.handle] = held
         wants: frozenset[str] = getattr(servable, "wants", frozenset())
         return LoadReply(choice.runtime.name, weight, signature, wants, is_estimate, is_light)
+
+    def swap(self, spec: LoadSpec) -> Swapped:
+        """Unload the idle models that ``spec`` comes after and load it, if all of that takes no time; else it is left undone."""
+        if not self.is_light(spec):
+            return Swapped(is_loaded=False, are_gone=False)
+        leaving = self._retire_idle(spec.after)
+        if leaving is None:
+            return Swapped(is_loaded=False, are_gone=False)
+        for held in leaving:
+            self.release(held)
+        try:
+            reply = self.load(spec)
+        except HotsetError:
+            return Swapped(
+                is_loaded=False, are_gone=True
+            )  # a thread has the time to find out whose fault it is
+        return Swapped(is_loaded=True, are_gone=True, is_light=reply.is_light)
+
+    def _retire_idle(self, handles: Sequence[int]) -> list[Held] | None:
+        """Take models out that no prediction uses; None, and nothing is changed, if one does or has code of its own."""
+        with self._lock:
+            leaving = [held for handle in handles if (held := self._held.get(handle)) is not None]
+            if any(held.users or not held.is_plain for held in leaving):
+                return None
+            for handle in handles:
+                self._held.pop(handle, None)
+        return leaving
 
     def _chosen(self, spec: LoadSpec) -> tuple[Choice, Path]:
         """Return how to load what is on disk as it was published."""
@@ -295,7 +322,9 @@ class Host:
         with self._lock:
             held = self._held.get(handle)
             if held is None:
-                raise UnavailableError(f"the model was unloaded before this call; handle: {handle}")
+                raise UnavailableError(
+                    f"the model was unloaded before this call; handle: {handle}", kind=ErrorKind.NOT_LOADED
+                )
             held.users += 1
             return held
 

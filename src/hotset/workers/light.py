@@ -20,6 +20,9 @@ from hotset.workers.kit import Choice
 LIGHT_LOAD_S: Final = 0.0005
 """Of processor time. Predictions may have to wait for as long."""
 
+STILL_LIGHT_S: Final = 0.002
+"""What was light may take so much once: caches were cold."""
+
 LIGHT_WAIT_S: Final = 0.01
 """From its beginning to its end: a pickle may run code that sleeps or asks a network. On a busy machine a load waits too."""
 
@@ -50,10 +53,15 @@ class LightVersions:
 
     def note(self, spec: LoadSpec, path: Path, choice: Choice, *, took_s: float, lasted_s: float) -> bool:
         """Take in a load that went well, of a plain model; whether it is light. ``took_s`` is processor time."""
-        if took_s > LIGHT_LOAD_S or lasted_s > LIGHT_WAIT_S or spec.files is None:
+        is_known = self.get(spec) is not None
+        if (
+            took_s > (STILL_LIGHT_S if is_known else LIGHT_LOAD_S)
+            or lasted_s > LIGHT_WAIT_S
+            or spec.files is None
+        ):
             self.forget(spec)
             return False
-        if self.get(spec) is None:
+        if not is_known:
             if len(self._known) >= self.MOST:
                 self._known.clear()
             self._known[spec.path] = Known(spec.files, path, choice)

@@ -23,7 +23,7 @@ from hotset.payload import Encoded
 from hotset.runtimes.ahead import Imports
 from hotset.runtimes.options import MODEL_YAML
 from hotset.status import WorkerStatus
-from hotset.workers.base import LoadReply, LoadSpec, PredictCall, Worker
+from hotset.workers.base import LoadReply, LoadSpec, PredictCall, Swapped, Worker
 from hotset.workers.forking import ForkServer
 from hotset.workers.intact import Files
 from hotset.workers.own_children import MakeWorker, NoChildError, OwnChildren, OwnProcesses
@@ -86,6 +86,7 @@ class WorkerPool:
         count: int,
         serving: int | None = None,
         own: OwnProcesses | None = None,
+        may_swap: bool = False,
         clock: Clock,
         events: EventBus,
         hang_s: float = 300.0,
@@ -95,7 +96,7 @@ class WorkerPool:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Loads that disturb nobody go to the first ``serving`` workers alone; None: to all. One process that comes and goes
-        less is one that finds more of what it needs in the processor's caches.
+        less is one that finds more of what it needs in the processor's caches. ``may_swap`` says that workers can ``swap``.
 
         ``own`` says which models get a child of their own, None: none; with one for everyone, ``count`` may be 0.
         ``children`` is where the workers' children come from; the pool closes it.
@@ -115,7 +116,9 @@ class WorkerPool:
         self._own_from = own.rule.least_bytes if own is not None else math.inf
         self._has_keepers = own is not None and own.keeps_memory is not None
         self._serving = serving if serving is not None else len(self._slots)
-        self._light: set[ModelKey] = set()
+        self._may_swap = may_swap
+        self._light: dict[ModelKey, frozenset[int]] = {}
+        """What was light when it was loaded last, and in which workers it was."""
         self._handles = itertools.count(1)
         self._restarts: set[asyncio.Task[None]] = set()
         self._opening: asyncio.Task[None] | None = None
@@ -129,6 +132,7 @@ class WorkerPool:
         """Which workers may load a version, by their ids, where not all may: those bound to a certain device."""
         self._limits = Limits()
         self._unloads: Waits[asyncio.Future[None], Resident] = Waits(self._hangs)
+        self._swaps: Waits[asyncio.Future[Swapped], Resident] = Waits(self._swap_hangs)
 
     @property
     def workers(self) -> tuple[Worker, ...]:
@@ -283,7 +287,7 @@ class WorkerPool:
         if slot.worker is chosen:
             slot.loaded += 1
             slot.bytes += reply.bytes - expected_bytes
-        self._note(key, is_light=reply.is_light)
+        self._note(key, chosen.id, is_light=reply.is_light)
         return Resident(key, chosen, spec.handle, reply)
 
     async def _load_alone(
@@ -314,6 +318,75 @@ class WorkerPool:
             ) from error
         return Resident(key, worker, spec.handle, reply, is_alone=True)
 
+    def is_light(self, key: ModelKey) -> bool:
+        """Whether its last load disturbed nobody, and workers can swap."""
+        return self._may_swap and key in self._light
+
+    def may_swap(self, key: ModelKey, worker: Worker) -> bool:
+        """Whether it may come into this worker by a swap: it is up, and the model was light there."""
+        places = self._light.get(key)
+        if places is None or worker.id not in places or worker.id > self._serving:
+            return False
+        return self._slots[worker.id - 1].worker is worker
+
+    def swapper(self, key: ModelKey) -> Worker | None:
+        """Return the worker into which it is best swapped, or None if there is none."""
+        loads = [load for load in self._candidates(key) if load.id in self._light.get(key, ())]
+        return self._slot_of(place(loads)).worker if loads and self._may_swap else None
+
+    def swap(
+        self,
+        key: ModelKey,
+        path: str,
+        reply: LoadReply,
+        *,
+        files: Files,
+        worker: Worker,
+        leaving: Sequence[Resident],
+        then: Callable[[Swapped | None], None],
+    ) -> Resident:
+        """Load what is light in the places of idle models that leave with the same order. It may be predicted from now on.
+
+        ``reply`` is what its last load said. ``then`` is called once, later: with what was done, or None if the worker ended.
+        """
+        slot = self._slots[worker.id - 1]
+        handle = next(self._handles)
+        after = tuple([resident.handle for resident in leaving])
+        spec = LoadSpec(handle, key.name, key.version, path, weight=reply.bytes, files=files, after=after)
+        slot.models += 1
+        slot.loaded += 1
+        slot.bytes += reply.bytes
+        resident = Resident(key, worker, handle, reply)
+        swapped = asyncio.ensure_future(worker.swap(spec))
+        self._swaps.add(swapped, loop_time_s() + self._hang_s, resident)
+        swapped.add_done_callback(partial(self._swapped, key, worker, leaving, then))
+        return resident
+
+    def _swapped(
+        self,
+        key: ModelKey,
+        worker: Worker,
+        leaving: Sequence[Resident],
+        then: Callable[[Swapped | None], None],
+        swapped: asyncio.Future[Swapped],
+    ) -> None:
+        self._swaps.drop(swapped)
+        error = None if swapped.cancelled() else swapped.exception()
+        outcome = None if swapped.cancelled() or error is not None else swapped.result()
+        if outcome is not None and outcome.are_gone:
+            slot = self._slots[worker.id - 1]
+            for resident in leaving:
+                self._take_off(slot, worker, resident.reply.bytes)
+        if outcome is not None and not outcome.is_light:
+            self._light.pop(key, None)
+        then(outcome)
+        if error is not None and not isinstance(error, WorkerDiedError):
+            raise error  # to the loop's handler of exceptions: a fault of ours
+
+    def _swap_hangs(self, swapped: asyncio.Future[Swapped], resident: Resident) -> None:
+        resident.worker.give_up(f"the load of {resident.key} took longer than {self._hang_s:g} s")
+        swapped.cancel()
+
     def suits(self, key: ModelKey, worker: int) -> bool:
         """Whether this worker is up, and about as good a place for this load as the best; where one is wished for, that one."""
         wished = self.wishes.get(key) if self.wishes else None
@@ -331,14 +404,19 @@ class WorkerPool:
             return loads
         return [load for load in loads if load.id <= self._serving] or loads
 
-    def _note(self, key: ModelKey, *, is_light: bool) -> None:
+    def _note(self, key: ModelKey, worker: int, *, is_light: bool) -> None:
         """Remember whether a load disturbed anybody."""
         if not is_light:
-            self._light.discard(key)
-        else:
+            self._light.pop(key, None)
+            return
+        places = self._light.get(key, frozenset())
+        if worker not in places:
             if len(self._light) >= MOST_LIGHT:
                 self._light.clear()
-            self._light.add(key)
+            self._light[key] = places | {worker}
+
+    def _forget_light_in(self, worker: int) -> None:
+        self._light = {key: places - {worker} for key, places in self._light.items() if places != {worker}}
 
     def import_ahead(self, imports: Imports) -> None:
         """Have every worker import these modules before a load needs them: now if it is up, or as it comes up."""
@@ -479,6 +557,7 @@ class WorkerPool:
         suspects = sorted({slot.keys[handle] for handle in worker.suspects if handle in slot.keys})
         at = " ".join(map(str, suspects)) or None
         self.on_suspects(suspects, reason)
+        self._forget_light_in(worker.id)  # the next one has loaded nothing yet
         lost = self.on_lost(worker.id, reason)
         self._events.publish(WorkerDied(worker.id, worker.pid, reason, lost, at))
         task = asyncio.create_task(self._replace(slot, worker), name=f"replace worker {worker.id}")

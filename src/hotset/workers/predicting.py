@@ -20,6 +20,7 @@ from hotset.runtimes.reason import reason_of
 from hotset.shared.arena import LARGE_BYTES
 from hotset.workers.answers import Answered
 from hotset.workers.backlog import Backlog, Job
+from hotset.workers.base import LoadSpec, Swapped
 from hotset.workers.board import IDLE, Board, Place
 from hotset.workers.finishing import Finisher
 from hotset.workers.host import Host
@@ -34,6 +35,13 @@ HOLD_S: Final = 0.001
 
 class Mailbox(Protocol):
     """Where jobs come from and answers go."""
+
+    swaps: list[tuple[int, LoadSpec]]
+    """Orders to swap models, with their numbers, that came before the jobs with which they were received."""
+
+    def hold(self, number: int, swapped: Swapped) -> None:
+        """Send what became of such an order with the next answers, or before the next wait."""
+        ...
 
     def receive(self, *, wait: bool) -> list[Job] | None:
         """Return what has come, waiting for at least one job if ``wait``; None once no more will come.
@@ -97,7 +105,7 @@ class PredictThreads:
         done: int | None = None
         now, idle = self._now, IDLE
         try:
-            while unit := self._next_unit(answers, done):
+            while unit := self._next_unit(answers, done, place):
                 done = unit[0].call.handle
                 place[1] = now()
                 place[0] = done
@@ -111,7 +119,7 @@ class PredictThreads:
             _logger.exception("a predict thread crashed; this worker is of no more use")
             self._on_crash()
 
-    def _next_unit(self, answers: list[Answered], done: int | None) -> list[Job]:
+    def _next_unit(self, answers: list[Answered], done: int | None, place: Place) -> list[Job]:
         """Lead until there is work; return one model's unit of it, or nothing at the end."""
         backlog = self._backlog
         if len(self._threads) > 1:
@@ -125,9 +133,20 @@ class PredictThreads:
                 jobs = self._mailbox.receive(wait=not backlog)
                 if jobs is None:
                     return []
+                if self._mailbox.swaps:
+                    self._swap(place)
                 backlog.add(jobs)
                 if backlog:
                     return backlog.take()
+
+    def _swap(self, place: Place) -> None:
+        """Carry out what came before the calls that were received with it. It takes no time, so all may wait for it."""
+        orders, self._mailbox.swaps = self._mailbox.swaps, []
+        for number, spec in orders:
+            place[1] = self._now()
+            place[0] = spec.handle
+            self._mailbox.hold(number, self._host.swap(spec))
+        place[0] = IDLE
 
     def _work(self, unit: list[Job], answers: list[Answered]) -> None:
         if len(unit) > 1 and self._host.batch(unit[0].call.handle) > 1:

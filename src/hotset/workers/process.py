@@ -38,6 +38,7 @@ from hotset.workers.base import (
     LoadReply,
     LoadSpec,
     PredictCall,
+    Swapped,
     Want,
     WantHandler,
     Word,
@@ -123,6 +124,7 @@ class ProcessWorker:
         self._streams = IncomingStreams(taken=self._tell_taken, stop=self._tell_stop)
         self._given_up: str | None = None
         self._replies: dict[int, asyncio.Future[Any]] = {}
+        self._swaps: dict[int, asyncio.Future[Swapped]] = {}
         self._gone: str | None = "was not started"
         self._is_ending = False
         self._missed_pings = 0
@@ -207,6 +209,18 @@ class ProcessWorker:
     def trim(self) -> None:
         if self._gone is None:
             self._control.send(wire.Trim())
+
+    def swap(self, spec: LoadSpec) -> Awaitable[Swapped]:
+        swapped: asyncio.Future[Swapped] = asyncio.get_running_loop().create_future()
+        number = next(self._numbers)
+        if self._is_ending:
+            self._swaps[number] = swapped  # it fails with all others
+        elif self._gone is not None:
+            swapped.set_exception(WorkerDiedError(f"the worker process {self._gone}"))
+        else:
+            self._swaps[number] = swapped
+            self._data.send(wire.Swap(number, spec))
+        return swapped
 
     def import_ahead(self, modules: Sequence[str]) -> None:
         if modules and self._gone is None:
@@ -437,7 +451,12 @@ class ProcessWorker:
             self._control.send(wire.Unload(next(self._numbers), handle))
 
     def _fail_all(self, reason: str) -> None:
-        waiting = [*self._answers.values(), *self._replies.values()]
+        waiting: list[asyncio.Future[Any]] = [
+            *self._swaps.values(),
+            *self._answers.values(),
+            *self._replies.values(),
+        ]
+        self._swaps.clear()
         self._answers.clear()
         self._replies.clear()
         self._deadlines.close()
@@ -459,9 +478,15 @@ class ProcessWorker:
             answer.set_result(Encoded(body, message.content_type, message.headers))
 
     def _on_less_than_an_answer(
-        self, message: wire.Freed | wire.Begun | wire.Part | wire.End | wire.Failed, body: bytes
+        self,
+        message: wire.Freed | wire.Begun | wire.Part | wire.End | wire.Failed | wire.Swapped,
+        body: bytes,
     ) -> None:
         match message:
+            case wire.Swapped(number, is_loaded, are_gone, is_light):
+                swapped = self._swaps.pop(number, None)
+                if swapped is not None and not swapped.done():
+                    swapped.set_result(Swapped(is_loaded, are_gone, is_light))
             case wire.Freed(number):
                 self._lent.pop(number, None)
             case wire.Part(number):

@@ -27,7 +27,16 @@ from hotset.shared.arena import Segment
 from hotset.workers.answers import Answered, Begun, End, Part
 from hotset.workers.asking import Asking
 from hotset.workers.backlog import Job
-from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall, Want, WantHandler, no_models
+from hotset.workers.base import (
+    DeathHandler,
+    LoadReply,
+    LoadSpec,
+    PredictCall,
+    Swapped,
+    Want,
+    WantHandler,
+    no_models,
+)
 from hotset.workers.board import Board, stuck_since
 from hotset.workers.deadlines import Deadlines
 from hotset.workers.executions import Told
@@ -48,6 +57,8 @@ class QueueMailbox:
         self._loop = asyncio.get_running_loop()
         self._on_answers = on_answers
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self.swaps: list[tuple[int, LoadSpec]] = []
+        """None ever come."""
         self._ended = False
 
     def put(self, job: Job) -> None:
@@ -57,6 +68,9 @@ class QueueMailbox:
         """Wake the threads and let them end; jobs not taken are dropped."""
         self._ended = True
         self._jobs.put(None)
+
+    def hold(self, number: int, swapped: Swapped) -> None:
+        raise AssertionError(f"nothing is swapped here: {number}, {swapped}")
 
     def receive(self, *, wait: bool) -> list[Job] | None:
         jobs: list[Job] = []
@@ -220,6 +234,11 @@ class ThreadWorker:
 
     def trim(self) -> None:
         self._loading.trim()
+
+    async def swap(self, spec: LoadSpec) -> Swapped:
+        """Refuse: what is light is not apart from what is not, in the gateway's own process."""
+        del spec
+        return Swapped(is_loaded=False, are_gone=False)
 
     def import_ahead(self, modules: Sequence[str]) -> None:
         imports.start(modules)

@@ -1,8 +1,8 @@
 """The wire between the gateway and a child: frames of a small msgpack header and raw payload bytes.
 
 A frame is two little-endian 32-bit lengths, the header, the payload. There are two stream sockets for each child,
-so that loads and pings never wait behind predictions: the *data* channel carries ``Predict`` and its answers, the
-*control* channel everything else. Both ends are of one version of hotset, so nothing is negotiated. No pickle:
+so that loads and pings never wait behind predictions: the *data* channel carries ``Predict`` and its answers, and
+``Swap``, which has to come before them; the *control* channel everything else. Both ends are of one version of hotset, so nothing is negotiated. No pickle:
 a child that went wrong can fail its calls, and not run code in the gateway.
 
 A large payload is not in its frame: the message says at which ``place`` of shared memory it is, and its reader says
@@ -50,6 +50,22 @@ class Predict(msgspec.Struct, array_like=True, frozen=True, gc=False, tag="predi
     headers: tuple[tuple[str, str], ...]
     deadline_s: float
     place: Place | None = None
+
+
+class Swap(msgspec.Struct, array_like=True, frozen=True, tag="swap"):
+    """Data, to the child: unload those that ``spec`` comes after and load it, before what comes behind this."""
+
+    number: int
+    spec: LoadSpec
+
+
+class Swapped(msgspec.Struct, array_like=True, frozen=True, gc=False, tag="swapped"):
+    """Data, to the gateway: what was done of a ``Swap``."""
+
+    number: int
+    is_loaded: bool
+    are_gone: bool
+    is_light: bool
 
 
 class Answer(msgspec.Struct, array_like=True, frozen=True, gc=False, tag="answer"):
@@ -224,8 +240,8 @@ class Close(msgspec.Struct, array_like=True, frozen=True, tag="close"):
     limit_s: float
 
 
-DataOrder: TypeAlias = Predict | Freed
-DataReply: TypeAlias = Answer | Failed | Freed | Begun | Part | End
+DataOrder: TypeAlias = Predict | Freed | Swap
+DataReply: TypeAlias = Answer | Failed | Freed | Begun | Part | End | Swapped
 ControlOrder: TypeAlias = (
     Share
     | Configure

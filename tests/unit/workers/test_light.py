@@ -20,7 +20,7 @@ from hotset.workers import light as rules
 from hotset.workers.base import LoadReply, LoadSpec
 from hotset.workers.held import SMALL_WEIGHT
 from hotset.workers.host import Host
-from hotset.workers.light import LIGHT_LOAD_S, LIGHT_WAIT_S, LightVersions
+from hotset.workers.light import LIGHT_LOAD_S, LIGHT_WAIT_S, STILL_LIGHT_S, LightVersions
 from hotset.workers.loading import LoadThreads
 from hotset.workers.reclaim import LITTLE_BYTES, Reclaimer
 from worker_fakes import FakePayloadServable, FakeTensorServable, echo, fake_kit, raw_call, spec
@@ -235,7 +235,9 @@ def test_versions_are_known_by_their_files_and_forgotten_when_slow() -> None:
     assert (found.path, found.choice) == (Path("a"), choice)
     assert light.get(known("b")) is None
     assert light.get(known("a", files=(DiskFile(FILE, 6),))) is None
-    light.note(known("a"), Path("a"), choice, took_s=LIGHT_LOAD_S * 2, lasted_s=0.0)
+    light.note(known("a"), Path("a"), choice, took_s=STILL_LIGHT_S, lasted_s=0.0)
+    assert light.get(known("a")) is not None, "once may be the machine's fault"
+    light.note(known("a"), Path("a"), choice, took_s=STILL_LIGHT_S * 2, lasted_s=0.0)
     assert light.get(known("a")) is None
 
 

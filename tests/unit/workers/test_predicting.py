@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hotset.errors import ErrorKind, HotsetError
+from hotset.keys import DiskFile
 from hotset.payload import Encoded
 from hotset.runtimes.base import CallMeta
 from hotset.workers.answers import Answered
 from hotset.workers.backlog import Job
+from hotset.workers.base import LoadSpec, Swapped
 from hotset.workers.host import Host
 from hotset.workers.predicting import HOLD_S, PredictThreads
-from worker_fakes import FakePayloadServable, fake_kit, raw_call, spec
+from worker_fakes import FakePayloadServable, FakeTensorServable, fake_kit, raw_call, spec
 
 LIMIT_S = 30.0
 
@@ -25,6 +28,11 @@ class Script:
         self.events: list[str] = []
         self.outcomes: dict[int, object] = {}
         self.now = 100.0
+        self.swaps: list[tuple[int, LoadSpec]] = []
+        self.swapped: dict[int, Swapped] = {}
+
+    def hold(self, number: int, swapped: Swapped) -> None:
+        self.swapped[number] = swapped
 
     def receive(self, *, wait: bool) -> list[Job] | None:
         if wait:
@@ -127,3 +135,27 @@ def test_a_fault_of_its_own_is_a_crash(tmp_path: Path) -> None:
     threads.start()
     assert threads.join(LIMIT_S)
     assert crashes == ["crash", "crash"]
+
+
+def test_a_swap_comes_before_the_calls_behind_it(tmp_path: Path) -> None:
+    """What was light is loaded in the places of others as its order is read, and the call behind it finds it."""
+    script = Script([])
+    (tmp_path / "model.bin").write_bytes(b"model")
+    known = replace(spec(tmp_path), files=(DiskFile("model.bin", 5),), weight=5000)
+    host = Host(fake_kit(lambda _: FakeTensorServable()))
+    host.load(known)
+    came = replace(known, handle=2, after=(1,))
+
+    class Swapping(Script):
+        def receive(self, *, wait: bool) -> list[Job] | None:
+            if wait and self.arrivals:
+                self.swaps.append((7, came))
+            return super().receive(wait=wait)
+
+    script = Swapping([[Job(1, raw_call(2))]])
+    threads = PredictThreads(host, script, threads=1, on_crash=lambda: None)
+    threads.start()
+    assert threads.join(LIMIT_S)
+    assert script.swapped == {7: Swapped(is_loaded=True, are_gone=True, is_light=True)}
+    assert isinstance(script.outcomes[1], Encoded)
+    assert host.handles() == [2]

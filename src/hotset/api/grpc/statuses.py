@@ -41,6 +41,7 @@ CODES: Final[Mapping[ErrorKind, StatusCode]] = {
     ErrorKind.OUT_OF_MEMORY: StatusCode.UNAVAILABLE,
     ErrorKind.STORE_UNAVAILABLE: StatusCode.UNAVAILABLE,
     ErrorKind.WORKER_DIED: StatusCode.UNAVAILABLE,
+    ErrorKind.NOT_LOADED: StatusCode.UNAVAILABLE,
     ErrorKind.SHUTTING_DOWN: StatusCode.UNAVAILABLE,
     ErrorKind.INTERNAL: StatusCode.INTERNAL,
 }
