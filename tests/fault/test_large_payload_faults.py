@@ -202,6 +202,6 @@ async def test_a_gateway_without_files_left_says_so(
     monkeypatch.setattr("hotset.workers.process.create_file", none_left)
     worker = worker_over(bench, room)
     with open_files_kept():
-        with pytest.raises(WorkerDiedError, match=r"could not be shared: .*Too many open files"):
+        with pytest.raises(WorkerDiedError, match=r"could be shared with the child: .*Too many open files"):
             await worker.start()
         await worker.close()

@@ -76,7 +76,8 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess
     place = tmp_path_factory.mktemp("sagemaker")
     (place / "linear").mkdir()
     joblib.dump(LINEAR, place / "linear/model.joblib")
-    with running_server(place / "disk", sagemaker=True, max_body_size="1MiB") as server:
+    settings = {"sagemaker": True, "sagemaker_roots": [str(place)], "max_body_size": "1MiB"}
+    with running_server(place / "disk", **settings) as server:
         loaded = server.request("POST", "/models", {"model_name": "linear", "url": str(place / "linear")})
         assert loaded.status == 200, loaded.body
         yield server

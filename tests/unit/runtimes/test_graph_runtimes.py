@@ -149,7 +149,7 @@ def test_answers(report: Callable[[str], Report], name: str, expected: Any) -> N
             torch,
             "cuda",
             "LoadFailedError",
-            "device: found cuda:0, expected one that is there; PyTorch finds no",
+            "device: found cuda, expected one that is there; PyTorch finds no",
         ),
         (torch, "cuda script", "LoadFailedError", "device: found cuda:1, expected one that is there"),
         (torch, "a program's options", "LoadFailedError", "options.threads: found an unknown key"),
