@@ -418,14 +418,51 @@ async def test_a_directory_that_another_process_has_by_now_is_left_to_it(tmp_pat
         shutil.rmtree(path)
         child = start_child(path, fsync=False)
         try:
-            shutil.rmtree(path / "objects")
-            with pytest.raises(OSError, match=f"held by pid {child.pid}"):
-                await put(opened.tier, 1)
+            for _ in range(20):  # it publishes and evicts the same ones all the time, undisturbed
+                with pytest.raises(OSError, match=f"held by pid {child.pid}"):
+                    await put(opened.tier, 1)
             with pytest.raises(ConfigError, match=f"held by pid {child.pid}"):
                 DiskDirectory(path).take()
+            assert child.poll() is None
         finally:
             kill(child)
         shutil.rmtree(path)
+
+
+async def test_what_another_process_has_in_our_place_is_neither_deleted_nor_written_to(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "disk"
+    async with Opened(path) as ours:
+        await put(ours.tier, 1)
+        shutil.rmtree(path)
+        async with Opened(path) as theirs:
+            for number in (1, 2):
+                await put(theirs.tier, number)
+            await theirs.tier.save()
+            recency = (path / "recency").read_bytes()
+            ours.tier.evict(fp(1), Cause.EXPLICIT)
+            await ours.tier.settled()
+            with pytest.raises(OSError, match="held by pid"):
+                await put(ours.tier, 2)
+            await ours.tier.save()
+            assert in_objects(path) == {fp(1), fp(2)}
+            assert (path / "recency").read_bytes() == recency
+            assert (await theirs.tier.check()).is_clean
+
+
+async def test_a_deleted_directory_is_made_again_by_many_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    async with Opened(path) as opened:
+        for _ in range(10):
+            shutil.rmtree(path)
+            await asyncio.gather(*(put(opened.tier, number) for number in range(1, 9)))
+            assert in_objects(path) == {fp(number) for number in range(1, 9)}
+            with pytest.raises(ConfigError, match=f"held by pid {os.getpid()}"):
+                DiskDirectory(path).take()
+            for number in range(1, 9):
+                opened.tier.evict(fp(number), Cause.EXPLICIT)
+            await opened.tier.settled()
 
 
 async def test_a_version_that_would_not_fit_all_the_same_takes_no_other_from_a_full_disk(

@@ -164,7 +164,10 @@ async def test_a_child_crashes_in_load(fault_models: FaultModels, tmp_path: Path
             await stream.recovered()
             await stream.goes_on()
         fault_row("a child crashes in load_model", stream)
-        assert [event["at"] for event in server.events("worker_died")] == [f"{BAD}@1"]
+        (died,) = server.events("worker_died")
+        assert f"{BAD}@1" in died["at"].split()  # others may have been predicted beside it
+        assert not server.events("quarantined")
+        assert all(version_of(server, name).get("failure") is None for name in names[:-1])
 
 
 @pytest.mark.faults

@@ -27,6 +27,7 @@ import fcntl
 import os
 import shutil
 import stat
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,7 @@ class DiskDirectory:
         self.staging: Final = root / "staging"
         self._fsync = fsync
         self._lock: int | None = None
+        self._owning = threading.Lock()  # several threads publish; one of them takes the lock anew
 
     # Ownership
 
@@ -172,6 +174,11 @@ class DiskDirectory:
         return Published(record, is_durable=True)
 
     def _rename(self, stage: Path, target: Path) -> None:
+        # Where another process has made it anew, all directories are there, and a rename alone would succeed.
+        with self._owning:
+            is_ours = self._has_lock()
+        if not is_ours:
+            self._make_anew()
         try:
             stage.rename(target)
         except FileNotFoundError:
@@ -184,18 +191,19 @@ class DiskDirectory:
         Raises:
             OSError: it cannot be made, or another process has it by now.
         """
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not self._has_lock():
-            lock, self._lock = self._lock, None
-            try:
-                self._lock_root()
-            except ConfigError as error:
-                self._lock = lock
-                raise OSError(errno.ESTALE, str(error)) from error
-            if lock is not None:
-                os.close(lock)
-        for directory in (self.objects, self.staging):
-            directory.mkdir(mode=0o700, exist_ok=True)
+        with self._owning:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self._has_lock():
+                lock, self._lock = self._lock, None
+                try:
+                    self._lock_root()
+                except ConfigError as error:
+                    self._lock = lock
+                    raise OSError(errno.ESTALE, str(error)) from error
+                if lock is not None:
+                    os.close(lock)
+            for directory in (self.objects, self.staging):
+                directory.mkdir(mode=0o700, exist_ok=True)
 
     def _has_lock(self) -> bool:
         """Whether the file that we have locked is still the one that others would lock."""
@@ -204,6 +212,11 @@ class DiskDirectory:
         except FileNotFoundError:
             return False
         return self._lock is not None and os.path.samestat(os.fstat(self._lock), found)
+
+    def _is_anothers(self) -> bool:
+        """Whether somebody has deleted our directory, and another process has made it again."""
+        with self._owning:
+            return self._lock is not None and (self.root / "lock").exists() and not self._has_lock()
 
     def write_through(self, path: Path, record: DiskRecord) -> None:
         """Bring a published version to the medium, its record last: whole after any power cut from now on."""
@@ -217,13 +230,20 @@ class DiskDirectory:
 
     def write_recency(self, ages: Iterable[tuple[Fingerprint, float | None]]) -> None:
         """Note which version was used how many seconds ago, the oldest first."""
+        if self._is_anothers():
+            return
         replace_file(self.root / "recency", msgspec.json.encode(list(ages)), durable=self._fsync)
 
     # Deleting
 
     def remove(self, path: Path, trash: Path) -> None:
-        """Delete a directory (or a file); one in ``objects`` is first renamed to ``trash``, so none is ever torn."""
+        """Delete a directory (or a file); one in ``objects`` is first renamed to ``trash``, so none is ever torn.
+
+        What lies in ``objects`` under our name is not ours if another process has the directory by now.
+        """
         if not path.is_relative_to(self.staging):
+            if self._is_anothers():
+                return
             try:
                 path.rename(trash)
             except FileNotFoundError:

@@ -7,6 +7,7 @@ after it is gone, so that two copies of one fingerprint never meet in one place 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class DiskFiles:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="hotset-disk")
         self._claimed: set[Path] = set()
         self._serial = count()
+        self._own = os.getpid()  # another process may have made our directory anew, and stages there
         self._resisting: list[_Removal] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -62,7 +64,7 @@ class DiskFiles:
 
     def claim_stage(self, fingerprint: Fingerprint) -> Path:
         """Claim a path in ``staging`` that was never used before."""
-        return self.claim(self.directory.staging / f"{fingerprint}.{next(self._serial)}")
+        return self.claim(self.directory.staging / f"{fingerprint}.{self._own}.{next(self._serial)}")
 
     def claim_final(self, fingerprint: Fingerprint) -> Path:
         """Claim a path in ``objects``: the fingerprint's own, or a numbered one while an earlier copy has that."""
@@ -101,7 +103,7 @@ class DiskFiles:
         self._threads.shutdown()
 
     def _claim_trash(self, path: Path) -> Path:
-        return self.claim(self.directory.staging / f"{path.name}.gone.{next(self._serial)}")
+        return self.claim(self.directory.staging / f"{path.name}.gone.{self._own}.{next(self._serial)}")
 
     def _start(self, removal: _Removal) -> asyncio.Task[None]:
         task = asyncio.create_task(self._remove(removal))
