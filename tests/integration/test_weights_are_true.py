@@ -83,7 +83,10 @@ def private_bytes(pid: int | None) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="this system does not tell of pages")
+# Alone: as a test of a pytest-xdist worker, what is left at the end is 6.5 MB in the place of 3.4, in the child's main
+# arena, although the child comes from the same fork server. Why is not known yet; the weights add up in both.
 @pytest.mark.slow
+@pytest.mark.alone
 async def test_weights_add_up_to_what_the_child_takes(tmp_path: Path, figure) -> None:
     models = tmp_path / "models"
     made = write_mixed(models, MODELS)
