@@ -174,6 +174,12 @@ class Arrival:
             if self.devices is not None:
                 self.devices.forget(version.key)
 
+    def has_nothing_to_ask(self, version: VersionEntry) -> bool:
+        """Whether what is on disk may be loaded as it is: memory is not short, and a signature that is asked for was seen."""
+        if self.refuse is not None:
+            return False
+        return self._verifier is None or self._verifier.is_good(version.key, version.fingerprint)
+
     def measured(self, resident: Resident) -> Weight:
         """Return what was loaded takes."""
         if resident.reply.device_bytes and self.devices is not None:
@@ -191,6 +197,8 @@ class Arrival:
         on_disk = self._disk.lookup(version.fingerprint) is not None
         fetch_s = None if on_disk else await self._fetch(version, flight)
         if self._verifier is not None:
+            if not on_disk:
+                self._verifier.forget(version.fingerprint)
             await self._verify(self._verifier, version)
         return await self._into_memory(version, flight, fetch_s)
 

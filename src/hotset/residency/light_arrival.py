@@ -76,11 +76,11 @@ class LightArrival:
         clock: Clock,
         events: EventBus,
         room_timeout_s: float,
-        is_open: Callable[[], bool],
+        may_come: Callable[[VersionEntry], bool],
     ) -> None:
         """``room_timeout_s`` is how long a version waits for leases to end before it gives up.
 
-        Where nothing may be loaded now ``is_open`` says so, and the usual way says why.
+        ``may_come`` says whether nothing has to be asked before a load; else the usual way asks, and says why not.
         """
         self._disk = disk
         self._memory = memory
@@ -89,14 +89,14 @@ class LightArrival:
         self._clock = clock
         self._events = events
         self._room_timeout_s = room_timeout_s
-        self._is_open = is_open
+        self._may_come = may_come
         self._waiting: Waits[_Coming, None] = Waits(self._too_late)
         self._queue: deque[_Coming] = deque()
         self._on_the_way = 0
 
     def begin(self, version: VersionEntry, landing: Landing) -> Callable[[], None] | None:
         """Bring in what is on disk and light. Returns what cancels that; None, and nothing was begun, if it is not."""
-        if not self._pool.is_light(version.key) or not self._is_open():
+        if not self._pool.is_light(version.key) or not self._may_come(version):
             return None
         record = self._disk.lookup(version.fingerprint)
         if (
@@ -124,6 +124,9 @@ class LightArrival:
                 self._ask(coming)
 
     def _ask(self, coming: _Coming) -> None:
+        if not self._may_come(coming.version):
+            self._end(coming).usual()  # things have changed while it waited for its turn
+            return
         weight = Weight(bytes=coming.reply.bytes)
         granted, takes = partial(self._granted, coming), partial(self._takes, coming)
         try:

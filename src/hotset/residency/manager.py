@@ -119,7 +119,7 @@ class Manager:
             clock=clock,
             events=events,
             room_timeout_s=arrival.room_timeout_s,
-            is_open=lambda: arrival.refuse is None,
+            may_come=arrival.has_nothing_to_ask,
         )
         self._reload = Reload(memory=memory, offered=self.rollover.offered, start_load=self.start_load)
         self.copies: Final = Copies(
@@ -370,8 +370,8 @@ class Manager:
         )
         flight.phase = Phase.WAITING_FOR_ROOM
         cancel = self._light.begin(version, landing)
-        if cancel is not None and version.key in self.flights:  # it may have landed
-            flight.cancel = cancel
+        if cancel is not None and flight.task is None and version.key in self.flights:
+            flight.cancel = cancel  # else it has landed, or goes the usual way
         return cancel is not None
 
     def _landed(

@@ -28,13 +28,17 @@ MOST_REMEMBERED: Final = 100_000
 
 
 class Verifier:
-    """Owned by the event loop; any number of ``verify`` at once. What was good is good until this process ends."""
+    """Owned by the event loop; any number of ``verify`` at once.
+
+    What was good is good until this process ends or ``forget`` is called: the files were fetched anew, and what the store says
+    of them, of which a fingerprint is made, is not believed.
+    """
 
     def __init__(self, keys: Sequence[CheckingKey], *, binds_names: bool = True) -> None:
         """Without ``binds_names`` it is not compared which version was signed: a static list gives its own names."""
         self._keys: Final = tuple(keys)
         self._binds_names: Final = binds_names
-        self._good: set[tuple[ModelKey, Fingerprint]] = set()
+        self._good: dict[Fingerprint, set[ModelKey]] = {}
 
     async def verify(
         self, key: ModelKey, fingerprint: Fingerprint, directory: Path, paths: Iterable[str]
@@ -45,12 +49,20 @@ class Verifier:
             LoadFailedError: kind ``unsigned`` where nobody whose key is known has signed, ``tampered`` where the files, or
                 the version, are others than those that were signed.
         """
-        if (key, fingerprint) in self._good:
+        if self.is_good(key, fingerprint):
             return
         await asyncio.to_thread(partial(self._check, key, directory, tuple(paths)))
         if len(self._good) >= MOST_REMEMBERED:
             self._good.clear()
-        self._good.add((key, fingerprint))
+        self._good.setdefault(fingerprint, set()).add(key)
+
+    def is_good(self, key: ModelKey, fingerprint: Fingerprint) -> bool:
+        """Whether these files were found to be those that were signed for this version."""
+        return key in self._good.get(fingerprint, ())
+
+    def forget(self, fingerprint: Fingerprint) -> None:
+        """Look again: these files are others than those that were looked at, whatever they are called."""
+        self._good.pop(fingerprint, None)
 
     def _check(self, key: ModelKey, directory: Path, paths: Sequence[str]) -> None:
         if SIGNATURE_FILE not in paths:

@@ -7,8 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from hotset.errors import ErrorKind, HotsetError, LoadFailedError, OverloadedError, WorkerDiedError
+from hotset.errors import (
+    CapacityError,
+    ErrorKind,
+    HotsetError,
+    LoadFailedError,
+    OverloadedError,
+    WorkerDiedError,
+)
 from hotset.events import Cause, Evicted, Loaded
+from hotset.payload import Signature
 from hotset.residency.light_arrival import MOST_ON_THE_WAY
 from hotset.testing import FakeStore
 from residency_bench import Bench, bench
@@ -191,3 +199,48 @@ async def test_the_end_does_not_leave_those_who_wait(tmp_path: Path) -> None:
         await it.manager.flights.close()
         with pytest.raises((HotsetError, asyncio.CancelledError)):
             await ask
+
+
+async def test_nothing_is_ordered_while_memory_is_short(tmp_path: Path) -> None:
+    """Nor of those who waited for their turn when it became so."""
+
+    def refuse() -> None:
+        raise OverloadedError("memory is short", kind=ErrorKind.MEMORY_PRESSURE)
+
+    async with bench(tmp_path, light_store(), model_cache_size=4) as it:
+        await known_to_be_light(it)
+        for name in NAMES:
+            await it.ask(name)
+        it.script.swap_gate.close()
+        it.script.asked.clear()
+        wanted = [name for name in NAMES if f"{name}@1" not in it.in_memory()]
+        asks = [asyncio.ensure_future(it.ask(name)) for name in wanted]
+        while len(it.script.asked) < MOST_ON_THE_WAY:
+            await asyncio.sleep(0)
+        missing = next(name for name in NAMES if f"{name}@1" not in it.in_memory())
+        late = asyncio.ensure_future(it.ask(missing))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        it.manager.refuse_loads(refuse)
+        it.script.swap_gate.open()
+        assert await asyncio.gather(*asks) == [f"{name}@1|{name}" for name in wanted]
+        with pytest.raises(OverloadedError, match="memory is short"):
+            await late
+        assert len(it.script.asked) == MOST_ON_THE_WAY
+        it.manager.refuse_loads(None)
+        assert await it.ask(missing) == f"{missing}@1|{missing}"
+
+
+async def test_larger_than_all_of_memory_by_now_it_is_refused_as_any_other(tmp_path: Path) -> None:
+    async with bench(tmp_path, light_store(), model_cache_size={"models": 2, "bytes": "1MiB"}) as it:
+        await known_to_be_light(it)
+        it.disk.remember(
+            it.manager.snapshot.models["bern"].versions[0].fingerprint,
+            memory_bytes=2 << 20,
+            runtime="fake",
+            signature=Signature("fake"),
+        )
+        with pytest.raises(CapacityError):
+            await it.ask("bern")
+        assert not it.script.asked
+        await it.settled()

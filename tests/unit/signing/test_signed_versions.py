@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hotset.cli_keys import signer
 from hotset.errors import ErrorKind, LoadFailedError
+from hotset.events import Cause
 from hotset.keys import ModelKey
 from hotset.signing.keys import SigningKey, new_key
 from hotset.signing.manifest import MOST_BYTES, SIGNATURE_FILE
@@ -179,6 +181,43 @@ async def test_files_that_were_changed_on_disk_before_the_start_are_fetched_agai
         assert (await refusal(bench, "paris")).kind is ErrorKind.TAMPERED
         bench.clock.advance(60.0)
         assert await bench.ask("paris")
+
+
+async def test_files_that_are_fetched_again_are_looked_at_again(
+    key: SigningKey, sign: Sign, tmp_path: Path
+) -> None:
+    """A store may say that nothing has changed, and give others: what it says of them is not believed."""
+    store = FakeStore()
+    put(store, "paris/3", FILES, sign("paris", 3, FILES))
+    async with running(tmp_path / "disk", store, signing_keys=[key.public.line]) as bench:
+        assert await bench.ask("paris")
+        (entry,) = bench.memory.entries()
+        fingerprint = entry.value.version.fingerprint
+        await bench.manager.unload([entry.key], Cause.EXPLICIT, deadline_s=bench.clock.now_s + 60.0)
+        bench.disk.evict(fingerprint, Cause.CAPACITY)
+        await bench.settled()
+        there = store.objects["paris/3/model.joblib"]
+        store.objects["paris/3/model.joblib"] = replace(there, data=b"WEIGHTS")
+        assert (await refusal(bench, "paris")).kind is ErrorKind.TAMPERED
+
+
+async def test_what_is_light_is_looked_at_as_well(key: SigningKey, sign: Sign, tmp_path: Path) -> None:
+    """The files of another version, which have been loaded and are light: what was signed for one is not for the other."""
+    store = FakeStore()
+    other = {"model.joblib": b"other"}
+    put(store, "paris/3", FILES, sign("paris", 3, FILES))
+    put(store, "rome/3", other, sign("rome", 3, other))
+    settings = {"signing_keys": [key.public.line], "model_cache_size": 1}
+    async with running(tmp_path / "disk", store, **settings) as bench:
+        bench.script.light = True
+        for name in ("rome", "paris", "rome", "paris"):
+            assert await bench.ask(name)
+        assert bench.script.swaps, "they are light"
+        for path in (*FILES, SIGNATURE_FILE):
+            store.objects[f"rome/3/{path}"] = store.objects[f"paris/3/{path}"]
+        await bench.sync()
+        with pytest.raises(LoadFailedError, match="it was signed as paris@3"):
+            await bench.ask("rome")
 
 
 async def test_a_mended_version_is_loaded_without_waiting(
