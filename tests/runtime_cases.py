@@ -246,7 +246,6 @@ answers = {{"predict": model.predict(rows[:5]), "predict_proba": model.predict_p
         without=("catboost",),
         extra="catboost",
         outputs=("predict", "predict_proba"),
-        growth_bytes=24 << 20,  # its allocator keeps some of it: as much after ten loads as after forty
     ),
     "mlflow": Case(
         runtime="mlflow",

@@ -102,6 +102,22 @@ def grown(host: Host, folder: Path) -> int:
     return resident(process) - before
 
 
+def in_circles(host: Host, folder: Path) -> list[str]:
+    """Return what of hotset's own the collector alone frees once a model is unloaded. What is in a circle waits for it, and
+    with it the model, of which the collector sees three objects where it has megabytes."""
+    collect_all()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    host.load(LoadSpec(99, "large", 1, str(folder / "large")))
+    host.retire(99, lambda held: host.release(held) if held is not None else None)
+    gc.collect()
+    gc.set_debug(0)
+    found = sorted({kind for it in gc.garbage if (kind := type(it).__module__).startswith("hotset.")})
+    gc.garbage.clear()
+    gc.enable()
+    return found
+
+
 def serve(case: Case, folder: Path) -> dict[str, Any]:
     host = Host(standard_kit(None, {}))
     with np.load(folder / "question.npz", allow_pickle=True) as saved:
@@ -127,6 +143,7 @@ def serve(case: Case, folder: Path) -> dict[str, Any]:
     unload(host, 1)
     report["after_unload"] = ask(host, 1, right)
     report["grown"] = grown(host, folder)
+    report["in_circles"] = in_circles(host, folder)
     return report
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ SHARED = 2
 WEIGHTS_BYTES = 24_000_000
 SLACK_BYTES = 8_000_000
 """What the gateway and the shared processes may take more for having answered."""
+SETTLE_S = 0.5
+SETTLED_BYTES = 500_000
 
 MAKER = """
 import sys
@@ -109,11 +112,24 @@ def all_memory(server: ServerProcess) -> int:
     return sum(process.memory_full_info().pss for process in (gateway, *gateway.children(recursive=True)))
 
 
+def settled_memory(server: ServerProcess) -> int:
+    """The same once nothing more starts or is imported: the second of the shared processes comes after the first is there."""
+    readings = [0, all_memory(server)]
+
+    def is_settled() -> bool:
+        time.sleep(SETTLE_S)
+        readings.append(all_memory(server))
+        return len(server.children()) >= SHARED and abs(readings[-1] - readings[-2]) < SETTLED_BYTES
+
+    server.wait_until(is_settled, limit_s=LIMIT_S, what="memory no longer grows")
+    return readings[-1]
+
+
 def test_an_unload_ends_the_process_and_all_of_its_memory_is_back(server: ServerProcess, figure) -> None:
     ask_small(server)
     ask_large(server)
     unload_large(server)
-    before = all_memory(server)
+    before = settled_memory(server)
     ask_large(server)
     (pid,) = alone(server).values()
     with_it, weight = all_memory(server), server.events("loaded")[-1]["bytes"]
@@ -189,8 +205,8 @@ def test_thirty_loads_and_unloads_leave_nothing(server: ServerProcess, figure) -
     for _ in range(2):
         ask_large(server)
         unload_large(server)
+    before = settled_memory(server)
     children, files, threads = gateway.children(recursive=True), gateway.num_fds(), gateway.num_threads()
-    before = all_memory(server)
     for _ in range(CYCLES):
         ask_large(server)
         assert list(alone(server)) == ["large@1"]

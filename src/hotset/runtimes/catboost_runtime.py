@@ -84,9 +84,14 @@ class _Model:
         words = {*model.get_cat_feature_indices(), *model.get_text_feature_indices()}
         self._words: frozenset[str] = frozenset(names[index] for index in words)
         self.columns = Columns(len(names), names)
-        self.methods: dict[str, Method] = {PREDICT: self.predict}
-        if hasattr(model, PREDICT_PROBA):
-            self.methods[PREDICT_PROBA] = self.probabilities
+
+    @property
+    def methods(self) -> dict[str, Method]:
+        """The methods by the outputs they answer. Not kept here: a model in a circle is freed by the collector alone."""
+        methods: dict[str, Method] = {PREDICT: self.predict}
+        if hasattr(self._model, PREDICT_PROBA):
+            methods[PREDICT_PROBA] = self.probabilities
+        return methods
 
     def predict(self, rows: Array) -> Any:
         return self._model.predict(rows, thread_count=self._threads)

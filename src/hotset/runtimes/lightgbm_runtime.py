@@ -74,10 +74,15 @@ class _Model:
         self._threads = threads
         self.columns = Columns(booster.num_feature(), booster.feature_name())
         self._codes = _codes(booster, head, self.columns)
-        objective = head.get("objective", "").split(" ")[0]
-        self.methods: dict[str, Method] = {PREDICT: self.values}
-        if objective in _CLASSIFIERS:
-            self.methods[PREDICT_PROBA] = self.probabilities
+        self._is_classifier = head.get("objective", "").split(" ")[0] in _CLASSIFIERS
+
+    @property
+    def methods(self) -> dict[str, Method]:
+        """The methods by the outputs they answer. Not kept here: a model in a circle is freed by the collector alone."""
+        methods: dict[str, Method] = {PREDICT: self.values}
+        if self._is_classifier:
+            methods[PREDICT_PROBA] = self.probabilities
+        return methods
 
     def rows(self, inputs: Mapping[str, Array]) -> Array:
         """Return the inputs as rows of numbers, categories as codes."""

@@ -85,9 +85,14 @@ class _Model:
         self._short = None if self._is_linear else dense_predict(xgboost, booster, self._range)
         self.features: int = booster.num_features()
         self.names: tuple[str, ...] = tuple(booster.feature_names or ())
-        self.methods: dict[str, Method] = {PREDICT: self.values}
-        if _is_classifier(booster):
-            self.methods = {PREDICT: self.classes, PREDICT_PROBA: self.probabilities}
+        self._is_classifier = _is_classifier(booster)
+
+    @property
+    def methods(self) -> dict[str, Method]:
+        """The methods by the outputs they answer. Not kept here: a model in a circle is freed by the collector alone."""
+        if self._is_classifier:
+            return {PREDICT: self.classes, PREDICT_PROBA: self.probabilities}
+        return {PREDICT: self.values}
 
     def values(self, rows: Array, kind: str = "value") -> Array:
         """Return what the objective makes of the sums, or with the kind ``margin`` the sums."""
