@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 from pathlib import Path
+
+_LOWEST = 10_000
+_GIVEN_OUT = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 PREDICTOR = '''
 """Answers what it was asked, at once or when it is let; the model's file says how."""
@@ -31,9 +35,18 @@ class Predictor:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nobody has now, below those that the system gives to connections: thousands of which another test may
+    open before the server binds it."""
+    system = random.SystemRandom()  # pytest-randomly makes the usual one repeat itself
+    given_out = int(_GIVEN_OUT.read_text().split()[0])
+    while True:
+        port = system.randrange(_LOWEST, given_out)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def write_models(root: Path, signals: Path) -> None:

@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from grpc_serving import free_port
 from hotset.tokens import Grant, Scope, line_of
 from server_process import ServerProcess, end, running_server, start_server
 
@@ -136,12 +137,6 @@ def certificate(directory: Path, name: str) -> tuple[Path, Path]:
         )
     )
     return cert, secret
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
 
 
 class Secure:
