@@ -365,7 +365,7 @@ class Settings(BaseModel):
     )
     max_json_depth: Annotated[int, number(8, 900)] = Field(
         200,
-        description="How deep lists and objects of a JSON body may nest, where a model takes them as they come.",
+        description="How deep lists and objects of a JSON body may nest, at whatever door.",
         json_schema_extra=_SECURITY,
     )
     max_tensor_elements: Annotated[int, number(65536)] = Field(

@@ -14,13 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from hotset import __version__
+from hotset import __version__, body_limits
 from hotset.api.app import App
 from hotset.api.auth import OPEN_GATE, TokenGate
 from hotset.api.dataplane import DataPlane
 from hotset.catalog import Catalog, ModelEntry, VersionEntry, explain_misfit
 from hotset.clock import Clock, SystemClock
-from hotset.codecs import limits as body_limits
 from hotset.config import Settings
 from hotset.config_values import CacheSize
 from hotset.devices import VISIBLE, Assignment, DeviceDriver, assign, name_of
@@ -121,6 +120,11 @@ class Replica:
             ConfigError: a store, a directory or a device does not fit.
         """
         self.settings: Final = settings
+        body_limits.configure(
+            json_depth=settings.max_json_depth,
+            elements=settings.max_tensor_elements,
+            unpacked_bytes=settings.max_body_size,
+        )
         self.clock: Final = clock if clock is not None else SystemClock()
         self.events: Final = events if events is not None else EventBus()
         self.store: Final = store if store is not None else open_models(settings)
@@ -721,7 +725,6 @@ def _make_worker(
     children: ForkServer | None,
 ) -> Worker:
     if settings.processes_per_replica == 0:
-        body_limits.configure(json_depth=settings.max_json_depth, elements=settings.max_tensor_elements)
         return ThreadWorker(
             number,
             kit=_kit(settings),

@@ -29,6 +29,8 @@ LINEAR = LinearRegression().fit(ROWS, ROWS @ [1.0, -2.0, 0.5] + 3)
 FEW = ROWS[:5]
 
 LENGTH = "Inference-Header-Content-Length"
+DEPTH, ELEMENTS = 20, 65_536
+LIMITS = {"max_body_size": "1MiB", "max_json_depth": DEPTH, "max_tensor_elements": ELEMENTS}
 NPY, NPZ, ARROW = "application/x-npy", "application/x-npz", "application/vnd.apache.arrow.stream"
 
 
@@ -53,6 +55,9 @@ MODELS = (
 )
 
 
+GRAPH = MODELS[1]
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, str]]:
     place = tmp_path_factory.mktemp("doors")
@@ -65,7 +70,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerPro
     (place / "models/graph/labels.yaml").write_text("stable: 1\n")
     port = free_port()
     with running_server(
-        place / "disk", model_dir=place / "models", settle_time=0, grpc_port=port, max_body_size="1MiB"
+        place / "disk", model_dir=place / "models", settle_time=0, grpc_port=port, **LIMITS
     ) as server:
         yield server, f"127.0.0.1:{port}"
 
@@ -76,7 +81,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess
     place = tmp_path_factory.mktemp("sagemaker")
     (place / "linear").mkdir()
     joblib.dump(LINEAR, place / "linear/model.joblib")
-    settings = {"sagemaker": True, "sagemaker_roots": [str(place)], "max_body_size": "1MiB"}
+    settings = {"sagemaker": True, "sagemaker_roots": [str(place)], **LIMITS}
     with running_server(place / "disk", **settings) as server:
         loaded = server.request("POST", "/models", {"model_name": "linear", "url": str(place / "linear")})
         assert loaded.status == 200, loaded.body
@@ -196,7 +201,7 @@ def grpc_explicit(_: ServerProcess, address: str, model: Model, version: str, ro
     field_name = {"FP64": "fp64_contents", "FP32": "fp32_contents"}[model.datatype]
     getattr(tensor.contents, field_name).extend(rows.reshape(-1).tolist())
     with triton.InferenceServerClient(address) as client:
-        (output,) = client._client_stub.ModelInfer(request).outputs
+        (output,) = _infer(client, request).outputs
     return np.array(getattr(output.contents, field_name)).reshape(output.shape)
 
 
@@ -212,6 +217,20 @@ def arrow(columns: Mapping[str, Any]) -> bytes:
     with pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table)
     return sink.getvalue()
+
+
+def arrow_bomb(size: int) -> bytes:
+    table = pa.table({"a": np.zeros(size // 8)})
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream:
+        stream.write_table(table)
+    return sink.getvalue()
+
+
+def npz_bomb(size: int) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, X=np.zeros(size // 4, "<f4"))
+    return file.getvalue()
 
 
 def binary_request(model: Model, rows: np.ndarray, **changes: Any) -> tuple[bytes, dict[str, str]]:
@@ -263,6 +282,63 @@ def test_the_same_numbers_through_the_platforms_door(
     np.testing.assert_array_equal([float(line) for line in csv_answer.body.split()], expected)
 
 
+# What is too much
+
+
+def deep_body(template: bytes, levels: int) -> bytes:
+    """Fill a template, whose own levels count too, so that it has so many."""
+    before = template.partition(b"@")[0]
+    own = sum(map(before.count, (b"{", b"["))) - sum(map(before.count, (b"}", b"]")))
+    return template.replace(b"@", b"[" * (levels - own) + b"]" * (levels - own))
+
+
+JSON_DOORS = {
+    "native": ("/models/graph/predict", b'{"instances": @}'),
+    "native, what is unknown": ("/models/graph/predict", b'{"instances": [[1.0, 2.0, 3.0]], "more": [@]}'),
+    "oip": ("/v2/models/graph/infer", b'{"inputs": [{"name": "X", "more": @}]}'),
+    "oip, parameters": ("/v2/models/graph/infer", b'{"inputs": [], "parameters": {"a": @}}'),
+    "oip, data": ("/v2/models/graph/infer", b'{"inputs": [{"name": "X", "data": @}]}'),
+    "tfserving": ("/v1/models/graph:predict", b'{"inputs": @}'),
+    "classify": ("/v1/models/graph:classify", b'{"examples": [{"a": @}]}'),
+    "oip, the index": ("/v2/repository/index", b'{"more": @}'),
+    "oip, a load": ("/v2/repository/models/graph/load", b'{"parameters": {"a": @}}'),
+    "sagemaker": ("/models/linear/invoke", b'{"inputs": @}'),
+    "sagemaker, a load": ("/models", b'{"more": @}'),
+}
+
+
+@pytest.mark.parametrize("door", JSON_DOORS)
+def test_json_may_nest_as_deep_as_the_setting_says(
+    served: tuple[ServerProcess, str], platform: ServerProcess, door: str
+) -> None:
+    path, template = JSON_DOORS[door]
+    server = platform if door.startswith("sagemaker") else served[0]
+    words = f"more than {DEPTH} levels (max_json_depth)"
+    found = server.request("POST", path, deep_body(template, DEPTH))
+    assert words not in found.body.decode(), "one less is not too deep"
+    refused = server.request("POST", path, deep_body(template, DEPTH + 1))
+    assert (refused.status, refused.json["kind"]) == (400, "invalid_input")
+    assert words in refused.json["error"]
+
+
+def test_json_behind_which_there_are_binary_inputs_is_bounded_too(served: tuple[ServerProcess, str]) -> None:
+    body, headers = binary_request(GRAPH, FEW, more=json.loads("[" * DEPTH + "]" * DEPTH))
+    answer = served[0].request("POST", "/v2/models/graph/infer", body, headers=headers)
+    assert (answer.status, "max_json_depth" in answer.json["error"]) == (400, True)
+
+
+MANY = np.zeros((ELEMENTS // 3 + 1, 3))
+
+
+@pytest.mark.parametrize("ask", DOORS, ids=lambda ask: ask.__name__)
+def test_a_tensor_may_have_as_many_elements_as_the_setting_says(
+    served: tuple[ServerProcess, str], ask: Ask
+) -> None:
+    with pytest.raises((AssertionError, InferenceServerException), match="max_tensor_elements"):
+        ask(*served, GRAPH, "", MANY)
+    ask(*served, GRAPH, "", MANY[:-1])
+
+
 # What is wrong
 
 
@@ -276,7 +352,6 @@ class Wrong:
     statuses: tuple[int, ...] = (400,)
 
 
-GRAPH = MODELS[1]
 GOOD = {"name": "X", "datatype": "FP32", "shape": [1, 3], "data": [1.0, 2.0, 3.0]}
 DEEP = b"[" * 50_000 + b"]" * 50_000
 HUGE = 2**40
@@ -343,6 +418,8 @@ def binary_wrong(path: str) -> Iterator[Wrong]:
     yield Wrong("npz that is npy", path, good_npy, "", {"Content-Type": NPZ})
     yield Wrong("arrow, truncated", path, arrow({"a": [1.0]})[:40], "", {"Content-Type": ARROW})
     yield Wrong("arrow, count", path, arrow({"a": [1.0], "b": [1.0]}), "X", {"Content-Type": ARROW})
+    yield Wrong("arrow, bomb", path, arrow_bomb(2 << 20), "max_body_size", {"Content-Type": ARROW})
+    yield Wrong("npz, bomb", path, npz_bomb(2 << 20), "max_body_size", {"Content-Type": NPZ})
     yield Wrong("csv, count", path, b"1,2,3\n1\n", "", {"Content-Type": "text/csv"})
     yield Wrong("csv, text", path, b"1,2,a\n", "", {"Content-Type": "text/csv"})
     yield Wrong("gzip that is none", path, b"{}", "", {"Content-Encoding": "gzip"})

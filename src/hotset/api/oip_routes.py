@@ -31,6 +31,7 @@ from hotset.api.routes import (
     ready_reply,
 )
 from hotset.api.visible import visible_models
+from hotset.body_limits import check_depth
 from hotset.errors import ErrorKind, HotsetError, InvalidInputError, UnsupportedError
 from hotset.keys import ModelRef
 from hotset.payload import ANY_NUMBER, TensorSpec
@@ -304,6 +305,7 @@ def _object(body: bytes) -> dict[str, Any]:
     """Return the JSON object in ``body``; none at all counts as an empty one."""
     if not body.strip():
         return {}
+    check_depth(body, "the body")
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -18,6 +18,7 @@ from hotset.api.errors import HttpError, HttpKind, error_reply
 from hotset.api.predictions import Door
 from hotset.api.reply import RawHeader, Reply, json_reply
 from hotset.api.routes import MAX_PAGE, Exchange, Operation, Parameter, Route, RouteTable, ready_reply
+from hotset.body_limits import check_depth
 from hotset.errors import ErrorKind, HotsetError, InvalidInputError, NotFoundError
 
 PROTOCOL: Final = "sagemaker"
@@ -153,6 +154,7 @@ class SageMakerRoutes:
         return ready_reply(self._dataplane.readiness())
 
     async def _load(self, exchange: Exchange) -> Reply:
+        check_depth(exchange.body, "the body")
         try:
             asked = _LOAD.decode(exchange.body)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from hotset.codecs.limits import check_elements
+from hotset.body_limits import check_elements
 from hotset.errors import InvalidInputError, PredictFailedError
 from hotset.payload import DTYPES, Array
 

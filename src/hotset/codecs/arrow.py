@@ -5,13 +5,16 @@ Called by the native codec and by ``content.py``. ``pyarrow`` is an extra, impor
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, Final
 
 import numpy as np
 
-from hotset.codecs.limits import check_elements
+from hotset.body_limits import check_elements, check_unpacked
+from hotset.codecs.arrow_sizes import unpacked_bytes
 from hotset.errors import InvalidInputError, PredictFailedError, UnsupportedError
 from hotset.payload import Array, Signature, datatype_of
 
@@ -22,18 +25,30 @@ def read_table(body: bytes | memoryview, where: str) -> Any:
     """Return the ``pyarrow.Table`` in ``body``; its columns refer to the body's memory.
 
     Raises:
-        InvalidInputError: it is not a whole Arrow IPC stream.
+        InvalidInputError: it is not a whole Arrow IPC stream, or unpacks to too much.
         UnsupportedError: ``pyarrow`` is not installed.
     """
     pa = _pyarrow()
     try:
-        with pa.ipc.open_stream(pa.py_buffer(body)) as stream:
+        data = pa.py_buffer(body)
+        check_unpacked(_size(pa, data), where)
+        with pa.ipc.open_stream(data) as stream:
             table = stream.read_all()
         check_elements(table.num_rows, where)  # of nothing but nulls there may be many in few bytes
         table.validate(full=True)
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, struct.error) as error:
         raise InvalidInputError(f"{where} is not an Arrow IPC stream: {error}") from error
     return table
+
+
+def _size(pa: Any, data: Any) -> int:
+    """Return what all batches of a stream unpack to; nothing of them is unpacked or copied for it."""
+    total = 0
+    with suppress(StopIteration):
+        messages = pa.ipc.MessageReader.open_stream(data)
+        while True:
+            total += unpacked_bytes(messages.read_next_message())
+    return total
 
 
 def write_table(table: Any) -> bytes:
@@ -76,6 +91,7 @@ def read_inputs(body: bytes | memoryview, signature: Signature, only_input: str)
         raise InvalidInputError(
             "the body: expected columns of values or of lists of values, found deeper ones"
         )
+    check_elements(table.num_rows * sum(array.shape[1] for array in flat), "the body")
     return {names[0] if names else only_input: np.concatenate(flat, axis=1)}
 
 
@@ -124,9 +140,26 @@ def _array(column: Any, name: str) -> Array:
             )
         shape.append(sizes.pop() if sizes else 0)
         values = values.flatten()
+    check_elements(len(values), f"column {name!r}")
     if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
+        return _named(pa, values, name).reshape(shape)
     return _flat(pa, values, name).reshape(shape)
+
+
+def _named(pa: Any, values: Any, name: str) -> Array:
+    """Return values that are named in a dictionary. Each text is there once, however often it is named: Arrow would write it
+    out each time, and a long one a thousand times is more than anybody has memory for."""
+    if pa.types.is_primitive(values.type.value_type):
+        return _flat(pa, values.dictionary_decode(), name)
+    if values.null_count:
+        raise _null(name)
+    known = _flat(pa, values.dictionary, name)
+    named: Array = known[values.indices.to_numpy(zero_copy_only=False)]
+    return named
+
+
+def _null(name: str) -> InvalidInputError:
+    return InvalidInputError(f"column {name!r}: expected a value in each row, found null")
 
 
 def _is_list(pa: Any, kind: Any) -> bool:
@@ -138,7 +171,7 @@ def _flat(pa: Any, values: Any, name: str) -> Array:
     types, kind = pa.types, values.type
     is_text = types.is_string(kind) or types.is_large_string(kind)
     if values.null_count and not types.is_floating(kind):
-        raise InvalidInputError(f"column {name!r}: expected a value in each row, found null")
+        raise _null(name)
     if is_text or types.is_binary(kind) or types.is_large_binary(kind):
         flat = np.empty(len(values), dtype=object)
         flat[:] = values.to_pylist()

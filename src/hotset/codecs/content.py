@@ -14,9 +14,9 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from hotset.body_limits import check_depth
 from hotset.codecs.arrow import ARROW, read_table
 from hotset.codecs.jsontext import read_json
-from hotset.codecs.limits import check_depth
 from hotset.codecs.multipart import FORM_DATA, read_form_data
 from hotset.codecs.npy import NPY, NPZ, read_npy, read_npz
 from hotset.errors import InvalidInputError

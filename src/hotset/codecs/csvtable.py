@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from hotset.body_limits import check_elements
 from hotset.errors import InvalidInputError
 from hotset.payload import DTYPES, Array, Signature, TensorSpec
 
@@ -31,6 +32,7 @@ def read_csv(
         InvalidInputError: it is no such table; the message names the row and the column.
     """
     rows = _rows(body, content_type)
+    check_elements(len(rows) * len(rows[0]), "the body")
     specs = signature.inputs
     if len(specs) <= 1:
         spec = specs[0] if specs else TensorSpec(only, None, (-1, -1))

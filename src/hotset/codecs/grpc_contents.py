@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from hotset.body_limits import check_elements
 from hotset.codecs.rawtensors import BYTES, RAW_DATATYPES, element_count
 from hotset.errors import InvalidInputError, PredictFailedError
 from hotset.payload import DTYPES, Array
@@ -46,6 +47,7 @@ def read_contents(contents: Any, datatype: str, shape: Sequence[int], where: str
         raise InvalidInputError(
             f"{where}: the shape {list(shape)} has {count} elements, but {field} has: {len(values)}"
         )
+    check_elements(count, where)
     return _array(values, datatype, field, where).reshape(shape)
 
 

@@ -15,12 +15,12 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from hotset.body_limits import check_depth
 from hotset.codecs.arrow import ARROW, is_table, read_inputs, write_outputs, write_table
 from hotset.codecs.base import PartWriter
 from hotset.codecs.content import BINARY, JSON, TEXT, media_type, read_payload
 from hotset.codecs.csvtable import CSV, CSV_ANSWER, read_csv, write_csv
 from hotset.codecs.jsontext import read_json, write_json
-from hotset.codecs.limits import check_depth
 from hotset.codecs.npy import NPY, NPZ, read_npy, read_npz, write_npy, write_npz
 from hotset.codecs.parts import EVENTS, Events, Lines, Plain
 from hotset.codecs.rows import ONLY_INPUT, read_columns, read_rows, write_columns, write_rows

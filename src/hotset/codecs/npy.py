@@ -17,16 +17,18 @@ from typing import Any, Final
 
 import numpy as np
 
+from hotset.body_limits import check_elements, check_unpacked
 from hotset.codecs.arrays import MAX_DIMENSIONS
-from hotset.codecs.limits import check_elements
 from hotset.errors import InvalidInputError, PredictFailedError
 from hotset.payload import Array, datatype_of
 
 NPY: Final = "application/x-npy"
 NPZ: Final = "application/x-npz"
 
-MOST_BYTES: Final = 1 << 28
-"""Of what an ``.npz`` may unpack to: it may be compressed, and zeros take no room there."""
+MOST_ARRAYS: Final = 1000
+"""In an ``.npz``: what a zip file says of each of its files takes a multiple of the room there."""
+
+_ENTRY: Final = b"PK\x01\x02"
 
 _HEADERS: Final = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -103,21 +105,20 @@ def read_npz(body: bytes | memoryview, where: str) -> dict[str, Array]:
         InvalidInputError: as ``read_npy``, or it is not a zip file, or unpacks to too much.
     """
     arrays: dict[str, Array] = {}
+    data = bytes(body)
+    if data.count(_ENTRY) > MOST_ARRAYS:
+        raise InvalidInputError(f"{where}: expected at most {MOST_ARRAYS} arrays, found more")
     try:
-        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
-            total = sum(entry.file_size for entry in entries)
-            if total > MOST_BYTES:
-                raise InvalidInputError(
-                    f"{where}: expected at most {MOST_BYTES} bytes when unpacked, found: {total}"
-                )
+            check_unpacked(sum(entry.file_size for entry in entries), where)
             for entry in entries:
                 if entry.compress_type not in _PACKED_AS:
                     raise InvalidInputError(f"{where}: expected arrays as numpy.savez packs them")
                 name = entry.filename.removesuffix(".npy")
                 with archive.open(entry) as file:
-                    data = file.read(entry.file_size + 1)
-                arrays[name] = read_npy(data, f"{where}: {name!r}")
+                    unpacked = file.read(entry.file_size + 1)
+                arrays[name] = read_npy(unpacked, f"{where}: {name!r}")
     except (
         zipfile.BadZipFile,
         zipfile.LargeZipFile,

@@ -16,8 +16,8 @@ from typing import Annotated, Any, Final
 import msgspec
 import numpy as np
 
+from hotset.body_limits import LIMITS, check_depth, check_elements
 from hotset.codecs.jsontext import read_json
-from hotset.codecs.limits import check_elements
 from hotset.codecs.oip_raw import read_raw
 from hotset.codecs.rawtensors import element_count, read_tensor
 from hotset.errors import InvalidInputError
@@ -128,10 +128,10 @@ def read_request(
     Raises:
         InvalidInputError: whatever does not fit; the message names the input.
     """
-    if not headers:
-        return _request(read_json(_REQUEST, body), None)
-    length = _json_length(headers)
+    length = _json_length(headers) if headers else None
     if length is None:
+        if len(body) > LIMITS.json_depth:
+            check_depth(body, "the body")
         return _request(read_json(_REQUEST, body), None)
     if length == 0:
         return BinaryRequest(read_raw(body, signature), all_binary=True)
@@ -141,6 +141,7 @@ def read_request(
             f"{BINARY_HEADER.title()} says that the JSON has {length} bytes, but the body has: {len(whole)}"
         )
     tail = _Tail(whole[length:])
+    check_depth(whole[:length], "the body")
     request = _request(read_json(_REQUEST, whole[:length]), tail)
     tail.finish()
     return request

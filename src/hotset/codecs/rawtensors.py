@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from hotset.body_limits import check_elements
 from hotset.codecs.arrays import MAX_DIMENSIONS
-from hotset.codecs.limits import check_elements
 from hotset.errors import InvalidInputError, PredictFailedError
 from hotset.payload import DTYPES, Array, datatype_of
 
@@ -49,12 +49,12 @@ def read_tensor(data: bytes | memoryview, datatype: str, shape: Sequence[int], w
             raise InvalidInputError(
                 f"{where}: {datatype} of the shape {list(shape)} has {expected} bytes, found: {len(data)}"
             )
+        check_elements(count, where)
         array = _read_bf16(data) if datatype == BF16 else _read_numbers(data, _LITTLE[datatype])
     try:
         array = array.reshape(shape)
     except (ValueError, OverflowError) as error:
         raise InvalidInputError(f"{where}: the data does not fit the shape {list(shape)}: {error}") from error
-    check_elements(array.size, where)
     # A view of the request cannot be written to; that a copy could be would depend on how long the request's JSON is.
     array.flags.writeable = False
     return array
@@ -157,6 +157,7 @@ def _read_elements(data: memoryview, count: int, where: str) -> Array:
         raise InvalidInputError(
             f"{where}: {count} elements of BYTES take {count * _LENGTH.size} bytes or more, found: {len(data)}"
         )
+    check_elements(count, where)
     array = np.empty(count, dtype=object)
     start, end = 0, len(data)
     for index in range(count):

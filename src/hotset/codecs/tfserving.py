@@ -18,8 +18,8 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from hotset.body_limits import check_depth
 from hotset.codecs.jsontext import read_json_numbers, write_json_numbers
-from hotset.codecs.limits import check_depth
 from hotset.codecs.rows import ONLY_INPUT, read_columns, read_rows, write_columns, write_rows
 from hotset.errors import InvalidInputError
 from hotset.payload import SIGNATURE_NAME, Array, Encoded, InferRequest, InferResponse, Signature

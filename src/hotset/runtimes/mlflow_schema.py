@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from hotset.body_limits import check_depth
 from hotset.errors import InvalidInputError
 from hotset.payload import DTYPES, Array, TensorSpec, datatype_of
 from hotset.runtimes.columns import INPUT_NAME
@@ -219,11 +220,16 @@ def _nested(name: str, array: Array) -> list[Any]:
         return rows
     try:
         return [
-            json.loads(item) if isinstance(item, bytes | str) else item
+            _read(item, name) if isinstance(item, bytes | str) else item
             for item in _flat(name, array).tolist()
         ]
     except ValueError as error:
         raise InvalidInputError(f"input {name!r}: expected JSON in each element: {error}") from error
+
+
+def _read(item: bytes | str, name: str) -> Any:
+    check_depth(item if isinstance(item, bytes) else item.encode("utf-8", "surrogatepass"), f"input {name!r}")
+    return json.loads(item)
 
 
 def _flat(name: str, array: Array) -> Array:

@@ -18,8 +18,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from hotset import priorities
-from hotset.codecs import limits
+from hotset import body_limits, priorities
 from hotset.errors import ConfigError, HotsetError
 from hotset.runtimes.reason import reason_of
 from hotset.workers import isolation, wire
@@ -117,7 +116,11 @@ class Child:
             ConfigError: the predictor does not fit.
         """
         isolation.log_to_stderr(order.log_level, order.log_format)
-        limits.configure(json_depth=order.max_json_depth, elements=order.max_elements)
+        body_limits.configure(
+            json_depth=order.max_json_depth,
+            elements=order.max_elements,
+            unpacked_bytes=order.max_body_bytes,
+        )
         # Before the user's code asks what there is.
         device = None if order.device is None else bind(order.device)
         kit = _built_kit(order)

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
+from hotset.body_limits import LIMITS
 from hotset.codecs.compression import MOST_BYTES
-from hotset.codecs.limits import LIMITS
 from hotset.devices import Bound
 from hotset.errors import (
     ErrorKind,

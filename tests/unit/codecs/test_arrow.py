@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hotset.body_limits import LIMITS, configure
 from hotset.codecs.arrow import is_table, read_inputs, read_table, write_outputs, write_table
+from hotset.codecs.arrow_sizes import unpacked_bytes
 from hotset.errors import InvalidInputError, PredictFailedError, UnsupportedError
 from hotset.payload import Signature, TensorSpec
 
@@ -125,3 +128,87 @@ def test_tables_are_known_and_without_pyarrow_the_extra_is_named(monkeypatch: py
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UnsupportedError, match=r"pip install 'hotset\[arrow\]'"):
         read_table(body, "the body")
+
+
+def packed_stream(table: pa.Table, codec: str) -> bytes:
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression=codec)
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def sizes(body: bytes) -> int:
+    messages = pa.ipc.MessageReader.open_stream(body)
+    total = 0
+    with contextlib.suppress(StopIteration):
+        while True:
+            total += unpacked_bytes(messages.read_next_message())
+    return total
+
+
+@pytest.mark.parametrize("codec", ["lz4", "zstd"])
+def test_batches_that_are_compressed_are_read(codec: str) -> None:
+    table = pa.table({"a": [1.0, 2.0] * 500, "b": pa.array(["x", "y"] * 500).dictionary_encode()})
+    body = packed_stream(table, codec)
+    assert read_table(body, "x").equals(table)
+    assert len(body) < sizes(write_table(table)) <= len(write_table(table))
+    padding = 64 * 8  # what is not compressed is padded
+    assert sizes(body) <= sizes(write_table(table)) <= sizes(body) + padding
+
+
+@pytest.mark.parametrize("codec", ["lz4", "zstd"])
+def test_a_bomb_is_refused_before_it_is_unpacked(codec: str, bounded: int) -> None:
+    bomb = packed_stream(pa.table({"a": pa.array(np.zeros(bounded // 8 + 8))}), codec)
+    assert len(bomb) < bounded / 100
+    before = pa.total_allocated_bytes()
+    with pytest.raises(InvalidInputError, match=rf"at most {bounded} bytes when unpacked \(max_body_size\)"):
+        read_table(bomb, "the body")
+    assert pa.total_allocated_bytes() == before
+    assert read_table(packed_stream(pa.table({"a": np.zeros(bounded // 16)}), codec), "x").num_columns == 1
+
+
+def test_a_bomb_in_a_dictionary_is_refused(bounded: int) -> None:
+    column = pa.DictionaryArray.from_arrays(pa.array([0]), pa.array(["x" * (bounded + 1)]))
+    with pytest.raises(InvalidInputError, match="when unpacked"):
+        read_table(packed_stream(pa.table({"a": column}), "zstd"), "the body")
+
+
+def test_a_length_that_lies_takes_no_memory(bounded: int) -> None:
+    """What stands in front of a buffer is what is allocated, whatever is in it."""
+    body = bytearray(packed_stream(pa.table({"a": np.arange(1000.0)}), "zstd"))
+    at = body.index((8000).to_bytes(8, "little"), len(body) // 8)
+    for said, words in (
+        (bounded + 1, "when unpacked"),
+        (-5, "a length of -5"),
+        (7, "not an Arrow IPC stream"),
+    ):
+        body[at : at + 8] = said.to_bytes(8, "little", signed=True)
+        with pytest.raises(InvalidInputError, match=words):
+            read_table(bytes(body), "the body")
+
+
+def test_a_long_text_that_is_named_often_is_there_once() -> None:
+    text, times = "x" * 1_000_000, 100_000
+    column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(times, dtype=np.int8)), pa.array([text]))
+    inputs = read_inputs(stream(a=column, b=pa.array(np.zeros(times))), TWO, "x")
+    assert inputs["a"].shape == (times,)
+    assert inputs["a"][0] is inputs["a"][-1]
+
+
+def test_dictionaries_of_numbers_may_have_gaps() -> None:
+    column = pa.DictionaryArray.from_arrays(pa.array([1, None, 0], pa.int8()), pa.array([0.5, 1.5]))
+    array = read_inputs(stream(x=column), ONE, "x")["x"].ravel()
+    assert (array[0], np.isnan(array[1]), array[2]) == (1.5, True, 0.5)
+    column = pa.DictionaryArray.from_arrays(pa.array([0, None], pa.int8()), pa.array(["rome"]))
+    with pytest.raises(InvalidInputError, match="column 'a': expected a value in each row, found null"):
+        read_inputs(stream(a=column, b=[1, 2]), TWO, "x")
+
+
+@pytest.fixture
+def bounded() -> Iterator[int]:
+    """What a body may unpack to, less than usual."""
+    depth, elements, unpacked = LIMITS.json_depth, LIMITS.elements, LIMITS.unpacked_bytes
+    configure(json_depth=depth, elements=elements, unpacked_bytes=1 << 20)
+    yield 1 << 20
+    configure(json_depth=depth, elements=elements, unpacked_bytes=unpacked)

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from hotset.codecs.npy import MOST_BYTES, read_npy, read_npz, write_npy, write_npz
+from hotset.body_limits import LIMITS
+from hotset.codecs.npy import MOST_ARRAYS, read_npy, read_npz, write_npy, write_npz
 from hotset.errors import InvalidInputError, PredictFailedError
 
 NUMBERS = st.one_of(
@@ -112,13 +113,22 @@ def test_a_header_that_promises_too_much_takes_no_memory(
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused_before_it_is_unpacked() -> None:
-    file = io.BytesIO()
+    file, most = io.BytesIO(), LIMITS.unpacked_bytes
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x.npy", "w") as entry:
         zeros = bytes(1 << 20)
-        for _ in range(MOST_BYTES // len(zeros) + 1):
+        for _ in range(most // len(zeros) + 1):
             entry.write(zeros)
-    assert len(file.getvalue()) < MOST_BYTES / 500
-    with pytest.raises(InvalidInputError, match=f"at most {MOST_BYTES} bytes when unpacked"):
+    assert len(file.getvalue()) < most / 500
+    with pytest.raises(InvalidInputError, match=rf"at most {most} bytes when unpacked \(max_body_size\)"):
+        read_npz(file.getvalue(), "the body")
+
+
+def test_an_archive_of_very_many_arrays_is_refused() -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for number in range(MOST_ARRAYS + 1):
+            archive.writestr(f"{number}.npy", b"")
+    with pytest.raises(InvalidInputError, match=f"at most {MOST_ARRAYS} arrays"):
         read_npz(file.getvalue(), "the body")
 
 

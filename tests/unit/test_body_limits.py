@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hotset.body_limits import LEAST_ELEMENTS, LIMITS, _is_deeper, check_depth, configure
 from hotset.codecs.arrays import to_array
 from hotset.codecs.content import read_payload
-from hotset.codecs.limits import LEAST_ELEMENTS, LIMITS, _is_deeper, check_depth, configure
 from hotset.codecs.npy import read_npy, write_npy
 from hotset.codecs.rawtensors import read_tensor
 from hotset.config import TABLE, kind_of
@@ -22,10 +22,10 @@ from hotset.errors import InvalidInputError
 
 @pytest.fixture
 def limits() -> Iterator[None]:
-    depth, elements = LIMITS.json_depth, LIMITS.elements
-    configure(json_depth=8, elements=10)
+    depth, elements, unpacked = LIMITS.json_depth, LIMITS.elements, LIMITS.unpacked_bytes
+    configure(json_depth=8, elements=10, unpacked_bytes=unpacked)
     yield
-    configure(json_depth=depth, elements=elements)
+    configure(json_depth=depth, elements=elements, unpacked_bytes=unpacked)
 
 
 def depth_of(value: Any) -> int:
@@ -103,4 +103,5 @@ def test_an_arrow_column_of_nothing_but_nulls_is_bounded() -> None:
 def test_the_limits_are_those_of_the_settings() -> None:
     assert LIMITS.json_depth == TABLE["max_json_depth"].default
     assert LIMITS.elements == TABLE["max_tensor_elements"].default
+    assert LIMITS.unpacked_bytes == TABLE["max_body_size"].default
     assert kind_of("max_tensor_elements").schema["minimum"] == LEAST_ELEMENTS

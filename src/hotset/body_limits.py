@@ -1,7 +1,7 @@
-"""How deep a JSON body may nest, and how many elements a tensor may have: the settings' limits, of this process.
+"""How deep JSON may nest, how many elements a tensor may have, how much a body unpacks to: the settings' limits, of this process.
 
-``configure`` is called once, by a child when it starts, or by the gateway where models live in its threads; the codecs
-look at ``LIMITS``. Both are checked before anything is made of what is too much.
+``configure`` is called once, by each child when it starts and by the gateway, which reads JSON for the admin verbs; the
+codecs look at ``LIMITS``. All are checked before anything is made of what is too much.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ class BodyLimits:
 
     json_depth: int = 200
     elements: int = 64 << 20
+    unpacked_bytes: int = 64 << 20
 
 
 LIMITS: Final = BodyLimits()
 
 
-def configure(*, json_depth: int, elements: int) -> None:
+def configure(*, json_depth: int, elements: int, unpacked_bytes: int) -> None:
     """Set the limits of this process."""
-    LIMITS.json_depth, LIMITS.elements = json_depth, elements
+    LIMITS.json_depth, LIMITS.elements, LIMITS.unpacked_bytes = json_depth, elements, unpacked_bytes
 
 
 def check_depth(body: bytes | memoryview, what: str) -> None:
@@ -48,6 +49,18 @@ def check_depth(body: bytes | memoryview, what: str) -> None:
     most = LIMITS.json_depth
     if len(body) > most and _is_deeper(bytes(body), most):
         raise InvalidInputError(f"{what} is nested too deeply: more than {most} levels (max_json_depth)")
+
+
+def check_unpacked(size: int, where: str) -> None:
+    """Refuse what would be larger, once it is unpacked, than a body may be that comes as it is.
+
+    Raises:
+        InvalidInputError
+    """
+    if size > LIMITS.unpacked_bytes:
+        raise InvalidInputError(
+            f"{where}: expected at most {LIMITS.unpacked_bytes} bytes when unpacked (max_body_size), found: {size}"
+        )
 
 
 def check_elements(count: int, where: str) -> None:
@@ -68,6 +81,8 @@ def _is_deeper(body: bytes, most: int) -> bool:
     Text goes first, as it may hold brackets. Then each round takes the innermost pairs away, so what is left after
     ``most`` rounds is deeper. What is no JSON is told by whoever reads it.
     """
+    if body.count(b"[") + body.count(b"{") <= most:
+        return False
     if _QUOTE in body:
         body = _TEXT.sub(b"", body)
     left = body.translate(_ALIKE, _OTHERS)
