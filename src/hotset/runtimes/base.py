@@ -31,7 +31,7 @@ class TensorServable(Protocol):
     """A loaded model that maps named arrays to named arrays. Thread-safe.
 
     One that has a true attribute ``rows_are_independent`` knows that each row of its outputs depends on that row of its
-    inputs alone; without it, requests are never joined.
+    inputs alone; without it, requests are never joined. One whose attribute ``recipe`` is no None has a ``Recipe`` there.
     """
 
     @property
@@ -46,6 +46,23 @@ class TensorServable(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class Recipe(Protocol):
+    """Loads a small model again, without its files. Thread-safe, and it changes nothing that it keeps."""
+
+    @property
+    def bytes(self) -> int:
+        """What is kept for it."""
+        ...
+
+    def load(self) -> TensorServable:
+        """Return the model anew. It has nothing in common with any other that is written to.
+
+        Raises:
+            Exception: whatever the framework raises.
+        """
+        ...
 
 
 class PayloadServable(Protocol):

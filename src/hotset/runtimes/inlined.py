@@ -33,6 +33,33 @@ class UnsuitedError(Exception):
     """The file is not as expected. Nothing of the model has run."""
 
 
+class Pickled(NamedTuple):
+    """A pickle, and beside it the arrays that were in it: what its object is built from, once or again and again."""
+
+    stream: bytes
+    arrays: tuple[Array, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        return len(self.stream) + sum(array.nbytes for array in self.arrays)
+
+    def copy(self) -> Pickled:
+        """Return one with arrays of its own: what is built from it gets these very ones, and may write to them."""
+        return self._replace(arrays=tuple([array.copy(order="K") for array in self.arrays]))
+
+    def build(self) -> Any:
+        """Return the object.
+
+        Raises:
+            Exception: whatever the model's own code raises.
+        """
+        outer, _current.arrays = _current.arrays, iter(self.arrays)  # the model's own code may load another
+        try:
+            return _Build(io.BytesIO(self.stream)).load()
+        finally:
+            _current.arrays = outer
+
+
 class _Place(NamedTuple):
     """An array's bytes in the file, with what aligns them."""
 
@@ -136,12 +163,11 @@ class _Build(pickle.Unpickler):
         return _Present if module == MODULE else super().find_class(module, name)
 
 
-def load_inlined(stream: io.RawIOBase | io.BytesIO, map_array: MapArray) -> Any:
-    """Return the object in the file, which ``stream`` is at the beginning of.
+def read_inlined(stream: io.RawIOBase | io.BytesIO, map_array: MapArray) -> Pickled:
+    """Return what the object in the file is built from; ``stream`` is at the file's beginning.
 
     Raises:
         UnsuitedError: the file is not as expected.
-        Exception: whatever the model's own code raises.
     """
     scan = _current.scan = _Scan(stream, map_array)
     try:
@@ -153,14 +179,10 @@ def load_inlined(stream: io.RawIOBase | io.BytesIO, map_array: MapArray) -> Any:
         raise UnsuitedError(f"it cannot be gone through: {error}") from error
     finally:
         del _current.scan
-    outer, _current.arrays = _current.arrays, iter(scan.arrays)  # the model's own code may load another
-    try:
-        return _Build(short).load()
-    finally:
-        _current.arrays = outer
+    return Pickled(short, tuple(scan.arrays))
 
 
-def _without(stream: io.RawIOBase | io.BytesIO, places: list[_Place]) -> io.BytesIO:
+def _without(stream: io.RawIOBase | io.BytesIO, places: list[_Place]) -> bytes:
     """Return the pickle without the bytes of arrays, each of whose descriptions is dropped instead of given to a stand-in."""
     rest = bytearray()
     begin = 0
@@ -173,7 +195,7 @@ def _without(stream: io.RawIOBase | io.BytesIO, places: list[_Place]) -> io.Byte
             raise UnsuitedError("too much beside the arrays")
         begin = place.end
     rest += _bytes(stream, begin, _MOST_BYTES)
-    return io.BytesIO(rest)
+    return bytes(rest)
 
 
 def _bytes(stream: io.RawIOBase | io.BytesIO, begin: int, count: int) -> bytes:

@@ -17,7 +17,7 @@ import numpy as np
 
 from hotset.payload import InferRequest
 from hotset.runtimes import registry
-from hotset.runtimes.inlined import UnsuitedError, load_inlined
+from hotset.runtimes.inlined import UnsuitedError, read_inlined
 from hotset.runtimes.sklearn_runtime import INPUT_NAME, servable_for
 
 MODULES: Final = (
@@ -67,7 +67,7 @@ def _rehearse() -> None:
     with io.BytesIO() as file, suppress(UnsuitedError):  # another joblib than the short way is for
         importlib.import_module("joblib").dump(model, file)
         file.seek(0)
-        model = load_inlined(file, lambda _: None)
+        model = read_inlined(file, lambda _: None).build()
     servable = servable_for(model, _FILE)
     servable.infer(InferRequest(inputs={INPUT_NAME: np.zeros((1, 1))}))
     servable.close()

@@ -23,6 +23,8 @@ Predict: TypeAlias = Callable[[Any], Any]
 
 _PLAIN: Final = frozenset({np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.int64)})
 _PROVEN: Final[dict[type, bool]] = {}
+_LINEAR: Final[dict[type, bool]] = {}
+"""What was read off scikit-learn's own classes."""
 
 
 class LinearPredict:
@@ -55,7 +57,12 @@ class LinearPredict:
 def short_predict(model: Any) -> Predict | None:
     """Return a ``predict`` that says what the model's own says, or None if the model is not known to allow one."""
     kind = type(model)
-    if not _is_linear(kind) or "predict" in vars(model) or hasattr(model, "feature_names_in_"):
+    if not kind.__module__.startswith("sklearn."):
+        return None
+    is_linear = _LINEAR.get(kind)
+    if is_linear is None:
+        is_linear = _LINEAR[kind] = _is_linear(kind)
+    if not is_linear or "predict" in vars(model) or hasattr(model, "feature_names_in_"):
         return None
     coefficients = getattr(model, "coef_", None)
     if (
@@ -75,7 +82,7 @@ def _is_linear(kind: type) -> bool:
     base = sys.modules.get("sklearn.linear_model._base")
     descent = sys.modules.get("sklearn.linear_model._coordinate_descent")
     linear = getattr(base, "LinearModel", None)
-    if linear is None or not issubclass(kind, linear) or not kind.__module__.startswith("sklearn."):
+    if linear is None or not issubclass(kind, linear):
         return False
     own = [
         getattr(module, name, None)

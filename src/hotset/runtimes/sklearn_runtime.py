@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -21,16 +22,19 @@ from hotset.errors import HotsetError, InvalidInputError, LoadFailedError, Predi
 from hotset.payload import Array, InferRequest, InferResponse, Signature, TensorSpec
 from hotset.runtimes.columns import wrong_names
 from hotset.runtimes.gcpause import collector_pause
+from hotset.runtimes.inlined import Pickled
 from hotset.runtimes.modelfile import candidates, choose
 from hotset.runtimes.options import NO_OPTIONS, NoneOfItsOwn, RuntimeOptions
 from hotset.runtimes.reason import load_failure, not_installed, reason_of
 from hotset.runtimes.sklearn_linear import short_predict
-from hotset.runtimes.unpickling import unpickle
+from hotset.runtimes.unpickling import unpickle_to_keep
 
 SUFFIXES: Final = (".joblib", ".pkl", ".pickle")
 OUTPUTS: Final = ("predict", "predict_proba", "transform")
 CLASSES: Final = "classes"
 INPUT_NAME: Final = "input-0"
+
+Method: TypeAlias = Callable[[Any], Any]
 
 
 class SklearnRuntime:
@@ -57,7 +61,39 @@ class SklearnRuntime:
             importlib.import_module("sklearn")
         except ImportError as error:
             raise not_installed("scikit-learn", self.extra) from error
-        return servable_for(_loaded(path / file, file), file)
+        model, pickled = _loaded(path / file, file)
+        servable = servable_for(model, file)
+        if pickled is not None:
+            servable.recipe = SklearnRecipe(pickled, servable.traits)
+        return servable
+
+
+class Traits(NamedTuple):
+    """What all estimators have in common that were built from the same file."""
+
+    names: tuple[str, ...]
+    """Of the methods."""
+    features: int | None
+    columns: tuple[str, ...]
+    signature: Signature
+    rows_are_independent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SklearnRecipe:
+    """Builds what a small file holds again, without the file. Thread-safe."""
+
+    pickled: Pickled
+    traits: Traits
+
+    @property
+    def bytes(self) -> int:
+        return self.pickled.bytes
+
+    def load(self) -> SklearnServable:
+        with collector_pause:
+            model = self.pickled.copy().build()
+        return SklearnServable(_methods(model, self.traits.names), self.traits)
 
 
 def servable_for(model: Any, file: str) -> SklearnServable:
@@ -66,19 +102,38 @@ def servable_for(model: Any, file: str) -> SklearnServable:
     Raises:
         LoadFailedError: it is none.
     """
-    methods = {name: getattr(model, name) for name in OUTPUTS if callable(getattr(model, name, None))}
-    if not methods:
+    names = tuple([name for name in OUTPUTS if callable(getattr(model, name, None))])
+    if not names:
         raise LoadFailedError(
             f"expected an estimator with one of the methods {', '.join(OUTPUTS)} in {file}, "
             f"found: {type(model).__name__}"
         )
-    short = short_predict(model)
-    if short is not None:
-        methods["predict"] = short
-    classes = _classes(model)
-    if classes is not None and "predict_proba" in methods:
-        methods[CLASSES] = lambda data: np.broadcast_to(classes, (len(data), len(classes)))
-    return SklearnServable(model, methods)
+    methods = _methods(model, names)
+    return SklearnServable(methods, _traits(model, tuple(methods)))
+
+
+def _methods(model: Any, names: Iterable[str]) -> dict[str, Method]:
+    methods: dict[str, Method] = {name: getattr(model, name) for name in names if name != CLASSES}
+    if "predict" in methods:
+        short = short_predict(model)
+        if short is not None:
+            methods["predict"] = short
+    if "predict_proba" in methods:
+        classes = _classes(model)
+        if classes is not None:
+            methods[CLASSES] = lambda data: np.broadcast_to(classes, (len(data), len(classes)))
+    return methods
+
+
+def _traits(model: Any, names: tuple[str, ...]) -> Traits:
+    features = _feature_count(model)
+    return Traits(
+        names=names,
+        features=features,
+        columns=tuple(str(name) for name in _attribute(model, "feature_names_in_", ())),
+        signature=_signature(model, features, names),
+        rows_are_independent=treats_rows_alone(model),
+    )
 
 
 def _classes(model: Any) -> Array | None:
@@ -87,10 +142,10 @@ def _classes(model: Any) -> Array | None:
     return classes if isinstance(classes, np.ndarray) and classes.ndim == 1 else None
 
 
-def _loaded(path: Path, file: str) -> Any:
+def _loaded(path: Path, file: str) -> tuple[Any, Pickled | None]:
     try:
         with collector_pause:
-            return unpickle(path)
+            return unpickle_to_keep(path)
     except Exception as error:
         raise load_failure(f"cannot unpickle {file}:", error) from error
 
@@ -101,17 +156,19 @@ class SklearnServable:
     Legal order: any calls of ``infer``, then ``close`` once.
     """
 
-    def __init__(self, model: Any, methods: Mapping[str, Callable[[Any], Any]]) -> None:
-        self._methods = dict(methods)
+    def __init__(self, methods: dict[str, Method], traits: Traits) -> None:
+        """``methods`` are its own from now on."""
+        self._methods = methods
         self._default = ("predict" if "predict" in methods else next(iter(methods)),)
-        self._features = _feature_count(model)
-        self._columns = tuple(str(name) for name in _attribute(model, "feature_names_in_", ()))
-        self._signature = _signature(model, self._features, tuple(methods))
-        self.rows_are_independent = treats_rows_alone(model)
+        self._features = traits.features
+        self._columns = traits.columns
+        self.traits: Final = traits
+        self.rows_are_independent = traits.rows_are_independent
+        self.recipe: SklearnRecipe | None = None
 
     @property
     def signature(self) -> Signature:
-        return self._signature
+        return self.traits.signature
 
     def infer(self, request: InferRequest) -> InferResponse:
         data = self._input(request.inputs)

@@ -14,6 +14,7 @@ from hotset.workers.heap import HeapMeter
 from hotset.workers.held import Held
 from hotset.workers.host import Host
 from hotset.workers.kit import Choice, Kit
+from hotset.workers.light import Known
 
 
 class DeviceHost(Host):
@@ -44,6 +45,6 @@ class DeviceHost(Host):
     def release(self, held: Held) -> None:
         self._device.released(held, lambda: super(DeviceHost, self).release(held))
 
-    def _chosen(self, spec: LoadSpec) -> tuple[Choice, Path]:
-        choice, path = super()._chosen(spec)
+    def _chosen(self, spec: LoadSpec, known: Known | None) -> tuple[Choice, Path]:
+        choice, path = super()._chosen(spec, known)
         return self._device.here(choice), path

@@ -19,7 +19,7 @@ from typing import Any, Final
 from hotset.codecs.compression import MOST_BYTES, coding_of, packed, unpacked, wished_coding
 from hotset.errors import ErrorKind, HotsetError, LoadFailedError, PredictFailedError, UnavailableError
 from hotset.payload import Encoded
-from hotset.runtimes.base import Servable
+from hotset.runtimes.base import Recipe, Servable
 from hotset.runtimes.gcpause import collector_pause
 from hotset.runtimes.own_code import shared_modules
 from hotset.runtimes.reason import load_failure
@@ -29,7 +29,7 @@ from hotset.workers.heap import HeapMeter
 from hotset.workers.held import SMALL_WEIGHT, Held, Proofs
 from hotset.workers.intact import intact_files
 from hotset.workers.kit import HANDLER_SPEC, Choice, Kit
-from hotset.workers.light import LightVersions
+from hotset.workers.light import Known, LightVersions
 from hotset.workers.loopthread import LoopThread
 from hotset.workers.question import Outcome, Question, answer_alone, answer_together, guarded
 from hotset.workers.reclaim import Reclaimer, set_aside
@@ -118,10 +118,12 @@ class Host:
         """
         began_s, began_at_s = time.thread_time(), time.monotonic()
         try:
-            choice, path = self._chosen(spec)
+            known = self._light.get(spec)
+            choice, path = self._chosen(spec, known)
             is_estimate = False
             if spec.weight is not None and spec.weight < SMALL_WEIGHT:
-                servable, weight = self._unmeasured_load(choice, path, spec), spec.weight
+                servable = self._unmeasured_load(choice, path, spec, known)
+                weight = spec.weight
             else:
                 servable, weight, is_estimate = self._measured_load(choice, path, spec)
             signature = servable.signature
@@ -142,8 +144,11 @@ class Host:
             executed=self.executions.of(spec.name, spec.version),
         )
         self._proofs.recall(held)
+        recipe = _recipe_of(servable)
         took_s, lasted_s = time.thread_time() - began_s, time.monotonic() - began_at_s
-        is_light = held.is_plain and self._light.note(spec, path, choice, took_s=took_s, lasted_s=lasted_s)
+        is_light = held.is_plain and self._light.note(
+            spec, path, choice, took_s=took_s, lasted_s=lasted_s, recipe=recipe
+        )
         with self._lock:
             self._held[spec.handle] = held
         wants: frozenset[str] = getattr(servable, "wants", frozenset())
@@ -176,17 +181,17 @@ class Host:
                 self._held.pop(handle, None)
         return leaving
 
-    def _chosen(self, spec: LoadSpec) -> tuple[Choice, Path]:
+    def _chosen(self, spec: LoadSpec, known: Known | None) -> tuple[Choice, Path]:
         """Return how to load what is on disk as it was published."""
         files = files_below(Path(spec.path)) if spec.files is None else intact_files(spec.path, spec.files)
-        known = self._light.get(spec)
         if known is not None:
             return known.choice, known.path
         return self._kit.runtimes.choice_for(spec, files), Path(spec.path)
 
-    def _unmeasured_load(self, choice: Choice, path: Path, spec: LoadSpec) -> Servable:
-        if self._light.get(spec) is not None:
-            return self._load(choice, path, spec)
+    def _unmeasured_load(self, choice: Choice, path: Path, spec: LoadSpec, known: Known | None) -> Servable:
+        if known is not None:
+            recipe = self._light.recipe(spec)
+            return recipe.load() if recipe is not None else self._load(choice, path, spec)
         with self._meter.unmeasured():
             return self._load(choice, path, spec)
 
@@ -392,6 +397,14 @@ class Host:
         """Give back to the system all that is free, whatever it costs."""
         with self._meter.leaving():
             self._reclaimer.trim()
+
+
+def _recipe_of(servable: Servable) -> Recipe | None:
+    """Return what can load it again, which is not kept with it."""
+    recipe: Recipe | None = getattr(servable, "recipe", None)
+    if recipe is not None:
+        servable.recipe = None  # type: ignore[union-attr]
+    return recipe
 
 
 def files_below(path: Path) -> list[str]:

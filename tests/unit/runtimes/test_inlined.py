@@ -19,7 +19,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from hotset.runtimes.inlined import UnsuitedError, load_inlined
+from hotset.runtimes.inlined import UnsuitedError, read_inlined
 from hotset.runtimes.unpickling import unpickle
 
 
@@ -28,7 +28,7 @@ def read_all(_: Mapping[str, Any]) -> None:
 
 
 def loaded(path: Path) -> Any:
-    return load_inlined(io.BytesIO(path.read_bytes()), read_all)
+    return read_inlined(io.BytesIO(path.read_bytes()), read_all).build()
 
 
 def dumped(path: Path, value: Any, protocol: int | None = None) -> Path:
@@ -158,13 +158,13 @@ def test_cut_short_anywhere_it_is_refused(tmp_path: Path) -> None:
     whole = dumped(tmp_path / "m", {"a": np.arange(30), "b": np.arange(4.0)}).read_bytes()
     for end in range(len(whole)):
         with pytest.raises(UnsuitedError):
-            load_inlined(io.BytesIO(whole[:end]), read_all)
+            read_inlined(io.BytesIO(whole[:end]), read_all)
 
 
 def test_what_only_says_that_it_is_joblibs_is_refused() -> None:
     data = pickle.dumps(joblib.numpy_pickle.NumpyArrayWrapper(np.ndarray, (3,), "C", np.dtype("i8")))
     with pytest.raises(UnsuitedError):
-        load_inlined(io.BytesIO(data), read_all)
+        read_inlined(io.BytesIO(data), read_all)
 
 
 def test_large_files_are_read_from_the_file_itself(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from hotset.errors import ErrorKind, InvalidInputError, LoadFailedError, PredictFailedError
 from hotset.payload import InferRequest
-from hotset.runtimes.sklearn_runtime import SklearnRuntime, SklearnServable
+from hotset.runtimes.sklearn_runtime import SklearnRuntime, SklearnServable, servable_for
+from hotset.runtimes.unpickling import MOST_KEPT_BYTES
 
 ROWS = np.random.default_rng(7).normal(size=(40, 4))
 LABELS = (ROWS.sum(axis=1) > 0).astype(int)
@@ -147,13 +148,13 @@ class Raises(BaseEstimator):
 
 
 def test_a_model_that_breaks_is_not_the_clients_fault() -> None:
-    servable = SklearnServable(None, {"predict": Raises(KeyError("gone")).predict})
+    servable = servable_for(Raises(KeyError("gone")), "model.pkl")
     with pytest.raises(PredictFailedError, match="KeyError: 'gone'"):
         ask(servable, ROWS)
 
 
 def test_out_of_memory_passes() -> None:
-    servable = SklearnServable(None, {"predict": Raises(MemoryError()).predict})
+    servable = servable_for(Raises(MemoryError()), "model.pkl")
     with pytest.raises(MemoryError):
         ask(servable, ROWS)
 
@@ -198,3 +199,60 @@ class TestFiles:
         with pytest.raises(LoadFailedError) as caught:
             SklearnRuntime().load(tmp_path, ["model.pkl"])
         assert caught.value.kind is ErrorKind.OUT_OF_MEMORY
+
+
+SMALL = {
+    "linear": LinearRegression().fit(ROWS, ROWS @ [1.0, 2.0, 3.0, 4.0]),
+    "classifier": LogisticRegression().fit(ROWS, LABELS),
+    "scaler": StandardScaler().fit(ROWS),
+    "pipeline": make_pipeline(StandardScaler(), LogisticRegression()).fit(ROWS, LABELS),
+    "fortran": LinearRegression().fit(ROWS, np.asfortranarray(ROWS[:, :2] * 3.0)),
+}
+
+
+@pytest.mark.parametrize("how", ["joblib", "pickle"])
+@pytest.mark.parametrize("name", SMALL)
+def test_a_small_one_is_built_again_without_its_file(tmp_path: Path, name: str, how: str) -> None:
+    path = tmp_path / f"model.{how if how == 'joblib' else 'pkl'}"
+    joblib.dump(SMALL[name], path) if how == "joblib" else path.write_bytes(pickle.dumps(SMALL[name]))
+    first = SklearnRuntime().load(tmp_path, [path.name])
+    path.unlink()
+    assert first.recipe is not None
+    assert 0 < first.recipe.bytes <= MOST_KEPT_BYTES
+    names = [spec.name for spec in first.signature.outputs]
+    for again in (first.recipe.load(), first.recipe.load()):
+        assert again.signature == first.signature
+        assert again.rows_are_independent == first.rows_are_independent
+        assert again.recipe is None
+        for output, expected in ask(first, ROWS, *names).items():
+            np.testing.assert_array_equal(ask(again, ROWS, output)[output], expected)
+
+
+def test_what_one_does_to_its_arrays_no_other_has(tmp_path: Path) -> None:
+    joblib.dump(Writes(), tmp_path / "model.joblib")
+    first = SklearnRuntime().load(tmp_path, ["model.joblib"])
+    assert first.recipe is not None
+    second, third = first.recipe.load(), first.recipe.load()
+    for servable in (first, second, third, first.recipe.load()):
+        assert ask(servable, np.zeros((2, 1)))["predict"].tolist() == [1.0, 1.0]
+        assert ask(servable, np.zeros((2, 1)))["predict"].tolist() == [2.0, 2.0]
+
+
+class Writes:
+    """Counts its predictions, in an array that came with the file."""
+
+    def __init__(self) -> None:
+        self.state = np.zeros(1)
+
+    def predict(self, rows):
+        self.state += 1.0
+        return np.full(len(rows), self.state[0])
+
+
+def test_a_large_one_has_to_be_read(tmp_path: Path) -> None:
+    model = LinearRegression().fit(ROWS, ROWS @ [1.0, 2.0, 3.0, 4.0])
+    model.note_ = "x" * MOST_KEPT_BYTES
+    assert load(tmp_path, model).recipe is None
+    model.note_ = ""
+    joblib.dump(model, tmp_path / "model.joblib", compress=3)
+    assert SklearnRuntime().load(tmp_path, ["model.joblib"]).recipe is None

@@ -20,7 +20,13 @@ from hotset.workers import light as rules
 from hotset.workers.base import LoadReply, LoadSpec
 from hotset.workers.held import SMALL_WEIGHT
 from hotset.workers.host import Host
-from hotset.workers.light import LIGHT_LOAD_S, LIGHT_WAIT_S, STILL_LIGHT_S, LightVersions
+from hotset.workers.light import (
+    LIGHT_LOAD_S,
+    LIGHT_WAIT_S,
+    STILL_LIGHT_S,
+    LightVersions,
+    Recipes,
+)
 from hotset.workers.loading import LoadThreads
 from hotset.workers.reclaim import LITTLE_BYTES, Reclaimer
 from worker_fakes import FakePayloadServable, FakeTensorServable, echo, fake_kit, raw_call, spec
@@ -253,3 +259,77 @@ def test_it_does_not_grow_for_ever() -> None:
         light.note(known(str(number)), Path(str(number)), choice, took_s=0.0, lasted_s=0.0)
     assert light.get(known("0")) is None
     assert light.get(known(str(LightVersions.MOST))) is not None
+
+
+class FakeRecipe:
+    def __init__(self, bytes_: int = 100) -> None:
+        self.bytes = bytes_
+        self.loads = 0
+
+    def load(self) -> FakeTensorServable:
+        self.loads += 1
+        return FakeTensorServable()
+
+
+def test_what_can_be_built_again_is_not_read_again(tmp_path: Path) -> None:
+    recipe = FakeRecipe()
+    made: list[FakeTensorServable] = []
+
+    def with_recipe(_: Path) -> Servable:
+        made.append(FakeTensorServable())
+        made[-1].recipe = recipe  # type: ignore[attr-defined]
+        return made[-1]
+
+    with bench(tmp_path, with_recipe) as it:
+        first, _ = it.load(1)
+        assert made[0].recipe is None, "kept once, and not with each model"  # type: ignore[attr-defined]
+        second, _ = it.load(2)
+        assert second == first
+        assert (len(made), recipe.loads) == (1, 1)
+
+
+def test_files_that_are_damaged_are_noticed_all_the_same(tmp_path: Path) -> None:
+    recipe = FakeRecipe()
+
+    def with_recipe(_: Path) -> Servable:
+        servable = FakeTensorServable()
+        servable.recipe = recipe  # type: ignore[attr-defined]
+        return servable
+
+    with bench(tmp_path, with_recipe) as it:
+        it.load(1)
+        (tmp_path / FILE).write_bytes(b"mod")
+        damaged, _ = it.load(2)
+        assert isinstance(damaged, LoadFailedError)
+        (tmp_path / FILE).write_bytes(b"model")
+        it.load(3)
+        assert recipe.loads == 0, "it was forgotten with the failure"
+
+
+def test_a_recipe_belongs_to_the_files_that_it_came_from(tmp_path: Path) -> None:
+    light = LightVersions()
+    before = replace(spec(tmp_path), files=(DiskFile(FILE, 5),), weight=5000)
+    after = replace(before, files=(DiskFile(FILE, 6),))
+    choice = fake_kit(tensors).runtimes.choice_for(before, [FILE])
+    recipe = FakeRecipe()
+    light.note(before, tmp_path, choice, took_s=0.0, lasted_s=0.0, recipe=recipe)
+    assert light.recipe(before) is recipe
+    assert light.get(after) is None
+    light.note(after, tmp_path, choice, took_s=0.0, lasted_s=0.0)
+    assert light.get(after) is not None
+    assert light.recipe(after) is None
+
+
+def test_recipes_take_so_much_and_no_more() -> None:
+    recipes = Recipes(1000)
+    for number in range(10):
+        recipes.keep(str(number), FakeRecipe(300))
+    assert [number for number in range(10) if recipes.get(str(number)) is not None] == [7, 8, 9]
+    recipes.keep("8", FakeRecipe(100))
+    recipes.keep("10", FakeRecipe(300))
+    assert [number for number in range(11) if recipes.get(str(number)) is not None] == [7, 8, 9, 10]
+    recipes.keep("large", FakeRecipe(2000))
+    assert recipes.get("large") is None
+    recipes.drop("large")
+    recipes.keep("1", FakeRecipe(1000))
+    assert recipes.get("1") is not None
