@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from hotset import __version__
 from hotset.config import Settings
+from hotset.drain_times import time_to_end
 from hotset.errors import ConfigError
-from hotset.replica import Replica, time_to_end
+from hotset.replica import Replica
 from hotset.runtimes.ahead import Imports
 from hotset.tls import Certificate
 

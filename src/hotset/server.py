@@ -27,12 +27,13 @@ from hotset.api.predictions import Predictions
 from hotset.config import Settings
 from hotset.connection import KEEP_ALIVE_S, SWEEP_S, Connection, sweep
 from hotset.crowd import Rounds, most_connections, raise_files_limit
+from hotset.drain_times import time_to_end
 from hotset.errors import ConfigError
 from hotset.events import EventBus
 from hotset.exchange import Targets
 from hotset.grpc_port import GrpcPort, check_grpc
 from hotset.renewal import Renewal, Renewals
-from hotset.replica import Replica, time_to_end
+from hotset.replica import Replica
 from hotset.runtimes.handler_source import check_handler
 from hotset.runtimes.predictor_source import check_predictor
 from hotset.tls import Certificate

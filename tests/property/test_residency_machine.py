@@ -256,7 +256,7 @@ class ResidencyMachine(RuleBasedStateMachine):
             clock=self.clock,
             version="",
             store_url="",
-            sync=self.bench.replica._sync_status,
+            sync=self.bench.replica.finding.status,
             readiness=lambda: Readiness(ready=True),
         )
         self.states: dict[tuple[ModelKey, Fingerprint], State] = {}

@@ -267,7 +267,7 @@ async def test_a_name_of_another_depth_is_not_looked_for(tmp_path: Path, name: s
     it = Bench(tmp_path, store, name_depth=2)
     await it.start()
     listings = store.counts["list"]
-    assert await it.replica._find(name) is None
+    assert await it.replica.finding.find(name) is None
     assert store.counts["list"] == listings
     assert await it.ask("acme/paris") == "acme/paris@1|deep"
     await it.stop()

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from hotset.assembly.tiers import LEAST_ESTIMATE_BYTES
 from hotset.catalog import VersionEntry
 from hotset.errors import ErrorKind, LoadingError, OverloadedError
 from hotset.events import Cause, Fetched, Loaded
 from hotset.keys import ModelKey
-from hotset.replica import LEAST_ESTIMATE_BYTES
 from hotset.residency.state import Phase
 from hotset.testing import FakeStore, versions
 from residency_bench import Bench, bench
