@@ -6,7 +6,6 @@ looks like a choice of wording here is the contract; the tests hold the texts.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -30,7 +29,7 @@ from hotset.api.routes import (
     RouteTable,
     ready_reply,
 )
-from hotset.api.visible import visible_models
+from hotset.api.visible import visible_models, visible_pages
 from hotset.body_limits import check_depth
 from hotset.errors import ErrorKind, HotsetError, InvalidInputError, UnsupportedError
 from hotset.keys import ModelRef
@@ -228,24 +227,17 @@ class OipRoutes:
         return Reply(200, whole, JSON)
 
     async def _whole_index(self, exchange: Exchange, prefix: str, after: str, *, only_ready: bool) -> bytes:
-        """Encode page by page and let others run in between: there may be a hundred thousand models."""
-        pages: list[bytes] = []
-        following: str | None = after
-        while following is not None:
-            page = await visible_models(
-                self._residency,
-                exchange.grant,
-                prefix=prefix,
-                limit=MAX_PAGE,
-                after=following,
-                deadline_s=exchange.deadline_s,
-            )
-            rows = list(index_rows(page, only_ready=only_ready))
-            if rows:
-                pages.append(to_json(rows)[1:-1])
-            following = page.next
-            await asyncio.sleep(0)
-        return b"[" + b",".join(pages) + b"]"
+        """Encode page by page: in one go it would hold the event loop up."""
+        pages = visible_pages(
+            self._residency,
+            exchange.grant,
+            prefix=prefix,
+            limit=MAX_PAGE,
+            after=after,
+            deadline_s=exchange.deadline_s,
+        )
+        lists = [to_json(list(index_rows(page, only_ready=only_ready)))[1:-1] async for page in pages]
+        return b"[" + b",".join(filter(None, lists)) + b"]"
 
 
 def _get(

@@ -31,6 +31,20 @@ async def visible_models(
     return ModelPage(tuple(found))
 
 
+async def visible_pages(
+    residency: Residency, grant: Grant, *, prefix: str, limit: int, after: str, deadline_s: float
+) -> AsyncIterator[ModelPage]:
+    """Yield all of them, page by page, and let others run in between: there may be a hundred thousand models."""
+    following: str | None = after
+    while following is not None:
+        page = await visible_models(
+            residency, grant, prefix=prefix, limit=limit, after=following, deadline_s=deadline_s
+        )
+        yield page
+        following = page.next
+        await asyncio.sleep(0)
+
+
 async def _seen(
     residency: Residency, grant: Grant, prefix: str, after: str, deadline_s: float
 ) -> AsyncIterator[ModelStatus]:

@@ -15,12 +15,13 @@ from hotset.api.oip_documents import configuration, index_rows
 from hotset.api.oip_routes import EXTENSIONS, refuse_overrides
 from hotset.api.oip_statistics import OipStatistics
 from hotset.api.routes import MAX_PAGE
-from hotset.api.visible import visible_models
+from hotset.api.visible import visible_models, visible_pages
 from hotset.errors import InvalidInputError, NotFoundError
 from hotset.keys import MAX_NAME_BYTES, ModelRef, parse_ref
 from hotset.messages.fields import MalformedError
 from hotset.messages.pool import decoded, message_class
 from hotset.payload import ANY_NUMBER, TensorSpec
+from hotset.status import ModelPage
 from hotset.tokens import Grant
 
 
@@ -155,31 +156,21 @@ class Management:
         return _encoded("ModelStatisticsResponse", model_stats=rows)
 
     async def _index(self, call: Call) -> bytes:
-        """Encode page by page and let others run in between; pages of one list can be joined as they are.
-
-        Where a list of all would cost the store much, it is the first page; metadata asks for others.
-        """
+        """All models; or, where a list of all would cost the store much, one page, and metadata asks for others."""
+        residency, grant, deadline_s = self._residency, call.grant, call.deadline_s
         asked = dict(metadata_of(call.context))
         prefix, after = asked.get("prefix", ""), asked.get("after", "")
-        pages: list[bytes] = []
-        following: str | None = after
-        while following is not None:
-            page = await visible_models(
-                self._residency,
-                call.grant,
-                prefix=prefix,
-                limit=MAX_PAGE,
-                after=following,
-                deadline_s=call.deadline_s,
+        if residency.knows_all:
+            pages = visible_pages(
+                residency, grant, prefix=prefix, limit=MAX_PAGE, after=after, deadline_s=deadline_s
             )
-            rows = list(index_rows(page, only_ready=call.request.ready))
-            pages.append(_encoded("RepositoryIndexResponse", models=rows))
-            following = page.next
-            if following is not None and not self._residency.knows_all:
-                call.context.set_trailing_metadata((("next", following),))
-                break
-            await asyncio.sleep(0)
-        return b"".join(pages)
+            return b"".join([_index_page(page, call) async for page in pages])
+        page = await visible_models(
+            residency, grant, prefix=prefix, limit=MAX_PAGE, after=after, deadline_s=deadline_s
+        )
+        if page.next is not None:
+            call.context.set_trailing_metadata((("next", page.next),))
+        return _index_page(page, call)
 
     async def _load(self, call: Call) -> bytes:
         refuse_overrides(call.request.parameters)
@@ -202,6 +193,12 @@ def _versioned_or_none(request: Any) -> ModelRef:
 def _named(request: Any) -> ModelRef:
     """Return the model of a load or an unload: Triton's second field, or KServe's, which is Triton's first."""
     return parse_ref(request.model_name or request.repository_name)
+
+
+def _index_page(page: ModelPage, call: Call) -> bytes:
+    """Encode one page; those of one list can be joined as they are."""
+    rows = list(index_rows(page, only_ready=call.request.ready))
+    return _encoded("RepositoryIndexResponse", models=rows)
 
 
 def _encoded(name: str, /, **fields: Any) -> bytes:
