@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from hotset.errors import InvalidInputError
+from hotset.messages.fields import framed, varint
 
 _BYTES, _FLOATS, _INTEGERS = 1, 2, 3
 """Field numbers of a feature's kinds of lists."""
 
-_LENGTH_PREFIXED: Final = 2
 _LARGEST: Final = 2**63
 
 
@@ -72,17 +72,8 @@ def _float(value: float, where: str) -> bytes:
 def _integer(value: int, where: str) -> bytes:
     if not -_LARGEST <= value < _LARGEST:
         raise InvalidInputError(f"{where}: {value} is out of range for an int64")
-    return _varint(value % (1 << 64))
-
-
-def _varint(value: int) -> bytes:
-    parts = bytearray()
-    while value > 0x7F:
-        parts.append(value & 0x7F | 0x80)
-        value >>= 7
-    parts.append(value)
-    return bytes(parts)
+    return varint(value % (1 << 64))
 
 
 def _field(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | _LENGTH_PREFIXED) + _varint(len(content)) + content
+    return framed(number, len(content)) + content

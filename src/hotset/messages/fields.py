@@ -84,10 +84,11 @@ def _varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
 
 def framed(number: int, length: int) -> bytes:
     """Return what stands before a value of ``length`` bytes in the field of that number."""
-    return _encoded(tag_of(number)) + _encoded(length)
+    return varint(tag_of(number)) + varint(length)
 
 
-def _encoded(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """Return a whole number that is not negative, as lengths, tags and integers are written."""
     parts = bytearray()
     while value > 0x7F:
         parts.append(value & 0x7F | 0x80)
