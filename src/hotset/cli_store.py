@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,6 +19,11 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from hotset.cli_keys import signer
 from hotset.errors import InvalidInputError, StoreError
 from hotset.units import format_bytes
+
+if TYPE_CHECKING:
+    from hotset.publishing import Progress as Uploaded
+    from hotset.publishing import Published, Target
+    from hotset.store import WritableStore
 
 Depth = Annotated[
     int,
@@ -58,44 +64,25 @@ def publish(
 ) -> None:
     """Upload a version so that servers see all of it or nothing: files first, the marker last, then the index."""
     # Late, as in `serve`: the commands that only ask a server should not wait for what opens stores.
-    from hotset.catalog import Layout
     from hotset.clock import SystemClock
-    from hotset.publishing import Progress as Uploaded
-    from hotset.publishing import Publisher, parse_target, update_index
+    from hotset.publishing import Publisher, parse_target
     from hotset.store import open_store
 
     wanted = parse_target(target, name_depth=name_depth)
     sign = None if sign_key is None else signer(sign_key)
     store = open_store(wanted.model_dir)
-    clock = SystemClock()
 
-    async def run(show: Callable[[Uploaded], None]) -> tuple[Any, bool]:
-        done = await Publisher(store, clock=clock, report=show).publish(
-            source, wanted, overwrite=overwrite, sign=sign
+    async def run(show: Callable[[Uploaded], None]) -> tuple[Published, bool]:
+        publisher = Publisher(store, clock=SystemClock(), report=show)
+        done = await publisher.publish(source, wanted, overwrite=overwrite, sign=sign)
+        told = index and await _tell_index(
+            store, wanted, name_depth=name_depth, done=f"{done.key} is published"
         )
-        try:
-            told = index and await update_index(
-                store, Layout(name_depth=name_depth), done.key.name, clock=clock
-            )
-        except StoreError as error:
-            raise StoreError(
-                f"{done.key} is published, but the index was not told, run `hotset index {wanted.model_dir}`: {error}"
-            ) from error
         return done, told
 
-    with _bar() as bar:
-        task = bar.add_task(f"{wanted.name}", total=None)
-
-        def show(at: Uploaded) -> None:
-            bar.update(task, completed=at.bytes, total=at.bytes_in_all)
-
+    with _shown(wanted.name) as show:
         done, told = asyncio.run(run(show))
-    if as_json:
-        fields = {"name": done.key.name, "version": done.key.version, "url": done.url}
-        typer.echo(json.dumps({**fields, "files": done.files, "bytes": done.bytes, "indexed": told}))
-        return
-    noted = ", and in the index" if told else ""
-    typer.echo(f"published {done.key}: {done.files} files, {format_bytes(done.bytes)}, at {done.url}{noted}")
+    _print_published(done, in_index=told, as_json=as_json)
 
 
 def label(
@@ -121,9 +108,7 @@ def label(
 ) -> None:
     """Give labels to versions of a model, all of them in one step; servers move each once its version is loaded."""
     # Late, as above.
-    from hotset.catalog import Layout
-    from hotset.clock import SystemClock
-    from hotset.publishing import parse_changes, parse_target, set_labels, update_index
+    from hotset.publishing import parse_changes, parse_target, set_labels
     from hotset.store import open_store
 
     wanted, said = parse_target(target, name_depth=name_depth), parse_changes(changes)
@@ -133,14 +118,9 @@ def label(
 
     async def run() -> tuple[Mapping[str, int], bool]:
         now = await set_labels(store, wanted.name, said, ahead=ahead)
-        try:
-            told = index and await update_index(
-                store, Layout(name_depth=name_depth), wanted.name, clock=SystemClock()
-            )
-        except StoreError as error:
-            raise StoreError(
-                f"the labels are written, but the index was not told, run `hotset index {wanted.model_dir}`: {error}"
-            ) from error
+        told = index and await _tell_index(
+            store, wanted, name_depth=name_depth, done="the labels are written"
+        )
         return now, told
 
     now, told = asyncio.run(run())
@@ -190,6 +170,29 @@ def index(
         )
 
 
+async def _tell_index(store: WritableStore, target: Target, *, name_depth: int, done: str) -> bool:
+    """Write what the store has of a model into its index; False if it has none. ``done`` is what is said if that fails."""
+    from hotset.catalog import Layout
+    from hotset.clock import SystemClock
+    from hotset.publishing import update_index
+
+    try:
+        return await update_index(store, Layout(name_depth=name_depth), target.name, clock=SystemClock())
+    except StoreError as error:
+        raise StoreError(
+            f"{done}, but the index was not told, run `hotset index {target.model_dir}`: {error}"
+        ) from error
+
+
+def _print_published(done: Published, *, in_index: bool, as_json: bool) -> None:
+    if as_json:
+        fields = {"name": done.key.name, "version": done.key.version, "url": done.url}
+        typer.echo(json.dumps({**fields, "files": done.files, "bytes": done.bytes, "indexed": in_index}))
+        return
+    noted = ", and in the index" if in_index else ""
+    typer.echo(f"published {done.key}: {done.files} files, {format_bytes(done.bytes)}, at {done.url}{noted}")
+
+
 def _print_faults(faults: Any, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"differ": faults}))
@@ -204,9 +207,11 @@ def _print_faults(faults: Any, *, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _bar() -> Progress:
+@contextmanager
+def _shown(name: str) -> Iterator[Callable[[Uploaded], None]]:
+    """Show how far an upload is, where there is a terminal; yields whom to tell."""
     console = Console(stderr=True, markup=False)
-    return Progress(
+    with Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
@@ -214,4 +219,6 @@ def _bar() -> Progress:
         console=console,
         transient=True,
         disable=not console.is_terminal,
-    )
+    ) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda at: bar.update(task, completed=at.bytes, total=at.bytes_in_all)
