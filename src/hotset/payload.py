@@ -70,7 +70,8 @@ class Signature:
     """What a model declares: its platform (``sklearn``, ``onnxruntime``, ``python`` …), inputs and outputs.
 
     Models of some platforms can be asked in several ways, each with a ``name``; ``others`` are those beside the default
-    one, and a request asks for one of them with the parameter ``signature_name``.
+    one, and a request asks for one of them with the parameter ``signature_name``. One that is ``decoupled`` answers in
+    parts, or may.
     """
 
     platform: str
@@ -78,6 +79,7 @@ class Signature:
     outputs: tuple[TensorSpec, ...] = ()
     name: str = ""
     others: tuple[Signature, ...] = ()
+    decoupled: bool = False
 
 
 SIGNATURE_NAME: Final = "signature_name"

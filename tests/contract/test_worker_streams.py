@@ -21,13 +21,15 @@ from hotset.errors import (
     LoadFailedError,
     PredictFailedError,
     UnavailableError,
+    UnsupportedError,
     WorkerDiedError,
 )
 from hotset.payload import Encoded, Rest, Streamed
 from hotset.workers.answers import PIECE_BYTES, WINDOW
 from hotset.workers.base import Worker
 from hotset.workers.streamthreads import MOST
-from worker_fixtures import LIMIT_S, Bench, call, until
+from waiting import until
+from worker_fixtures import LIMIT_S, Bench, call
 
 PREDICTOR = """
 import asyncio
@@ -369,7 +371,7 @@ async def test_a_protocol_without_streams_says_so_and_has_coroutines(asked: Aske
         return asked.worker.predict(order)
 
     for do in ("many", "async_many"):
-        with pytest.raises(PredictFailedError, match="a stream, which this protocol cannot carry"):
+        with pytest.raises(UnsupportedError, match="a stream, which this protocol cannot carry"):
             await of_oip(do)
     (output,) = json.loads((await of_oip("ping")).body)["outputs"]
     assert (output["name"], output["data"]) == ("pong", [1.5])

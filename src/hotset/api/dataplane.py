@@ -302,8 +302,10 @@ class DataPlane:
             waited_s = self.seconds_since(began_s)
         # Nothing may come between the lease and this try: it is what gives the lease back on cancellation.
         own: Lease | None = lease
+        sent: Awaitable[Encoded] | None = None
         try:
-            encoded = await call.sent_to(lease)
+            sent = call.sent_to(lease)
+            encoded = await sent
             if waited_s:
                 self.waited(lease.key, waited_s)
             if isinstance(encoded, Streamed):
@@ -312,6 +314,9 @@ class DataPlane:
             return Answer(encoded, lease.key, lease.tier, lease.fetch_s, lease.load_s)
         except HotsetError as error:
             error.key = lease.key
+            raise
+        except asyncio.CancelledError:
+            _close_unseen(sent)
             raise
         finally:
             if own is not None:
@@ -500,6 +505,14 @@ class _Started:
         else:
             self._observer.failed(ErrorKind.INTERNAL, seconds)
         self._done(outcome)
+
+
+def _close_unseen(sent: Awaitable[Encoded] | None) -> None:
+    """An answer may begin in the step in which who waits for it is cancelled: then nobody else would stop its maker."""
+    if isinstance(sent, asyncio.Future) and sent.done() and not sent.cancelled() and not sent.exception():
+        encoded = sent.result()
+        if isinstance(encoded, Streamed):
+            encoded.rest.close()
 
 
 def _resolved(error: HotsetError) -> ModelKey | None:

@@ -32,7 +32,7 @@ def configuration(name: str, signature: Signature, *, max_batch: int) -> dict[st
         "max_batch_size": max_batch if is_batched else 0,
         "input": [_tensor(spec, is_batched=is_batched) for spec in signature.inputs],
         "output": [_tensor(spec, is_batched=is_batched) for spec in signature.outputs],
-        "model_transaction_policy": {"decoupled": False},
+        "model_transaction_policy": {"decoupled": signature.decoupled},
     }
 
 

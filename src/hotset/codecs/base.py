@@ -60,8 +60,13 @@ class PartWriter(Protocol):
 class StreamingCodec(Protocol):
     """A codec whose protocol has answers in parts."""
 
-    def part_writer(self, first: Any, content_type: str | None, meta: CallMeta) -> PartWriter:
-        """Return what writes a stream, by its first part, its type if ``predict`` told one, and what the client asked."""
+    def part_writer(
+        self, first: Any, content_type: str | None, meta: CallMeta, asked: InferRequest | None
+    ) -> PartWriter:
+        """Return what writes a stream, by its first part, its type if ``predict`` told one, and what the client asked.
+
+        ``asked`` is the tensor request that the payload came from, if it was one.
+        """
         ...
 
     def empty(self, content_type: str | None, meta: CallMeta) -> Encoded:

@@ -110,7 +110,10 @@ class NativeCodec:
             return Encoded(write_npz(result), NPZ)
         return Encoded(write_json(result), JSON)
 
-    def part_writer(self, first: Any, content_type: str | None, meta: CallMeta) -> PartWriter:
+    def part_writer(
+        self, first: Any, content_type: str | None, meta: CallMeta, asked: InferRequest | None = None
+    ) -> PartWriter:
+        del asked
         is_plain = isinstance(first, str | bytes | bytearray | memoryview)
         if content_type is None and _wants_events(meta):
             return Events()

@@ -14,6 +14,7 @@ from hotset.codecs.rawtensors import raw_datatype, read_tensor, write_tensor
 from hotset.codecs.results import as_response
 from hotset.errors import InvalidInputError, PredictFailedError
 from hotset.messages.fields import MalformedError, framed, spans, tag_of
+from hotset.messages.parameters import PARAMETER, plain_values
 from hotset.messages.pool import decoded, message_class
 from hotset.payload import Array, Encoded, InferRequest, InferResponse, Signature
 from hotset.runtimes.base import CallMeta
@@ -21,14 +22,11 @@ from hotset.runtimes.base import CallMeta
 CONTENT_TYPE: Final = "application/grpc"
 
 _ID: Final = tag_of(3)
-_PARAMETERS: Final = 4
-_PARAMETER: Final = tag_of(_PARAMETERS)
 _INPUT: Final = tag_of(5)
 _OUTPUT: Final = tag_of(6)
 _RAW: Final = tag_of(7)
 _RAW_OUTPUT: Final = 6
 
-_Request: Final = message_class("ModelInferRequest")
 _Input: Final = message_class("ModelInferRequest.InferInputTensor")
 _Output: Final = message_class("ModelInferRequest.InferRequestedOutputTensor")
 _Response: Final = message_class("ModelInferResponse")
@@ -51,7 +49,7 @@ class OipGrpcCodec:
         return _read(body)
 
     def encode_tensors(self, response: InferResponse, request: InferRequest, meta: CallMeta) -> Encoded:
-        return _written(response, request, meta)
+        return written(response, request, meta)
 
     def decode_payload(self, body: bytes | memoryview, meta: CallMeta) -> tuple[Any, InferRequest | None]:
         del meta
@@ -60,7 +58,7 @@ class OipGrpcCodec:
 
     def encode_result(self, result: Any, request: InferRequest | None, meta: CallMeta) -> Encoded:
         request = request or InferRequest({})
-        return _written(as_response(result, request), request, meta)
+        return written(as_response(result, request), request, meta)
 
 
 def _read(body: bytes | memoryview) -> InferRequest:
@@ -80,10 +78,10 @@ def _read(body: bytes | memoryview) -> InferRequest:
                 outputs.append(_output_name(decoded(_Output, bytes(view[start:end]))))
             elif tag == _ID:
                 own_id = view[start:end]
-            elif tag == _PARAMETER:
+            elif tag == PARAMETER:
                 parameters.append(view[start:end])
         request_id = str(own_id, "utf-8") if own_id else None
-        given = _parameters(parameters) if parameters else {}
+        given = plain_values(parameters) if parameters else {}
     except (MalformedError, UnicodeDecodeError) as error:
         raise InvalidInputError(f"not a ModelInferRequest: {error}") from error
     explicit = not raw and bool(tensors)
@@ -141,15 +139,8 @@ def _no_shared_memory(where: str) -> InvalidInputError:
     )
 
 
-def _parameters(parts: list[memoryview]) -> dict[str, Any]:
-    """Return the request's parameters as plain values."""
-    joined = b"".join(piece for part in parts for piece in (framed(_PARAMETERS, len(part)), part))
-    values = decoded(_Request, joined).parameters
-    chosen = {name: value.WhichOneof("parameter_choice") for name, value in values.items()}
-    return {name: getattr(values[name], choice) for name, choice in chosen.items() if choice}
-
-
-def _written(response: InferResponse, request: InferRequest, meta: CallMeta) -> Encoded:
+def written(response: InferResponse, request: InferRequest, meta: CallMeta) -> Encoded:
+    """Return a ``ModelInferResponse``, encoded."""
     datatypes = {name: _datatype(name, array) for name, array in response.outputs.items()}
     answer = _Response(model_name=meta.model_name, model_version=str(meta.model_version), id=request.id)
     for name, array in response.outputs.items():

@@ -21,8 +21,8 @@ _ALL: Final[tuple[Codec, ...]] = (
     RegressCodec(),
 )
 CODECS: Final[Mapping[str, Codec]] = {codec.name: codec for codec in _ALL}
-OIP_GRPC: Final = "oip-grpc"
-"""Not in the table, and imported when it is asked for first: what it needs is an extra."""
+_GRPC: Final = frozenset({"oip-grpc", "oip-grpc-stream"})
+"""Not in the table, and imported when they are asked for first: what they need is an extra."""
 
 
 def by_name(name: str) -> Codec:
@@ -32,15 +32,17 @@ def by_name(name: str) -> Codec:
         UnsupportedError: there is none; the message names those there are.
     """
     codec = CODECS.get(name)
-    if codec is None and name == OIP_GRPC:
-        return _grpc()
+    if codec is None and name in _GRPC:
+        return _grpc(name)
     if codec is None:
         raise UnsupportedError(f"no codec {name!r}; expected one of: {', '.join(CODECS)}")
     return codec
 
 
 @cache
-def _grpc() -> Codec:
+def _grpc(name: str) -> Codec:
     from hotset.codecs.oip_grpc import OipGrpcCodec
+    from hotset.codecs.oip_grpc_parts import OipGrpcStreamCodec
 
-    return OipGrpcCodec()
+    codecs: tuple[Codec, ...] = (OipGrpcCodec(), OipGrpcStreamCodec())
+    return next(codec for codec in codecs if codec.name == name)

@@ -28,7 +28,7 @@ def declare(servable: Servable, options: ModelOptions) -> Servable:
     own = servable.signature
     inputs, input_names = _merged(options.inputs, own.inputs, "inputs")
     outputs, output_names = _merged(options.outputs, own.outputs, "outputs")
-    signature = Signature(own.platform, inputs, outputs)
+    signature = Signature(own.platform, inputs, outputs, decoupled=own.decoupled)
     if hasattr(servable, "infer"):
         tensors = cast("TensorServable", servable)
         return DeclaredTensors(tensors, signature, input_names=input_names, output_names=output_names)

@@ -23,6 +23,7 @@ from urllib.parse import parse_qsl
 from hotset.errors import ConfigError, HotsetError, PredictFailedError
 from hotset.payload import Signature
 from hotset.runtimes.base import CallMeta
+from hotset.runtimes.decoupled import answers_in_parts
 from hotset.runtimes.exhaustion import is_out_of_memory_in_code
 from hotset.runtimes.options import NO_OPTIONS, RuntimeOptions
 from hotset.runtimes.predictor_source import (
@@ -37,6 +38,7 @@ from hotset.runtimes.reason import load_failure, reason_of
 
 _BINARY: Final = frozenset({bytes, memoryview})
 _SIGNATURE: Final = Signature(platform="python")
+_DECOUPLED: Final = Signature(platform="python", decoupled=True)
 
 _log = logging.getLogger(__name__)
 
@@ -180,6 +182,8 @@ class PredictorRuntime:
         if clash:
             raise ConfigError(f"{self._where}: {type(predictor).__name__}.{clash}")
         self._takes_views = _takes_views(predictor)
+        is_decoupled = answers_in_parts(getattr(predictor, "predict", None))
+        self._signature = _DECOUPLED if is_decoupled else _SIGNATURE
 
     def _checked(self, name: str) -> Method:
         method = _method_of(self._predictor, name)
@@ -211,7 +215,12 @@ class PredictorRuntime:
             _log.exception("load_model failed for %s", path)
             raise load_failure("load_model raised", error) from error
         return PredictorServable(
-            predictor, model, self._methods, takes_views=self._takes_views, on_close=self._on_close
+            predictor,
+            model,
+            self._methods,
+            signature=self._signature,
+            takes_views=self._takes_views,
+            on_close=self._on_close,
         )
 
 
@@ -227,6 +236,7 @@ class PredictorServable:
         model: Any,
         methods: Mapping[str, Method],
         *,
+        signature: Signature = _SIGNATURE,
         takes_views: bool = False,
         on_close: Callable[[], None] | None = None,
     ) -> None:
@@ -243,10 +253,11 @@ class PredictorServable:
         self._batch_takes_model = "predict_batch" in methods and "model" in methods["predict_batch"].accepted
         wants = methods["predict"].accepted if "predict" in methods else frozenset({"payload"})
         self._wants = wants
+        self._signature = signature
 
     @property
     def signature(self) -> Signature:
-        return _SIGNATURE
+        return self._signature
 
     @property
     def wants(self) -> frozenset[str]:

@@ -21,6 +21,7 @@ class Cutter:
     def __init__(self, work: Unfinished, stream: Stream) -> None:
         self._codec = cast("StreamingCodec", work.codec)
         self._meta = work.meta
+        self._asked = work.asked
         self._content_type = stream.content_type
         self._writer: PartWriter | None = None
 
@@ -28,7 +29,7 @@ class Cutter:
         """Yield what is sent for a part: for the first one that of what type all are, at once. Empty parts are not sent."""
         writer = self._writer
         if writer is None:
-            writer = self._codec.part_writer(part, self._content_type, self._meta)
+            writer = self._codec.part_writer(part, self._content_type, self._meta, self._asked)
             data = writer.write(part)
             self._writer = writer
             yield Begun(Encoded(data[:PIECE_BYTES], writer.content_type))

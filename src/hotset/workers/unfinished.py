@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from hotset.codecs.base import Codec, StreamingCodec
-from hotset.errors import PredictFailedError
+from hotset.errors import PredictFailedError, UnsupportedError
 from hotset.payload import InferRequest
 from hotset.runtimes.base import CallMeta
 from hotset.stream import Stream
@@ -41,7 +41,7 @@ def unfinished(
     """Return what is left to do for a result; None if it is whole. Its model stays in use, beyond this call.
 
     Raises:
-        PredictFailedError: it is a stream, and this protocol has no answers in parts.
+        PredictFailedError, UnsupportedError: as ``stream_of``.
     """
     work = stream_of(result, codec)
     if work is None:
@@ -56,7 +56,8 @@ def stream_of(result: Any, codec: Codec) -> Stream | None:
     """Return a result as a stream, if it is one.
 
     Raises:
-        PredictFailedError: it is, and is malformed, or this protocol has no answers in parts.
+        PredictFailedError: it is, and is malformed.
+        UnsupportedError: it is, and this protocol has no answers in parts.
     """
     if isinstance(result, Stream):
         stream = result
@@ -64,18 +65,27 @@ def stream_of(result: Any, codec: Codec) -> Stream | None:
         stream = Stream(result)
     else:
         return None
-    problem = _problem_with(stream, codec)
+    if not isinstance(codec, StreamingCodec):
+        _close(stream)
+        raise UnsupportedError(
+            "predict returned a stream, which this protocol cannot carry; ask POST /models/<model>/predict, "
+            "or ModelStreamInfer over gRPC"
+        )
+    problem = _problem_with(stream)
     if problem:
-        close = getattr(stream.parts, "close", None)
-        if callable(close):
-            close()  # it has not begun, and an asynchronous one need not be closed then
+        _close(stream)
         raise PredictFailedError(problem)
     return stream
 
 
-def _problem_with(stream: Stream, codec: Codec) -> str | None:
-    if not isinstance(codec, StreamingCodec):
-        return "predict returned a stream, which this protocol cannot carry; ask POST /models/<model>/predict"
+def _close(stream: Stream) -> None:
+    """It has not begun, and an asynchronous one need not be closed then."""
+    close = getattr(stream.parts, "close", None)
+    if callable(close):
+        close()
+
+
+def _problem_with(stream: Stream) -> str | None:
     content_type: Any = stream.content_type
     if content_type is not None and not _is_header_value(content_type):
         return f"expected a content type such as 'text/csv' for a stream, found: {content_type!r}"

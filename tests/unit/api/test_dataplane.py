@@ -18,7 +18,10 @@ from hotset.errors import (
     WorkerDiedError,
 )
 from hotset.keys import ModelKey, ModelRef
-from unit.api.scripted import Bench, ManualTime, ScriptedModel, until
+from hotset.payload import Encoded
+from hotset.workers.incoming import IncomingStreams
+from unit.api.scripted import Bench, ManualTime, ScriptedModel
+from waiting import until
 
 
 async def infer(bench: Bench, ref: ModelRef, **options: Any) -> Answer:
@@ -171,6 +174,26 @@ async def test_cancelled_in_predict_gives_the_lease_back(bench: Bench) -> None:
     assert bench.residency.leased == 0
     assert bench.dataplane.inside == 0
     assert not bench.observers["test"].bad
+
+
+async def test_cancelled_in_the_step_in_which_its_answer_begins_it_stops_the_answer(bench: Bench) -> None:
+    stopped: list[int] = []
+    streams = IncomingStreams(taken=lambda _number, _count: None, stop=stopped.append)
+    sent: asyncio.Future[Encoded] = asyncio.get_running_loop().create_future()
+    lease = bench.residency.lease_now(ModelRef("paris"))
+    assert lease is not None
+    lease.predict = lambda **_call: sent  # type: ignore[method-assign]
+    bench.residency.lease_now = lambda _ref: lease  # type: ignore[method-assign]
+    task = asyncio.create_task(infer(bench, ModelRef("paris")))
+    await until(lambda: bench.dataplane.inside)
+
+    streams.begin(1, Encoded(b"first"), sent)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert stopped == [1]
+    assert (bench.residency.leased, bench.dataplane.inside) == (0, 0)
 
 
 async def test_cancelled_while_waiting_for_the_load_holds_nothing(bench: Bench) -> None:

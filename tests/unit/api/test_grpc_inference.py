@@ -9,7 +9,8 @@ import grpc
 import pytest
 
 from hotset.api.body import BodyReader
-from hotset.api.grpc.inference import AHEAD, CODEC, Inference, Refs
+from hotset.api.grpc.conversation import AHEAD
+from hotset.api.grpc.inference import CODEC, Inference, Refs
 from hotset.api.grpc.statuses import CODES, MOST_DETAILS
 from hotset.errors import ErrorKind, HotsetError, InvalidInputError, UnavailableError
 from hotset.keys import ModelRef
@@ -17,7 +18,8 @@ from hotset.messages.pool import message_class
 from hotset.payload import Encoded
 from hotset.shared.room import Room
 from unit.api.rpc import FakeContext
-from unit.api.scripted import Bench, until
+from unit.api.scripted import Bench
+from waiting import until
 
 Request = message_class("ModelInferRequest")
 Response = message_class("ModelInferResponse")

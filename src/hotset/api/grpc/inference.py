@@ -1,73 +1,32 @@
 """``ModelInfer`` and ``ModelStreamInfer``: the path that every prediction over gRPC takes.
 
 Tensors are not looked at: of a request only the model, its version and its id are read, and the rest goes to the worker
-as it came. Its answer is a whole ``ModelInferResponse``.
+as it came. Its answer is a whole ``ModelInferResponse``, or on a stream any number of them.
 """
 
 from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from hotset.api.address import check_length
 from hotset.api.auth import OPEN_GATE, Access, Gate, check_model
 from hotset.api.body import BodyReader
 from hotset.api.dataplane import DataPlane
+from hotset.api.grpc.asked import Asked, read_asked
 from hotset.api.grpc.callers import admit, metadata_for_models, metadata_of
-from hotset.api.grpc.statuses import as_ours, cut_off, refuse, words
-from hotset.api.grpc.streams import Incoming, incoming
+from hotset.api.grpc.conversation import Conversation
+from hotset.api.grpc.statuses import as_ours, cut_off, refuse
+from hotset.api.grpc.streams import incoming
 from hotset.api.ports import Answer
 from hotset.errors import HotsetError, InvalidInputError
 from hotset.keys import MAX_NAME_BYTES, ModelRef, parse_ref
-from hotset.messages.fields import MalformedError, framed, spans, tag_of
-from hotset.messages.pool import message_class
 from hotset.shared.arena import COPY_BYTES, LARGE_BYTES, Payload
 
 PROTOCOL: Final = "oip-grpc"
 CODEC: Final = "oip-grpc"
-
-AHEAD: Final = 64
-"""So many requests of one stream are predicted at once; then no more are read until the oldest was answered."""
-
-_NAME: Final = tag_of(1)
-_VERSION: Final = tag_of(2)
-_ID: Final = tag_of(3)
-_INFER_RESPONSE: Final = 2
-
-_StreamResponse: Final = message_class("ModelStreamInferResponse")
-_final: Final = message_class("ModelInferResponse")()
-_final.parameters["triton_final_response"].bool_param = True
-_FINAL: Final = _final.SerializeToString()
-"""Encoded messages of one type can be joined: this is put behind each answer of a stream, as every request has one."""
-
-
-class Asked(NamedTuple):
-    """What a request says of itself, before it was looked at whether such a model may be asked for."""
-
-    name: bytes
-    version: bytes
-    id: bytes
-
-
-def read_asked(body: bytes) -> Asked:
-    """Return what a request asks for.
-
-    Raises:
-        InvalidInputError: it is not a message.
-    """
-    name = version = own_id = b""
-    try:
-        for tag, start, end in spans(body):
-            if tag == _NAME:
-                name = body[start:end]
-            elif tag == _VERSION:
-                version = body[start:end]
-            elif tag == _ID:
-                own_id = body[start:end]
-    except MalformedError as error:
-        raise InvalidInputError(f"not a ModelInferRequest: {error}") from error
-    return Asked(name, version, own_id)
+STREAM_CODEC: Final = "oip-grpc-stream"
 
 
 class Refs:
@@ -152,13 +111,18 @@ class Inference:
         return bytes(answer.encoded.body)
 
     async def stream(self, _requests: Any, context: Any) -> None:
-        """Answer each request of a stream, in their order; what is wrong with one is its own answer."""
+        """Answer each request of a stream, in as many messages as its model makes; what is wrong with one is its own answer."""
         task = asyncio.current_task()
         assert task is not None
         self._running.add(task)
+        conversation = Conversation(
+            context.write,
+            find=lambda asked: self._ref(asked, context),
+            predict=lambda ref, body: self._predict(ref, body, context, codec=STREAM_CODEC),
+        )
         try:
             async with incoming(context, self._stop) as messages:
-                await self._answer_all(messages, context)
+                await conversation.run(messages)
                 if messages.is_stopped:
                     refuse(context, cut_off())
         except asyncio.CancelledError:
@@ -167,31 +131,6 @@ class Inference:
             refuse(context, cut_off())
         finally:
             self._running.discard(task)
-
-    async def _answer_all(self, messages: Incoming, context: Any) -> None:
-        answers: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue(AHEAD)
-        async with asyncio.TaskGroup() as group:
-
-            async def read() -> None:
-                while (body := await messages.next()) is not None:
-                    await answers.put(group.create_task(self._streamed(body, context)))
-                await answers.put(None)
-
-            group.create_task(read())
-            while (answer := await answers.get()) is not None:
-                await context.write(await answer)
-
-    async def _streamed(self, body: bytes, context: Any) -> bytes:
-        """Return the ``ModelStreamInferResponse`` for one request."""
-        asked, ref = Asked(b"", b"", b""), None
-        try:
-            asked = read_asked(body)
-            ref = self._ref(asked, context)
-            answer = await self._predict(ref, body, context)
-        except Exception as error:  # noqa: BLE001 - the last border: it is logged and answered
-            return _failed(asked, words(as_ours(error), ref))
-        data = answer.encoded.body
-        return b"".join((framed(_INFER_RESPONSE, len(data) + len(_FINAL)), data, _FINAL))
 
     def _ref(self, asked: Asked, context: Any) -> ModelRef:
         """Return what is asked for, if whoever asks may."""
@@ -205,12 +144,16 @@ class Inference:
             self._dataplane.observer(PROTOCOL).failed(error.kind, 0.0)
             raise
 
-    async def _predict(self, ref: ModelRef, body: bytes, context: Any) -> Answer:
-        payload: Payload = body if len(body) < LARGE_BYTES else await self._shared(body)
+    async def _predict(self, ref: ModelRef, body: bytes, context: Any, *, codec: str = CODEC) -> Answer:
+        payload: Payload = body
+        if len(body) >= LARGE_BYTES:
+            portion = self._bodies.pile.portion()  # until it is answered
+            portion.grow(len(body))
+            payload = await self._shared(body)
         return await self._dataplane.infer(
             ref,
             protocol=PROTOCOL,
-            codec=CODEC,
+            codec=codec,
             body=payload,
             content_type="application/grpc",
             headers=partial(self._metadata_for_models, context),
@@ -219,14 +162,14 @@ class Inference:
 
     async def _shared(self, body: bytes) -> Payload:
         """Return a large request where the children can read it, once there is room for it."""
+        if not self._bodies.shares:
+            return body
         has_room = asyncio.Event()
         sink = self._bodies.sink(declared=len(body), on_room=has_room.set)
         try:
             if not sink.append(body[:COPY_BYTES]):
                 async with asyncio.timeout(self._bodies.limit_s):
                     await has_room.wait()
-            if len(body) > COPY_BYTES and not sink.missing:
-                return body  # nothing is shared here
             for start in range(COPY_BYTES, len(body), COPY_BYTES):
                 await asyncio.sleep(0)  # others' turn
                 sink.append(body[start : start + COPY_BYTES])
@@ -239,11 +182,3 @@ class Inference:
 
 def _timing(answer: Answer) -> tuple[str, str]:
     return "server-timing", f"fetch;dur={answer.fetch_s * 1e3:.1f}, load;dur={answer.load_s * 1e3:.1f}"
-
-
-def _failed(asked: Asked, message: str) -> bytes:
-    answer = _StreamResponse(error_message=message)
-    answer.infer_response.id = asked.id.decode("utf-8", "replace")
-    answer.infer_response.model_name = asked.name.decode("utf-8", "replace")
-    encoded: bytes = answer.SerializeToString()
-    return encoded

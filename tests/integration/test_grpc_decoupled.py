@@ -1,0 +1,72 @@
+"""Models that answer in parts, asked by Triton's clients as they are over gRPC, each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from decoupled_models import write_models
+from grpc_serving import free_port
+from server_process import ServerProcess, running_server
+
+CLIENTS = Path(__file__).parents[1] / "grpc_clients"
+LIMIT_S = 120
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("grpc")]
+
+
+@pytest.fixture(scope="module", params=[1, 0], ids=["process", "thread"])
+def served(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[ServerProcess, str]]:
+    place = tmp_path_factory.mktemp("decoupled")
+    write_models(place / "models")
+    port = free_port()
+    with running_server(
+        place / "disk",
+        model_dir=place / "models",
+        grpc_port=port,
+        settle_time=0,
+        processes_per_replica=request.param,
+    ) as server:
+        yield server, f"127.0.0.1:{port}"
+
+
+@pytest.mark.parametrize("script", ["triton_decoupled", "triton_decoupled_aio"])
+def test_a_client_as_it_is(served: tuple[ServerProcess, str], script: str, tmp_path: Path) -> None:
+    server, address = served
+
+    done = subprocess.run(
+        [sys.executable, CLIENTS / f"{script}.py", address, tmp_path],
+        env=os.environ | {"GRPC_VERBOSITY": "ERROR"},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert server.process.poll() is None
+    assert not [line for line in server.lines() if "unexpectedly" in str(line.get("message"))]
+    server.wait_until(
+        lambda: not any(tier["leases"] for tier in server.status()["server"]["tiers"]),
+        limit_s=30,
+        what="every lease is given back",
+    )
+    assert server.request("POST", "/models/endless/unload").status == 200
+
+
+def test_rest_says_so_and_refuses_what_it_cannot_carry(served: tuple[ServerProcess, str]) -> None:
+    server, _ = served
+    for model, decoupled in (("repeat", True), ("whole", False)):
+        config = server.request("GET", f"/v2/models/{model}/config").json
+        assert config["model_transaction_policy"] == {"decoupled": decoupled}
+    tensor = {"name": "count", "shape": [1], "datatype": "INT32", "data": [2]}
+    answer = server.request("POST", "/v2/models/repeat/infer", {"inputs": [tensor]})
+    assert answer.status == 501
+    assert "POST /models/<model>/predict, or ModelStreamInfer over gRPC" in answer.json["error"]
