@@ -1,8 +1,10 @@
 """Random traffic while everything happens to a real server; every answer is checked. Ends with 1 if a promise was broken.
 
 ``make soak MINUTES=n`` calls it. Ends by itself, and ends its server. New versions, deletions, files changed in place, killed
-children, a store that is away, a disk that is full, explicit loads and unloads: what is done is ``BAG``, shuffled anew again and
-again. Some requests are for models that cannot be loaded, and for names that nobody has.
+children, a store that is away, a disk that is full, crowds at one cold model, explicit loads and unloads: ``soak_actions`` does them,
+shuffled anew again and again. Some requests are for models that cannot be loaded, and for names and versions that nobody has. What is
+looked at beside the answers (``soak_verdict``): every load (``soak_journal``), the server's own pages (``soak_status``), who delays
+whom (``soak_neighbours``) and what grows (``soak_growth``).
 """
 
 from __future__ import annotations
@@ -17,224 +19,153 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import psutil
 from rich.console import Console
+from rich.table import Table
+from soak_actions import Actions
+from soak_clients import Clients
 from soak_disk import SmallDisk, small_disk
-from soak_models import PREDICTOR, Models
-from soak_verdict import AFTERMATH_S, SHOWN, Growth, Question, Verdict
-from subjects import LOCALHOST, READY, Server, hotset
-
-from hotset.demo.connection import Answer, Connection
+from soak_journal import loaded_twice
+from soak_models import Models
+from soak_peace import AGREE_S, IDLE, LOOK_S, Peace
+from soak_predictor import source
+from soak_scene import IN_MEMORY, Scene
+from soak_status import kept_of_clients, over_capacity
+from soak_verdict import SHOWN
+from subjects import READY, Server, hotset
 
 MODELS: Final = 60
-IN_MEMORY: Final = 10
 IN_MEMORY_MIB: Final = 9
 ON_DISK: Final = 25
 CONNECTIONS: Final = 6
-BY_NUMBER: Final = 0.3
 BROKEN: Final = 8
-FOR_BROKEN: Final = 0.02
-FOR_UNKNOWN: Final = 0.02
-PAUSE_S: Final = 0.4
-AWAY_S: Final = 1.5
-LOOK_S: Final = 0.2
-AGREE_S: Final = 60.0
-BAG: Final = (
-    *("new version",) * 4,
-    *("version deleted",) * 4,
-    *("changed in place",) * 3,
-    *("explicit load", "explicit unload") * 3,
-    "model deleted, another added",
-    "child killed",
-    "store away",
-    "disk full",
-)
+LOOKS_A_PAGE: Final = 20
+DRAIN_S: Final = 10
 SETTINGS: Final = {
     "model-cache-size": f"{{models: {IN_MEMORY}, bytes: {IN_MEMORY_MIB}MiB}}",
     "disk-model-cache-size": str(ON_DISK),
     "sync-interval": "500ms",
+    "settle-time": "1s",
     "processes-per-replica": "2",
     "threads-per-process": "2",
     "load-failure-backoff": "1s",
-    "log-level": "error",
+    "load-failure-backoff-max": "2s",
+    "drain-timeout": f"{DRAIN_S}s",
+    "log-level": "info",
+    "log-format": "json",
 }
 
 
 class Soak:
-    """Against one server after the other, on the same disk. Legal order: ``run`` for each server; then ``agrees`` with the last;
-    then read ``verdict``, ``actions`` and ``growth``."""
+    """Against one server after the other, on the same disk. Legal order: ``run`` for each server; ``agrees`` with the last;
+    then ``tables`` and ``broken``."""
 
-    def __init__(self, models: Models, draw: random.Random, disk: SmallDisk) -> None:
-        self.verdict = Verdict(models)
-        self._disk = disk
-        self.actions: Counter[str] = Counter(dict.fromkeys(BAG, 0))
-        self.growth = Growth()
-        self._server: Server
-        self._models = models
-        self._draw = draw
-        self._end_s = 0.0
+    def __init__(self, models: Models, draw: random.Random, disk: SmallDisk, journal: Path) -> None:
+        self._scene = Scene(models, draw, journal)
+        self._clients = Clients(self._scene)
+        self._actions = Actions(self._scene, disk)
+        self._peace = Peace(self._scene)
+        self._ends: Counter[str] = Counter()
+        self._peak = self._loads = 0
 
-    async def run(self, server: Server, seconds: float) -> None:
-        """Do everything at once for so long."""
-        self._server = server
-        self._end_s = time.monotonic() + seconds
-        async with asyncio.TaskGroup() as group:
+    async def run(self, server: Server, log: Path, seconds: float, *, end_by: signal.Signals | None) -> None:
+        """Do everything at once for so long; then end the server, if it is to be ended, while its clients go on."""
+        scene = self._scene
+        scene.begin(server, log)
+        scene.end_s = time.monotonic() + seconds
+        async with asyncio.TaskGroup() as clients:
             for _ in range(CONNECTIONS):
-                group.create_task(self._traffic())
-            group.create_task(self._actions())
-            group.create_task(self._looks())
-
-    def end(self, number: int) -> None:
-        """End the server: every other time as a power cut does, in the middle of whatever it is at."""
-        how = signal.SIGKILL if number % 2 else signal.SIGTERM
-        self.actions[f"server ended by {how.name}"] += 1
-        os.kill(self._server.pid, how)
-        self.verdict.killed_until_s = time.monotonic() + AFTERMATH_S
-
-    @property
-    def _goes_on(self) -> bool:
-        return time.monotonic() < self._end_s
-
-    async def _traffic(self) -> None:
-        connection, last = Connection(LOCALHOST, self._server.port), dict[str, tuple[int, int]]()
-        while self._goes_on:
-            if self._draw.random() < FOR_BROKEN + FOR_UNKNOWN:
-                await self._ask_in_vain(connection)
-            asked = self._question()
-            answer = await self._ask(connection, "predict", asked)
-            if answer is not None:
-                self.verdict.prediction(asked, answer, last)
-                self.growth.answered(answer.seconds)
-            await asyncio.sleep(0.002)  # the machine may have other work
-        connection.close()
-
-    async def _ask_in_vain(self, connection: Connection) -> None:
-        """For a model that cannot be loaded, or for a name that nobody ever had: neither may cost the others anything."""
-        is_broken = self._draw.random() < FOR_BROKEN / (FOR_BROKEN + FOR_UNKNOWN)
-        names = self._models.broken
-        asked = Question(self._draw.choice(names) if is_broken else f"nobody-{self._draw.getrandbits(64):x}")
-        answer = await self._ask(connection, "predict", asked)
-        if answer is not None:
-            self.verdict.in_vain(asked, answer, kind="load_failed" if is_broken else "model_not_found")
-
-    def _question(self) -> Question:
-        name = self._models.pick()
-        assert name is not None
-        known = [it for it in self._models.now[name] if (name, it) in self.verdict.answered]
-        by_number = known and self._draw.random() < BY_NUMBER
-        return Question(name, self._draw.choice(known) if by_number else None)
-
-    async def _ask(self, connection: Connection, verb: str, asked: Question) -> Answer | None:
-        version = "" if asked.number is None else f"/versions/{asked.number}"
-        try:
-            return await connection.ask("POST", f"/models/{asked.name}{version}/{verb}", b"{}")
-        except OSError as error:
-            self.verdict.fail(f"{verb} {asked.name}{version}: {error!r}")
-            return None
-
-    async def _actions(self) -> None:
-        connection = Connection(LOCALHOST, self._server.port)
-        for action in self._drawn():
-            await asyncio.sleep(self._draw.uniform(0.5, 1.5) * PAUSE_S)
-            if not self._goes_on:
-                break
-            self.actions[action] += await self._act(action, connection)
-        connection.close()
-
-    def _drawn(self) -> Iterator[str]:
-        for _ in itertools.count():
-            yield from self._draw.sample(BAG, len(BAG))
-
-    async def _act(self, action: str, connection: Connection) -> bool:
-        """Do it, and return whether there was anything to do it to."""
-        models = self._models
-        name = models.pick(least_versions=2 if action == "version deleted" else 1)
-        if name is None:
-            return False
-        match action:
-            case "new version":
-                models.add_version(name)
-            case "version deleted":
-                models.delete_version(name)
-            case "changed in place":
-                models.change(name)
-            case "explicit load" | "explicit unload":
-                asked = self._question()
-                answer = await self._ask(connection, action.removeprefix("explicit "), asked)
-                if answer is not None and answer.status != 200:
-                    self.verdict.refusal(asked, answer)
-            case "child killed":
-                return await self._kill(connection)
-            case "disk full":
-                if self._disk.why_not:
-                    return False
-                self.verdict.full_until_s = float("inf")
-                await asyncio.to_thread(self._disk.fill)
-                await asyncio.sleep(AWAY_S)
-                self._disk.empty()
-                self.verdict.full_until_s = time.monotonic() + AFTERMATH_S
-            case "store away":
-                self.verdict.away_until_s = float("inf")
-                models.go_away()
-                await asyncio.sleep(AWAY_S)
-                models.come_back()
-                self.verdict.away_until_s = time.monotonic() + AFTERMATH_S
-            case _:
-                models.delete_model(name)
-                models.add_model()
-        return True
-
-    async def _kill(self, connection: Connection) -> bool:
-        pids = {it["pid"] for it in (await self._status(connection))["workers"] if it["alive"]}
-        ours = {it.pid for it in psutil.Process(self._server.pid).children(recursive=True)}
-        if not pids & ours:
-            return False
-        self.verdict.killed_until_s = time.monotonic() + AFTERMATH_S
-        os.kill(self._draw.choice(sorted(pids & ours)), signal.SIGKILL)
-        return True
-
-    async def _status(self, connection: Connection) -> Any:
-        return (await connection.ask("GET", "/status")).json()["server"]
-
-    async def _looks(self) -> None:
-        connection = Connection(LOCALHOST, self._server.port)
-        while self._goes_on:
-            status = await self._status(connection)
-            self.verdict.counts["looks at the tiers"] += 1
-            for tier in status["tiers"]:
-                for part in ("models", "bytes"):
-                    most = tier[f"capacity_{part}"]
-                    if most is not None and tier[part] > most:
-                        self.verdict.broken.append(f"a tier above its capacity: {tier}")
-            self.growth.look("gateway", self._server.pid)
-            for worker in status["workers"]:
-                if worker["alive"]:
-                    self.growth.look("child", worker["pid"])
-            await asyncio.sleep(LOOK_S)
-        connection.close()
+                clients.create_task(self._clients.traffic())
+            async with asyncio.TaskGroup() as others:
+                others.create_task(self._actions.run())
+                others.create_task(self._clients.neighbours())
+                others.create_task(self._looks())
+            if end_by is not None:
+                await self._end(end_by)
+            scene.is_over = True
+        scene.read()
+        self._loads += scene.journal.loads.total()
+        self._peak = max(self._peak, scene.journal.peak)
+        scene.verdict.broken += scene.journal.broken + loaded_twice(scene.journal, scene.log)
 
     async def agrees(self) -> None:
-        """In peace, see that every model answers with what is there."""
-        connection, end_s = Connection(LOCALHOST, self._server.port), time.monotonic() + AGREE_S
-        want = {name: max(versions.items()) for name, versions in self._models.now.items()}
-        last: dict[str, tuple[int, int]] = {}
-        while want and time.monotonic() < end_s:
-            for name, version in [*want.items()]:
-                asked = Question(name)
-                answer = await self._ask(connection, "predict", asked)
-                if answer is not None:
-                    self.verdict.prediction(asked, answer, last)
-                if last.get(name) == version:
-                    del want[name]
+        """In peace, see what there is to see."""
+        await self._peace.agrees()
+
+    @property
+    def broken(self) -> list[str]:
+        """The promises that were, in sentences."""
+        return self._scene.verdict.broken
+
+    async def _looks(self) -> None:
+        scene, connection = self._scene, self._scene.connection()
+        for number in itertools.count():
+            if not scene.goes_on:
+                break
+            server = (await scene.status(connection))["server"]
+            scene.verdict.counts["looks at the tiers"] += 1
+            scene.verdict.broken += over_capacity(server["tiers"])
+            scene.growth.look("gateway", scene.server.pid)
+            for worker in server["workers"]:
+                if worker["alive"]:
+                    scene.growth.look("child", worker["pid"])
+            if number % LOOKS_A_PAGE == 0:
+                page = await connection.ask("GET", "/metrics")
+                scene.verdict.broken += kept_of_clients(page.body.decode())
+            scene.read()
             await asyncio.sleep(LOOK_S)
         connection.close()
-        for name, version in want.items():
-            what = f"{AGREE_S:g} s after the last change {name} answers {last.get(name)}, not {version}"
-            self.verdict.broken.append(what)
+
+    async def _end(self, how: signal.Signals) -> None:
+        """End the server: in peace, or as a power cut does, in the middle of whatever it is at."""
+        scene = self._scene
+        self._ends[f"server ended by {how.name}"] += 1
+        children = psutil.Process(scene.server.pid).children(recursive=True)
+        scene.is_killed = how is signal.SIGKILL
+        began_s = scene.verdict.ended_s = time.monotonic()
+        os.kill(scene.server.pid, how)
+        status = await self._ended(began_s + 3 * DRAIN_S)
+        took_s = time.monotonic() - began_s
+        if how is signal.SIGTERM and (status != (os.CLD_EXITED, 0) or took_s > DRAIN_S):
+            scene.verdict.broken.append(
+                f"SIGTERM: ended after {took_s:.1f} s with {status}, not within {DRAIN_S} with 0"
+            )
+        _, left = await asyncio.to_thread(psutil.wait_procs, children, timeout=DRAIN_S)
+        if left:
+            scene.verdict.broken.append(f"processes outlive their server: {left}")
+
+    async def _ended(self, until_s: float) -> tuple[int, int] | None:
+        """Return how it ended; whoever started it will ask the system, too."""
+        flags = os.WEXITED | os.WNOWAIT | os.WNOHANG
+        while time.monotonic() < until_s:
+            result = os.waitid(os.P_PID, self._scene.server.pid, flags)  # noqa: ASYNC222 - it returns at once
+            if result is not None:
+                return result.si_code, result.si_status
+            await asyncio.sleep(0.02)
+        return None
+
+    def tables(self) -> list[Table]:
+        """Return what was done, what came of it, and how all grows."""
+        scene = self._scene
+        return [
+            *scene.verdict.tables(self._actions.counts + self._ends),
+            self._looked_at(),
+            scene.growth.table(),
+        ]
+
+    def _looked_at(self) -> Table:
+        beside, scale = self._scene.neighbours, self._peace.scale
+        grid = Table("", title="Looked at", title_justify="left")
+        grid.add_column("", justify="right")
+        grid.add_row("loads and unloads, each", f"{self._loads:,}")
+        grid.add_row(f"most models in memory at once, of {IN_MEMORY}", str(self._peak))
+        ratio = "-" if beside.ratio is None else f"{beside.ratio:.2f}"
+        grid.add_row(f"rate beside slow models, {len(beside.beside)} times", ratio)
+        grid.add_row(f"time with {IDLE:,} models more", "-" if scale is None else f"{scale.ratio:.2f}")
+        return grid
 
 
 def soak(seconds: float, *, restarts: int, seed: int, console: Console) -> bool:
@@ -242,27 +173,30 @@ def soak(seconds: float, *, restarts: int, seed: int, console: Console) -> bool:
     draw = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="hotset-soak-") as directory:
         models = Models(Path(directory, "store", "models"), draw, count=MODELS, broken=BROKEN)
-        predictor = Path(directory, "predictor.py")
-        predictor.write_text(PREDICTOR)
+        predictor, journal = Path(directory, "predictor.py"), Path(directory, "journal")
+        predictor.write_text(source(journal))
         settings = SETTINGS | {"predictor": str(predictor)}
         with small_disk(Path(directory, "small")) as disk:
             if disk.why_not:
                 console.print(f"The disk is never full here: {disk.why_not}", markup=False, highlight=False)
-            run = Soak(models, draw, disk)
+            run = Soak(models, draw, disk, journal)
             for number in range(restarts + 1):
-                with hotset(models.root, disk.path, READY, settings=settings) as server:
+                log = Path(directory, f"log-{number}")
+                under = ("sh", "-c", 'exec "$@" 2> "$0"', str(log))
+                with hotset(models.root, disk.path, READY, settings=settings, under=under) as server:
                     part_s = seconds / (restarts + 1)
-                    asyncio.run(asyncio.wait_for(run.run(server, part_s), part_s + 2 * AGREE_S))
-                    if number < restarts:
-                        run.end(number + 1)
-                    else:
+                    end_by = (signal.SIGTERM, signal.SIGKILL)[number % 2] if number < restarts else None
+                    whole = run.run(server, log, part_s, end_by=end_by)
+                    asyncio.run(asyncio.wait_for(whole, part_s + 2 * AGREE_S))
+                    if end_by is None:
                         asyncio.run(run.agrees())
-    for table in (*run.verdict.tables(run.actions), run.growth.table()):
+                log.unlink()
+    for table in run.tables():
         console.print(table)
-    for sentence in run.verdict.broken[:SHOWN]:
+    for sentence in run.broken[:SHOWN]:
         console.print(sentence, markup=False, highlight=False)
-    kept = not run.verdict.broken
-    console.print("Every promise was kept." if kept else f"Promises broken: {len(run.verdict.broken)}.")
+    kept = not run.broken
+    console.print("Every promise was kept." if kept else f"Promises broken: {len(run.broken)}.")
     return kept
 
 

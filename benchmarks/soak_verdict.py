@@ -1,18 +1,17 @@
-"""What the soak asks of every answer, and how the server's processes grow. ``soak.py`` feeds it; it asks nothing itself.
+"""What the soak asks of every answer. ``soak.py`` feeds it; it asks nothing itself.
 
 An answer is right, or refused for a reason that is known, or it breaks a promise.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from statistics import fmean, median, quantiles
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-import psutil
 from rich.table import Table
 from soak_models import Models
 
@@ -24,11 +23,8 @@ AFTERMATH_S: Final = 15.0
 DELETED_S: Final = 30.0
 """After so long, what was deleted is not answered any more, whatever happened meanwhile."""
 
-WARM_UP_S: Final = 10.0
-"""The growth of a process is not looked at before it is so old."""
-
-WINDOW: Final = 500
-"""Answers of which each has a place in the table's quantiles."""
+ON_ITS_WAY_S: Final = 0.05
+"""A request that was sent so shortly before SIGTERM may not have been inside."""
 
 SHOWN: Final = 5
 
@@ -42,6 +38,37 @@ class Question:
     began_s: float = field(default_factory=time.monotonic)
 
 
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """While the store was away, from ``since_s`` to ``until_s``: what the replica had on disk or in memory.
+
+    ``names`` are models with any such version, for ``latest``; ``versions`` names and numbers.
+    """
+
+    since_s: float
+    names: frozenset[str]
+    versions: frozenset[tuple[str, int]]
+    until_s: float = math.inf
+
+    @classmethod
+    def seen(cls, models: Iterable[Mapping[str, Any]]) -> Outage:
+        """Make it of what the server lists now; what failed to load lately is in no tier that would help."""
+        versions = {
+            (model["name"], version["version"])
+            for model in models
+            for version in model["versions"]
+            if version["tier"] != "store" and version.get("failure") is None
+        }
+        return cls(time.monotonic(), frozenset(name for name, _ in versions), frozenset(versions))
+
+    def must_be_answered(self, asked: Question) -> bool:
+        """Whether a warm replica has it, and no store is needed for the answer."""
+        has = (
+            asked.name in self.names if asked.number is None else (asked.name, asked.number) in self.versions
+        )
+        return has and self.since_s <= asked.began_s <= self.until_s
+
+
 @dataclass(slots=True)
 class Verdict:
     """Counts, and the promises that were broken, in sentences. Owned by the event loop."""
@@ -51,9 +78,13 @@ class Verdict:
     refused: Counter[str] = field(default_factory=Counter)
     broken: list[str] = field(default_factory=list)
     answered: set[tuple[str, int]] = field(default_factory=set)
+    outage: Outage | None = None
+    """The last one, which may go on."""
     killed_until_s: float = 0.0
     away_until_s: float = 0.0
     full_until_s: float = 0.0
+    ended_s: float = math.inf
+    """When SIGTERM was sent to the server; answers and their lack are judged by it until the next one runs."""
 
     def prediction(self, asked: Question, answer: Answer, last: dict[str, tuple[int, int]]) -> None:
         """Judge an answer; ``last`` has what the connection saw last of each model as ``latest``."""
@@ -61,10 +92,12 @@ class Verdict:
             self.refusal(asked, answer)
             return
         self.counts["answered"] += 1
+        if self._must_be_answered(asked):
+            self.counts["answered while the store was away"] += 1
         told: dict[str, Any] = answer.json()
         name, number, revision = told["name"], told["version"], told["revision"]
         self.answered.add((name, number))
-        why = self._wrong(asked, (name, number, revision), answer.headers, last)
+        why = self._wrong(asked, told, answer.headers, last)
         if asked.number is None:
             last[name] = (number, revision)
         if why:
@@ -86,21 +119,35 @@ class Verdict:
         else:
             self.refusal(asked, answer)
 
+    def cut_off(self, asked: Question, error: OSError, *, is_killed: bool) -> None:
+        """Judge a connection that ended: where the server was killed, or was asked to end before the request was in it."""
+        if is_killed or asked.began_s > self.ended_s - ON_ITS_WAY_S:
+            self.refused["cut off by the server's end"] += 1
+        else:
+            self.fail(f"{asked.name} by {asked.number or 'latest'}: {error!r}")
+
     def fail(self, what: str) -> None:
         self.counts["failed"] += 1
         self.broken.append(f"failed: {what}")
 
+    def _must_be_answered(self, asked: Question) -> bool:
+        return self.outage is not None and self.outage.must_be_answered(asked)
+
     def _wrong(
-        self, asked: Question, told: tuple[str, int, int], headers: Any, last: dict[str, tuple[int, int]]
+        self, asked: Question, told: Mapping[str, Any], headers: Any, last: dict[str, tuple[int, int]]
     ) -> str:
-        name, number, revision = told
+        name, number, revision = told["name"], told["version"], told["revision"]
         deleted_at = self.models.deleted_at.get((name, number), asked.began_s)
         before = last.get(name, (0, 0)) if asked.number is None else (0, 0)
+        if told["torn"]:
+            return "a torn version: its files are not of one upload"
+        if told["unloaded"]:
+            return "it was unloaded while it predicted"
         if name != asked.name or asked.number not in {None, number}:
             return "another model or version"
         if headers["x-model-version"] != str(number):
             return f"the header says version {headers['x-model-version']}"
-        if told not in self.models.offered:
+        if (name, number, revision) not in self.models.offered:
             return "never offered"
         if asked.began_s - deleted_at > DELETED_S:
             return f"deleted {asked.began_s - deleted_at:.0f} s before"
@@ -111,16 +158,20 @@ class Verdict:
         return ""
 
     def _is_excused(self, asked: Question, answer: Answer, kind: str) -> bool:
+        touched_s = self.models.touched_at.get(asked.name, 0.0) + AFTERMATH_S
         if answer.status == 404:
             deleted = asked.number is not None and (asked.name, asked.number) in self.models.deleted_at
-            return deleted or asked.name in self.models.gone
+            return deleted or asked.name in self.models.gone or asked.began_s < touched_s
         if kind != "disk_full" and int(answer.headers.get("retry-after", 0)) < 1:
             return False
         if kind in {"worker_died", "load_failed"}:  # load_failed: the child was killed while it loaded
             return asked.began_s < self.killed_until_s
+        if kind == "shutting_down":
+            return asked.began_s > self.ended_s - ON_ITS_WAY_S
+        if self._must_be_answered(asked):
+            return False
         if kind == "disk_full":
             return asked.began_s < self.full_until_s
-        touched_s = self.models.touched_at.get(asked.name, 0.0) + AFTERMATH_S
         return kind == "store_unavailable" and asked.began_s < max(self.away_until_s, touched_s)
 
     def tables(self, actions: Counter[str]) -> Iterable[Table]:
@@ -133,105 +184,3 @@ class Verdict:
             for name, count in rows.items():
                 grid.add_row(name, f"{count:,}")
             yield grid
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One look at one process."""
-
-    at_s: float
-    pid: int
-    mib: float
-    files: int
-    threads: int
-
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """The quantiles of some hundred answers that came one after the other, in milliseconds; of no process."""
-
-    at_s: float
-    pid: int
-    p50: float
-    p99: float
-
-
-Look = TypeVar("Look", Sample, Latency)
-
-
-class Growth:
-    """Looks at processes by role, and how long answers take; children that took another's place are of one role.
-
-    Owned by the event loop.
-    """
-
-    def __init__(self) -> None:
-        self._samples: defaultdict[str, list[Sample]] = defaultdict(list)
-        self._seconds: list[float] = []
-        self._quantiles: list[Latency] = []
-        self._began_s = time.monotonic()
-
-    def answered(self, seconds: float) -> None:
-        """An answer took so long; after each ``WINDOW`` of them, their quantiles are taken down."""
-        if time.monotonic() - self._began_s < WARM_UP_S:
-            return
-        self._seconds.append(seconds * 1000)
-        if len(self._seconds) == WINDOW:
-            parts = quantiles(self._seconds, n=100)
-            self._quantiles.append(Latency(time.monotonic(), 0, parts[49], parts[98]))
-            self._seconds.clear()
-
-    def look(self, role: str, pid: int) -> None:
-        try:
-            it = psutil.Process(pid)
-            if time.time() - it.create_time() < WARM_UP_S:
-                return
-            mib, files, threads = it.memory_info().rss / (1 << 20), it.num_fds(), it.num_threads()
-        except psutil.Error:  # it was killed since
-            return
-        self._samples[role].append(Sample(time.monotonic(), pid, mib, files, threads))
-
-    def table(self) -> Table:
-        """Return the slopes; a process that was younger than ``WARM_UP_S`` all the time is not in it."""
-        grid = Table("process", "", title=f"Growth, from {WARM_UP_S:g} s of age on", title_justify="left")
-        for column in ("looks", "median", "most", "slope per minute"):
-            grid.add_column(column, justify="right")
-        parts: dict[str, Callable[[Sample], float]] = {
-            "resident MiB": lambda it: it.mib,
-            "open files": lambda it: it.files,
-            "threads": lambda it: it.threads,
-        }
-        for role, samples in sorted(self._samples.items(), reverse=True):
-            for part, value in parts.items():
-                values = [value(it) for it in samples]
-                figures = (f"{median(values):,.1f}", f"{max(values):,.1f}", f"{_slope(samples, value):+,.3f}")
-                grid.add_row(role, part, str(len(values)), *figures)
-        for quantile, latency in (("p50 ms", _p50), ("p99 ms", _p99)):
-            if len(self._quantiles) > 1:
-                values = [latency(it) for it in self._quantiles]
-                figures = (
-                    f"{median(values):,.1f}",
-                    f"{max(values):,.1f}",
-                    f"{_slope(self._quantiles, latency):+,.3f}",
-                )
-                grid.add_row("answers", quantile, str(len(values)), *figures)
-        return grid
-
-
-def _p50(it: Latency) -> float:
-    return it.p50
-
-
-def _p99(it: Latency) -> float:
-    return it.p99
-
-
-def _slope(samples: Sequence[Look], value: Callable[[Look], float]) -> float:
-    """Return the least squares' slope per minute that all processes have in common, each with its own level."""
-    over = under = 0.0
-    for pid in {it.pid for it in samples}:
-        own = [it for it in samples if it.pid == pid]
-        middle_s, level = fmean(it.at_s for it in own), fmean(value(it) for it in own)
-        over += sum((it.at_s - middle_s) * (value(it) - level) for it in own)
-        under += sum((it.at_s - middle_s) ** 2 for it in own)
-    return 60 * over / under if under else 0.0
