@@ -110,32 +110,43 @@ async def test_the_disk_hangs_for_a_while(models: FaultModels, tmp_path: Path, f
         fault_row("the disk hangs", stream, touched=FAR, kinds={"loading"})
 
 
+def lose(path: Path) -> None:
+    """In one step: what takes its place meanwhile is not lost too."""
+    lost = path.rename(path.parent.parent / f"lost-{path.name}")
+    if lost.is_dir():
+        shutil.rmtree(lost)
+    else:
+        lost.unlink()
+
+
 def lose_everything(disk: Path) -> None:
-    for path in disk.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+    for path in [*disk.iterdir()]:
+        lose(path)
 
 
 def lose_what_is_published(disk: Path) -> None:
-    for path in (disk / "objects").iterdir():
-        shutil.rmtree(path)
+    for path in [*(disk / "objects").iterdir()]:
+        lose(path)
+
+
+def published_files(disk: Path) -> list[Path]:
+    """All that are there now: not what is fetched anew as the first of them is noticed, which is damaged once and not twice."""
+    return [*(disk / "objects").glob("*/files/*")]
 
 
 def shorten_files(disk: Path) -> None:
-    for path in (disk / "objects").glob("*/files/*"):
+    for path in published_files(disk):
         path.write_bytes(path.read_bytes()[:10])
 
 
 def overwrite_files(disk: Path) -> None:
     """As good a model, of the same size: what no runtime notices."""
-    for path in (disk / "objects").glob("*/files/*"):
+    for path in published_files(disk):
         path.write_bytes(path.read_bytes().replace(b"kept", b"fake"))
 
 
 def swap_for_directories(disk: Path) -> None:
-    for path in (disk / "objects").glob("*/files/*"):
+    for path in published_files(disk):
         path.unlink()
         path.mkdir()
 
