@@ -377,10 +377,11 @@ class Ledger(Generic[K, V]):
         if follower is None:
             self._usage = self._usage.minus(entry.weight)
         else:
-            self._usage = self._usage.minus(_taken(follower))
-            left = follower.leaving.minus(entry.weight)
-            follower.leaving = NOTHING if left == NOTHING else left
-            self._usage = self._usage.plus(_taken(follower))
+            taken = _taken(follower)
+            is_last = follower.leaving == entry.weight
+            follower.leaving = NOTHING if is_last else follower.leaving.minus(entry.weight)
+            if taken != follower.granted:  # as what leaves is larger than what comes
+                self._usage = self._usage.minus(taken).plus(_taken(follower))
         if self._reservations:
             self._wake()
 
@@ -479,10 +480,12 @@ class Ledger(Generic[K, V]):
         return took
 
     def _promise(self, reservation: Reservation[K]) -> bool:
-        target = self._commitment.plus(reservation.weight).minus(reservation.promised)
+        target = self._commitment.plus(reservation.weight)
+        if reservation.promised is not NOTHING:
+            target = target.minus(reservation.promised)
         if not self.capacity.holds(target):
-            victims, left = self._choose(target, reservation.key)
-            if not self.capacity.holds(left):
+            victims, fits = self._choose(target, reservation.key)
+            if not fits:
                 return False
             takes = reservation.takes
             if takes is not None and self._take_places(reservation, victims, takes):
@@ -497,7 +500,7 @@ class Ledger(Generic[K, V]):
         for entry in victims:
             if entry.is_copy or entry.copies:
                 return False
-            leaving = leaving.plus(entry.weight)
+            leaving = entry.weight if leaving is NOTHING else leaving.plus(entry.weight)
         usage = self._usage.minus(leaving).plus(larger(leaving, reservation.weight))
         if not self.capacity.holds(usage) or not takes(victims):
             return False
@@ -520,7 +523,7 @@ class Ledger(Generic[K, V]):
         else:
             self.evict(entry.key, Cause.CAPACITY)
 
-    def _choose(self, target: Weight, but: K | None) -> tuple[list[Entry[K, V]], Weight]:
+    def _choose(self, target: Weight, but: K | None) -> tuple[list[Entry[K, V]], bool]:
         copies = tuple([copy for copy in self._copies if not copy.pinned]) if self._copies else ()
         return choose(self.capacity, target, copies=copies, entries=self._evictable(but))
 
@@ -554,7 +557,9 @@ class Ledger(Generic[K, V]):
         self._usage = self._usage.plus(_taken(reservation))
 
     def _set_promised(self, reservation: Reservation[K], weight: Weight) -> None:
-        self._commitment = self._commitment.minus(reservation.promised).plus(weight)
+        if reservation.promised is not NOTHING:
+            self._commitment = self._commitment.minus(reservation.promised)
+        self._commitment = self._commitment.plus(weight)
         reservation.promised = weight
 
     def _close(self, reservation: Reservation[K]) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from diskkit import Opened, bytes_of_files, content, fp, in_objects, in_staging, key, put, until, write_files
+from diskkit import Opened, bytes_of_files, content, fp, in_objects, in_staging, key, put, write_files
 from hotset.errors import CapacityError, ConfigError, UnavailableError
 from hotset.events import Cause
 from hotset.payload import Signature, TensorSpec
 from hotset.tiers.ledger import Capacity
+from waiting import until
 
 SIGNATURE = Signature("sklearn", (TensorSpec("input", "FP64", (-1, 3)),))
 
