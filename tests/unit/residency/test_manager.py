@@ -198,6 +198,7 @@ async def test_no_room_because_all_is_leased_and_then_there_is(tmp_path):
     store = FakeStore()
     versions(store, {name: [1] for name in "ab"})
     async with bench(tmp_path, store, model_cache_size=1) as it:
+        await it.ask("b")  # so that it is on disk: of the short time below nothing goes into a fetch
         lease = await it.lease("a")
         with pytest.raises(OverloadedError) as error:
             await it.ask("b", timeout_s=0.05)
