@@ -1,9 +1,12 @@
-"""After every test: what it has left behind, and whether the books of every replica in it still add up."""
+"""Before all tests: how they are divided between processes. After every test: what it has left behind, and whether the books of
+every replica in it still add up.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from collections.abc import AsyncIterator, Iterator
 
 import hypothesis
@@ -12,9 +15,35 @@ import pytest_asyncio
 
 import leaks
 
-# An example may take as long as it takes: how fast the machine is, is nothing that a test decides.
-hypothesis.settings.register_profile("hotset", deadline=None)
+# An example may take as long as it takes: how fast the machine is, is nothing that a test decides. The examples are the same in
+# each run, so that what fails is of the change at hand; HOTSET_EXAMPLES makes the machines look for new ones.
+hypothesis.settings.register_profile("hotset", deadline=None, derandomize="HOTSET_EXAMPLES" not in os.environ)
 hypothesis.settings.load_profile("hotset")
+
+DRAWN_FORWARD = 0.8
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups; pytest-randomly has shuffled by then
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have the tests that share a server of their module in one process, where it is started once, and none of the slow ones
+    among the last: a process that has come to its end early waits for the other.
+    """
+    for item in items:
+        if not item.get_closest_marker("xdist_group") and _shares(item):
+            item.add_marker(pytest.mark.xdist_group(_module_of(item)))
+    slow = [item.get_closest_marker("slow") is not None for item in items]
+    places = [number * (DRAWN_FORWARD if is_slow else 1.0) for number, is_slow in enumerate(slow)]
+    items[:] = [item for _, item in sorted(zip(places, items, strict=True), key=lambda it: it[0])]
+
+
+def _shares(item: pytest.Item) -> bool:
+    """Whether a fixture of the test's own module is made once for several tests."""
+    found = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
+    return any(one.scope != "function" and one.baseid == _module_of(item) for ones in found for one in ones)
+
+
+def _module_of(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
 
 
 @pytest.fixture(autouse=True)

@@ -117,12 +117,6 @@ def bytes_of_files(path: Path) -> int:
     )
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
 class CancelledAt:
     """Runs a coroutine and cancels its task while it is suspended for the ``at``-th time (from 0)."""
 

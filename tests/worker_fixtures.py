@@ -191,10 +191,3 @@ def _open_files() -> dict[str, str]:
             found[file.name] = str(file.readlink())
     # A thread that a test holds at a gate has that gate open; in thread mode it outlives the worker, as promised.
     return {name: target for name, target in found.items() if "/gate-" not in target}
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait, with a limit, for what no event tells of."""
-    async with asyncio.timeout(LIMIT_S):
-        while not condition():
-            await asyncio.sleep(0.005)

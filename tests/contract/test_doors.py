@@ -19,7 +19,8 @@ from hotset.errors import ErrorKind, HotsetError
 from hotset.keys import ModelRef
 from hotset.payload import Encoded
 from hotset.status import Demand
-from unit.api.scripted import Bench, ScriptedModel, until
+from unit.api.scripted import Bench, ScriptedModel
+from waiting import until
 
 PARIS = ModelRef("paris")
 

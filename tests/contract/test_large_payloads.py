@@ -20,7 +20,8 @@ from hotset.shared.room import Room
 from hotset.workers.base import PredictCall, Worker
 from hotset.workers.process import ProcessWorker
 from hotset.workers.thread import ThreadWorker
-from worker_fixtures import Bench, until
+from waiting import until
+from worker_fixtures import Bench
 
 MIB = 1 << 20
 

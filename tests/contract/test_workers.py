@@ -25,7 +25,8 @@ from hotset.errors import (
     WorkerDiedError,
 )
 from hotset.workers.base import Worker
-from worker_fixtures import LIMIT_S, Bench, call, open_files_kept, until
+from waiting import until
+from worker_fixtures import LIMIT_S, Bench, call, open_files_kept
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from diskkit import Opened, fp, in_objects, in_staging, put, until
+from diskkit import Opened, fp, in_objects, in_staging, put
 from hotset.events import Cause
 from hotset.payload import Signature
+from waiting import until
 
 
 class Machine:

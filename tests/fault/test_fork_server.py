@@ -19,7 +19,8 @@ from hotset.workers import forkwire
 from hotset.workers.forking import MOST_DEATHS, ForkServer
 from hotset.workers.process import ProcessWorker
 from hotset.workers.spawn import ChildProcess
-from worker_fixtures import LIMIT_S, Bench, call, open_files_kept, until
+from waiting import until
+from worker_fixtures import LIMIT_S, Bench, call, open_files_kept
 
 TESTS = Path(__file__).parent.parent
 

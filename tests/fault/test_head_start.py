@@ -14,7 +14,8 @@ from hotset.config import load_settings
 from hotset.replica import Replica
 from hotset.workers.forking import ForkServer
 from hotset.workers.headstart import StartedServer, head_start
-from worker_fixtures import LIMIT_S, open_files_kept, until
+from waiting import until
+from worker_fixtures import LIMIT_S, open_files_kept
 
 
 def signals_ignored_by(pid: int) -> int:

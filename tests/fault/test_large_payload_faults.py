@@ -16,7 +16,8 @@ from hotset.shared.arena import LARGE_BYTES, Arena, Segment
 from hotset.shared.room import Room
 from hotset.workers.base import PredictCall
 from hotset.workers.process import ProcessWorker
-from worker_fixtures import LIMIT_S, Bench, open_files_kept, until
+from waiting import until
+from worker_fixtures import LIMIT_S, Bench, open_files_kept
 
 MIB = 1 << 20
 

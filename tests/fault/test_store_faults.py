@@ -7,7 +7,6 @@ import errno
 import os
 import resource
 import socket
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,6 +34,7 @@ from hotset.store import (
     StoreLimits,
     open_store,
 )
+from waiting import until
 
 LISTED = ObjectMeta(path="m/1/weights", size=len(BODY), etag=ETAG, modified_s=1.7e9)
 QUICK = StoreLimits(
@@ -196,7 +196,7 @@ async def test_one_retry_is_enough_when_the_store_recovers(tmp_path: Path) -> No
 async def test_cancelled_while_the_store_hangs(tmp_path: Path) -> None:
     async with fault_server(hangs) as server:
         task = asyncio.create_task(store_at(server).download(LISTED, tmp_path / "target"))
-        await _until(lambda: bool(server.requests))
+        await until(lambda: bool(server.requests))
         task.cancel()
         await asyncio.wait([task], timeout=10)
         assert task.cancelled()
@@ -241,12 +241,6 @@ async def test_a_file_that_cannot_grow_is_the_disks_error(tmp_path: Path) -> Non
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert failed.value.errno == errno.EFBIG
     assert not (tmp_path / "target").exists()
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_a_store_that_says_for_how_long_it_refuses_is_not_asked_meanwhile(tmp_path: Path) -> None:

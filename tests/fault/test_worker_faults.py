@@ -17,7 +17,8 @@ import pytest
 from hotset.errors import ConfigError, WorkerDiedError
 from hotset.workers.base import Worker
 from hotset.workers.process import ProcessWorker
-from worker_fixtures import LIMIT_S, Bench, call, open_files_kept, until
+from waiting import until
+from worker_fixtures import LIMIT_S, Bench, call, open_files_kept
 
 
 @pytest.fixture

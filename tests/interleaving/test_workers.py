@@ -14,8 +14,9 @@ from hotset.errors import UnavailableError
 from hotset.workers import wire
 from hotset.workers.base import LoadReply
 from hotset.workers.host import Held, Host
+from waiting import until
 from worker_fakes import FakePayloadServable, fake_kit, raw_call, spec
-from worker_fixtures import LIMIT_S, Bench, call, until
+from worker_fixtures import LIMIT_S, Bench, call
 
 
 @pytest.fixture

@@ -16,18 +16,13 @@ from hotset.replica import Replica
 from hotset.residency.warmup import read_hot_set
 from hotset.testing import FakeStore, versions
 from residency_bench import Bench
+from waiting import until
 
 
 def stored(**tree: list[int]) -> FakeStore:
     store = FakeStore()
     versions(store, tree)
     return store
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 async def stopped(it: Bench) -> None:

@@ -26,7 +26,13 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         yield server
 
 
-@pytest.fixture(params=["local", "memory", "rclone", "moto"])
+@pytest.fixture(
+    params=[
+        "local",
+        "memory",
+        *(pytest.param(server, marks=pytest.mark.xdist_group(server)) for server in ("rclone", "moto")),
+    ]
+)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -313,13 +312,3 @@ class Bench:
 
     def model(self, name: str) -> ScriptedModel:
         return self.residency.scripted[name]
-
-
-async def until(condition: Callable[[], object], *, limit_s: float = 5.0) -> None:
-    """Let others run until the condition holds; fail after the limit."""
-    stop_s = time.monotonic() + limit_s
-    for turn in itertools.count():
-        if condition():
-            return
-        assert time.monotonic() < stop_s, f"not in {limit_s} s: {condition}"
-        await asyncio.sleep(0 if turn < 20 else 0.002)

@@ -20,7 +20,8 @@ import uvicorn
 from hotset.connection import MOST_CONNECTIONS, Connection
 from hotset.exchange import Targets
 from hotset.server import Listener
-from unit.api.scripted import Bench, until
+from unit.api.scripted import Bench
+from waiting import until
 
 PROTOCOLS = ("asgi", "hotset")
 

@@ -15,8 +15,9 @@ import pytest
 from hotset.connection import KEEP_ALIVE_S, LEAST_TAKEN_BYTES, MOST_AHEAD, MOST_HEAD_BYTES, sweep
 from hotset.exchange import Targets
 from hotset.payload import Encoded
-from unit.api.scripted import Bench, ScriptedLease, until
+from unit.api.scripted import Bench, ScriptedLease
 from unit.api.test_app_served import PREDICT, head, raw, serving
+from waiting import until
 
 GET = b"GET /models/paris HTTP/1.1\r\nHost: hotset\r\n\r\n"
 

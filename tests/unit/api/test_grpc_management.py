@@ -18,7 +18,8 @@ from hotset.keys import ModelRef
 from hotset.messages.pool import FILES, message_class
 from hotset.status import Readiness
 from unit.api.rpc import FakeContext
-from unit.api.scripted import Bench, ScriptedModel, until
+from unit.api.scripted import Bench, ScriptedModel
+from waiting import until
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ from hotset.errors import PredictFailedError
 from hotset.payload import Encoded
 from hotset.workers.answers import WINDOW
 from hotset.workers.incoming import IncomingStreams
-from unit.api.scripted import Bench, until
+from unit.api.scripted import Bench
 from unit.api.test_app_served import PROTOCOLS, head, raw, serving
+from waiting import until
 
 ASK = head("/models/paris/predict", "Content-Length: 0")
 OLD = b"POST /models/paris/predict HTTP/1.0\r\nContent-Length: 0\r\n\r\n"

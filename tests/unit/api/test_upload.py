@@ -16,8 +16,9 @@ from hotset.connection import sweep
 from hotset.shared.arena import LARGE_BYTES, Segment
 from hotset.shared.room import Room
 from hotset.upload import LEAST_UPLOAD_BYTES, READ_BYTES, Upload
-from unit.api.scripted import Bench, until
+from unit.api.scripted import Bench
 from unit.api.test_app_served import PREDICT, RawClient, head, raw, serving
+from waiting import until
 
 MIB = 1 << 20
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,18 +13,13 @@ from hotset.events import Evicted
 from hotset.residency.churn import MOST_HELD, churn_wait_s
 from hotset.testing import FakeStore, versions
 from residency_bench import Bench, bench
+from waiting import until
 
 
 def stored(count: int) -> FakeStore:
     store = FakeStore()
     versions(store, {f"m{number}": [1] for number in range(count)})
     return store
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Self
 
 import pytest
 
-from diskkit import CancelledAt, Opened, fp, in_objects, in_staging, put, until
+from diskkit import CancelledAt, Opened, fp, in_objects, in_staging, put
 from hotset.catalog import VersionEntry
 from hotset.clock import SystemClock
 from hotset.errors import CapacityError, ErrorKind, LoadFailedError, StoreError
@@ -19,6 +19,7 @@ from hotset.keys import Fingerprint, ModelKey, fingerprint
 from hotset.residency.fetch import Fetcher, FetchResult
 from hotset.store import ObjectChangedError, ObjectMeta
 from hotset.tiers.ledger import Capacity
+from waiting import until
 
 FILES = {"model.joblib": b"weights", "parts/0/a": b"a" * 300, "parts/0/b": b"", "meta.json": b"{}"}
 

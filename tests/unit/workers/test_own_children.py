@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from hotset.workers.own_children import OwnProcesses, unique_bytes
 from hotset.workers.placement import OwnRule
 from hotset.workers.pool import Resident, WorkerPool
 from hotset.workers.standard import keeps_memory
+from waiting import until
 
 A, B, C = (ModelKey(name, 1) for name in "abc")
 LARGE = 1000
@@ -100,12 +100,6 @@ class Bench:
 def path(tmp_path: Path) -> str:
     (tmp_path / "model.txt").write_text("contents")
     return str(tmp_path)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 async def opened(**options: Any) -> Bench:

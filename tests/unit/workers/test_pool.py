@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from hotset.testing import FakeWorker, Gate, ManualClock, WorkerScript
 from hotset.workers.base import DeathHandler, PredictCall
 from hotset.workers.placement import WorkerLoad
 from hotset.workers.pool import STEADY_S, WorkerPool, restart_after_s
+from waiting import until
 
 A, B, C = (ModelKey(name, 1) for name in "abc")
 
@@ -84,12 +84,6 @@ class Bench:
 def path(tmp_path: Any) -> str:
     (tmp_path / "model.txt").write_text("contents")
     return str(tmp_path)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 async def test_every_worker_is_up_after_the_start() -> None:
