@@ -23,6 +23,7 @@ demo: setup  ## Serve 1,000 city models from 50 places in memory, and show what 
 	$(BIN)/python -m hotset.demo $(if $(ONCE),--once,)
 
 test: setup check  ## The checks and the whole test suite
+	$(BIN)/python -m compileall -q src  # where PYTHONDONTWRITEBYTECODE is set, each of 500 processes would compile it all
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not alone and not faults'
 	$(BIN)/python -m pytest -m alone
 

@@ -93,6 +93,7 @@ async def test_markers_of_folders_are_no_objects(tmp_path: Path) -> None:
             assert (tmp_path / f"model-{page}").read_bytes() == BODY
 
 
+@pytest.mark.xdist_group("moto")
 async def test_bad_keys_and_markers_on_a_real_server(moto: S3Server) -> None:
     url = moto.make_bucket("odd-keys")
     for key in ["a/", "a/1/m", "a//b", "b/../c", "b/1/m"]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import obstore
+import pytest
 from obstore.store import S3Store
 
 from hotset.catalog import Layout, ListingReader
@@ -45,6 +46,7 @@ async def check(raw: S3Store) -> None:
     assert len(store._layout.pages) >= 16
 
 
+@pytest.mark.xdist_group("moto")
 async def test_moto(moto: S3Server) -> None:
     moto.make_bucket("large")
     raw = bucket_of(moto, "large")
