@@ -81,7 +81,15 @@ WrongMethod: TypeAlias = Callable[[str, str, str], Exception]
 
 
 def wrong_method(method: str, path: str, allowed: str) -> HttpError:
-    """Return the error for a path that is there with another method."""
+    """Return the error for a path that is there with another method.
+
+    A slash at its end makes the end of a route a part of the model's name, and the path one that is there for GET.
+    """
+    if path.endswith("/"):
+        return HttpError(
+            f"no such route: {method} {path[:200]}; leave out the slash at its end",
+            kind=HttpKind.ROUTE_NOT_FOUND,
+        )
     return HttpError(
         f"expected {allowed} on {path[:200]}, found: {method}",
         kind=HttpKind.METHOD_NOT_ALLOWED,

@@ -28,6 +28,9 @@ NPZ: Final = "application/x-npz"
 MOST_ARRAYS: Final = 1000
 """In an ``.npz``: what a zip file says of each of its files takes a multiple of the room there."""
 
+_WIDEST: Final = 8
+"""Bytes of a number; NumPy's long double is one on this machine and not on the next."""
+
 _ENTRY: Final = b"PK\x01\x02"
 
 _HEADERS: Final = {
@@ -58,7 +61,7 @@ def read_npy(body: bytes | memoryview, where: str) -> Array:
         InvalidInputError: it is not a whole ``.npy`` file, or its type cannot be a tensor's; the message begins ``where``.
     """
     shape, is_fortran, dtype, start = _header(body, where)
-    if dtype.hasobject or dtype.kind not in "biufSU":
+    if dtype.hasobject or dtype.kind not in "biufSU" or (dtype.kind == "f" and dtype.itemsize > _WIDEST):
         raise InvalidInputError(f"{where}: expected numbers, booleans or text, found the NumPy type: {dtype}")
     count = math.prod(shape)
     if count and not dtype.itemsize:

@@ -102,6 +102,16 @@ def _output(name: str, array: Array) -> _Output:
             f"output {name!r} is {datatype}, which JSON cannot carry; ask for it with the parameter 'binary_data'"
         )
     if datatype == BYTES:
-        return _Output(name, array.shape, datatype, [as_text(item, name) for item in array.ravel().tolist()])
+        return _Output(name, array.shape, datatype, [_text(item, name) for item in array.ravel().tolist()])
     flat: list[Any] = array.ravel().tolist()
     return _Output(name, array.shape, datatype, flat)
+
+
+def _text(item: Any, name: str) -> str:
+    try:
+        return item.decode() if isinstance(item, bytes) else as_text(item, name)
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(
+            f"output {name!r} holds bytes that are not UTF-8, which JSON cannot carry;"
+            " ask for it with the parameter 'binary_data'"
+        ) from error

@@ -35,6 +35,8 @@ def _arrays(result: Any) -> dict[str, Array]:
 
 
 def _array(name: str, value: Any) -> Array:
+    if isinstance(value, np.ndarray):
+        return value  # a scalar too, where it is an array: its shape is []
     try:
         if isinstance(value, bytes | bytearray):
             return np.array([bytes(value)], dtype=object)

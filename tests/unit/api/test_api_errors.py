@@ -5,7 +5,7 @@ import logging
 import msgspec
 import pytest
 
-from hotset.api.errors import HTTP_STATUS, STATUS, HttpError, HttpKind, error_reply
+from hotset.api.errors import HTTP_STATUS, STATUS, HttpError, HttpKind, error_reply, wrong_method
 from hotset.errors import (
     ErrorKind,
     HotsetError,
@@ -86,3 +86,12 @@ def test_an_http_error_keeps_its_headers() -> None:
 def test_a_message_that_json_cannot_hold_is_escaped() -> None:
     reply = error_reply(InvalidInputError("found: \udcff"))
     assert msgspec.json.decode(reply.body)["error"] == "found: \\udcff"
+
+
+def test_a_slash_at_the_end_is_said_to_be_what_is_wrong() -> None:
+    """``POST /models/paris/predict/`` is there for GET: as the model ``paris/predict/``."""
+    error = wrong_method("POST", "/models/paris/predict/", "GET")
+    reply = error_reply(error)
+    assert reply.status == 404
+    assert str(error) == "no such route: POST /models/paris/predict/; leave out the slash at its end"
+    assert wrong_method("PUT", "/models/paris/predict", "POST").kind is HttpKind.METHOD_NOT_ALLOWED

@@ -79,6 +79,12 @@ def test_other_byte_orders_and_text_become_what_tensors_are() -> None:
     assert read_npy(write_npy(np.array(["a", "bcd"], dtype=object), "x"), "the body").tolist() == ["a", "bcd"]
 
 
+@pytest.mark.skipif(np.dtype(np.longdouble).itemsize == 8, reason="it is a double here")
+def test_no_number_is_wider_than_a_double() -> None:
+    with pytest.raises(InvalidInputError, match="expected numbers, booleans or text, found the NumPy type: "):
+        read_npy(saved(np.zeros(2, np.longdouble)), "the body")
+
+
 def test_nothing_is_unpickled() -> None:
     with pytest.raises(
         InvalidInputError, match="expected numbers, booleans or text, found the NumPy type: object"

@@ -152,7 +152,6 @@ def test_writes() -> None:
     [
         (np.zeros(1, complex), "output 'y': no Open Inference type for the NumPy type: complex128"),
         (np.array(["2024-01-01"], "M8[D]"), "no Open Inference type"),
-        (np.array([b"\xff"], object), "not UTF-8"),
         (np.array([object()], object), "holds values of type object"),
     ],
 )
@@ -161,14 +160,30 @@ def test_refuses_to_write(array: np.ndarray, words: str) -> None:
         encode({"y": array})
 
 
-def test_what_json_cannot_carry_has_to_be_asked_for_as_binary_data() -> None:
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros(1, np.float16), "is FP16, which JSON"),
+        (np.array([b"\xff"], object), "holds bytes that are not UTF-8, which JSON"),
+    ],
+)
+def test_what_json_cannot_carry_has_to_be_asked_for_as_binary_data(array: np.ndarray, words: str) -> None:
     with pytest.raises(
-        InvalidInputError, match="output 'y' is FP16, which JSON cannot carry; ask for it with"
+        InvalidInputError,
+        match=f"output 'y' {words} cannot carry; ask for it with the parameter 'binary_data'",
     ):
-        encode({"y": np.zeros(1, np.float16)})
+        encode({"y": array})
 
 
 class TestUserCode:
+    def test_gets_a_scalar_and_may_give_one(self) -> None:
+        """A number is an array of one; an array without sizes stays one."""
+        payload, request = CODEC.decode_payload(body_of([1.5], []), META)
+        assert payload["x"].shape == ()
+        for result, shape in ((payload["x"], []), (1.5, [1]), (np.float64(1.5), [1])):
+            (output,) = json.loads(CODEC.encode_result({"y": result}, request, META).body)["outputs"]
+            assert (output["shape"], output["data"]) == (shape, [1.5])
+
     def test_gets_arrays_by_name(self) -> None:
         payload, request = CODEC.decode_payload(body_of([1, 2], [2], id="a"), META)
         assert payload["x"].tolist() == [1.0, 2.0]
