@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from hotset.api.admission import Admission, Bounds
+from hotset.api.call import Call, no_headers, resolved
 from hotset.api.flow import flowing, when_over
 from hotset.api.ports import (
     Answer,
@@ -26,6 +26,7 @@ from hotset.api.ports import (
     Statistics,
     StreamingAnswer,
 )
+from hotset.api.started import RETRIED, Done, Started
 from hotset.clock import Clock
 from hotset.errors import ErrorKind, HotsetError, UnavailableError, WorkerDiedError
 from hotset.keys import ModelKey, ModelRef
@@ -34,44 +35,8 @@ from hotset.payload import Encoded, Streamed
 from hotset.shared.arena import Payload
 from hotset.status import Readiness
 
-Done: TypeAlias = Callable[[Answer | Exception], None]
-"""Gets the outcome of a prediction that was started: the answer, or why there is none."""
-
-RETRIED: Final = frozenset({ErrorKind.WORKER_DIED, ErrorKind.NOT_LOADED, ErrorKind.OUT_OF_MEMORY})
-"""Failures of the place and not of the request: once more, with a fresh lease, is worth it."""
-
 MOST_LOSSES: Final = 6
 """So many workers may die under a request, because of other models."""
-
-
-@dataclass(slots=True)
-class _Call:
-    """One request, as it is sent to a lease, once or twice."""
-
-    ref: ModelRef
-    codec: str
-    body: Payload
-    content_type: str
-    query_string: str
-    headers: HeaderSource
-    codec_headers: Headers
-    deadline_s: float
-
-    def sent_to(self, lease: Lease) -> Awaitable[Encoded]:
-        wants = lease.wants
-        return lease.predict(
-            codec=self.codec,
-            body=self.body,
-            content_type=self.content_type,
-            query_string=self.query_string if "query_params" in wants else "",
-            headers=self.headers() if "headers" in wants else self.codec_headers,
-            deadline_s=self.deadline_s,
-        )
-
-
-def no_headers() -> Headers:
-    """For doors whose protocol has none."""
-    return ()
 
 
 class DataPlane:
@@ -181,11 +146,11 @@ class DataPlane:
         started_s = self._clock.monotonic()
         observer = self.observer(protocol)
         deadline_s = started_s + self._limit_s(timeout_s)
-        call = _Call(ref, codec, body, content_type, query_string, headers, codec_headers, deadline_s)
+        call = Call(ref, codec, body, content_type, query_string, headers, codec_headers, deadline_s)
         try:
             answer = await self._admitted(call)
         except HotsetError as error:
-            observer.failed(error.kind, self._clock.monotonic() - started_s, _resolved(error))
+            observer.failed(error.kind, self._clock.monotonic() - started_s, resolved(error))
             raise
         except Exception:
             observer.failed(ErrorKind.INTERNAL, self._clock.monotonic() - started_s)
@@ -217,10 +182,10 @@ class DataPlane:
         """
         started_s = self._clock.monotonic()
         deadline_s = started_s + self._limit_s(timeout_s)
-        call = _Call(ref, codec, body, content_type, query_string, headers, codec_headers, deadline_s)
-        _Started(self, call, self.observer(protocol), started_s, done).begin()
+        call = Call(ref, codec, body, content_type, query_string, headers, codec_headers, deadline_s)
+        Started(self, call, self.observer(protocol), started_s, done).begin()
 
-    async def _admitted(self, call: _Call) -> Answer:
+    async def _admitted(self, call: Call) -> Answer:
         self.enter(call.ref)
         is_open = False
         try:
@@ -231,7 +196,7 @@ class DataPlane:
                 self.leave()
         return answer
 
-    async def attempts(self, call: _Call, failed: HotsetError | None = None) -> Answer:
+    async def attempts(self, call: Call, failed: HotsetError | None = None) -> Answer:
         """Answer a call that is inside, with a second attempt where that is worth it.
 
         ``failed``: its first one has ended with this before it had a lease.
@@ -267,7 +232,7 @@ class DataPlane:
         self._loaded += 1
         self.statistics.waited(key, seconds)
 
-    async def again(self, call: _Call, error: UnavailableError) -> Answer:
+    async def again(self, call: Call, error: UnavailableError) -> Answer:
         """The second attempt, after a failure of the place and not of the request.
 
         And others, where one worker after the other died because of another model: that one is soon quarantined.
@@ -290,7 +255,7 @@ class DataPlane:
             return True
         return error.key is not None and self.residency.is_blameless(ModelKey(*error.key))
 
-    async def _attempt(self, call: _Call, failed: HotsetError | None = None) -> Answer:
+    async def _attempt(self, call: Call, failed: HotsetError | None = None) -> Answer:
         lease = self.residency.lease_now(call.ref) if failed is None else None
         waited_s = 0.0
         if lease is None:
@@ -370,156 +335,9 @@ class DataPlane:
         await self._empty.wait()
 
 
-class _Started:
-    """A prediction that nobody's task waits for: the steps of ``infer`` as callbacks.
-
-    Owned by one request. Legal order: ``begin``, once.
-    """
-
-    __slots__ = (
-        "_call",
-        "_done",
-        "_lease",
-        "_observer",
-        "_plane",
-        "_started_s",
-        "_waited_s",
-    )
-
-    def __init__(
-        self, plane: DataPlane, call: _Call, observer: RequestObserver, started_s: float, done: Done
-    ) -> None:
-        self._plane = plane
-        self._call = call
-        self._observer = observer
-        self._started_s = started_s
-        self._done = done
-        self._waited_s = 0.0
-        self._lease: Lease
-
-    def begin(self) -> None:
-        plane = self._plane
-        try:
-            plane.enter(self._call.ref)
-        except HotsetError as error:
-            self._tell(error)
-            return
-        call, waiting = self._call, None
-        try:
-            lease = plane.residency.lease_now(call.ref)
-            if lease is None:
-                waiting = plane.residency.lease_soon(call.ref, deadline_s=call.deadline_s)
-        except Exception as error:  # noqa: BLE001 - handed on; it is inside, and has to leave
-            self._leave(error)
-            return
-        if lease is not None:
-            self._send(lease)
-        elif waiting is None:
-            plane.spawn(self._wait(plane.attempts(call)))
-        elif waiting.done():
-            self._leased(waiting)
-        else:
-            plane.waiting.add(waiting)
-            waiting.add_done_callback(self._leased)
-
-    def _leased(self, waiting: asyncio.Future[Lease]) -> None:
-        plane = self._plane
-        plane.waiting.discard(waiting)
-        if waiting.cancelled():
-            self._leave(_cut_off())
-            return
-        error = waiting.exception()
-        if error is None:
-            self._waited_s = plane.seconds_since(self._started_s)
-            self._send(waiting.result())
-        elif isinstance(error, HotsetError):
-            plane.spawn(self._wait(plane.attempts(self._call, error)))
-        else:
-            self._leave(error if isinstance(error, Exception) else _cut_off())
-
-    def _send(self, lease: Lease) -> None:
-        self._lease = lease
-        try:
-            sent = self._call.sent_to(lease)
-        except Exception as error:  # noqa: BLE001 - as above
-            lease.release()
-            self._leave(error)
-            return
-        answer = sent if isinstance(sent, asyncio.Future) else asyncio.ensure_future(sent)
-        answer.add_done_callback(self._answered)
-
-    def _answered(self, answer: asyncio.Future[Encoded]) -> None:
-        lease = self._lease
-        try:
-            error = answer.exception()
-        except asyncio.CancelledError:
-            lease.release()
-            self._leave(_cut_off())
-            return
-        if error is None:
-            if self._waited_s:
-                self._plane.waited(lease.key, self._waited_s)
-            encoded = answer.result()
-            if type(encoded) is Streamed:
-                self._open(self._plane.streaming(encoded, lease))
-                return
-            lease.release()
-            self._leave(Answer(encoded, lease.key, lease.tier, lease.fetch_s, lease.load_s))
-            return
-        lease.release()
-        if isinstance(error, HotsetError):
-            error.key = lease.key
-            if isinstance(error, UnavailableError) and error.kind in RETRIED:
-                self._plane.spawn(self._wait(self._plane.again(self._call, error)))
-                return
-        self._leave(error if isinstance(error, Exception) else _cut_off())
-
-    async def _wait(self, attempt: Coroutine[Any, Any, Answer]) -> None:
-        outcome: Answer | Exception
-        try:
-            outcome = await attempt
-        except asyncio.CancelledError:
-            outcome = _cut_off()
-        except Exception as error:  # noqa: BLE001 - it is handed on
-            outcome = error
-        if isinstance(outcome, StreamingAnswer):
-            self._open(outcome)
-        else:
-            self._leave(outcome)
-
-    def _open(self, answer: StreamingAnswer) -> None:
-        """It has begun; when it ends, it leaves and is counted."""
-        when_over(answer, partial(self._plane.streamed, answer, self._observer, self._started_s))
-        self._done(answer)
-
-    def _leave(self, outcome: Answer | Exception) -> None:
-        self._plane.leave()
-        self._tell(outcome)
-
-    def _tell(self, outcome: Answer | Exception) -> None:
-        seconds = self._plane.seconds_since(self._started_s)
-        if isinstance(outcome, Answer):
-            self._observer.ok(seconds, outcome.tier, outcome.key)
-        elif isinstance(outcome, HotsetError):
-            self._observer.failed(outcome.kind, seconds, _resolved(outcome))
-        else:
-            self._observer.failed(ErrorKind.INTERNAL, seconds)
-        self._done(outcome)
-
-
 def _close_unseen(sent: Awaitable[Encoded] | None) -> None:
     """An answer may begin in the step in which who waits for it is cancelled: then nobody else would stop its maker."""
     if isinstance(sent, asyncio.Future) and sent.done() and not sent.cancelled() and not sent.exception():
         encoded = sent.result()
         if isinstance(encoded, Streamed):
             encoded.rest.close()
-
-
-def _resolved(error: HotsetError) -> ModelKey | None:
-    return None if error.key is None else ModelKey(*error.key)
-
-
-def _cut_off() -> UnavailableError:
-    return UnavailableError(
-        "the server is shutting down and waits no longer; send the request to another replica"
-    )

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, TypeAlias, cast
 from hotset.api.address import check_length, model_ref
 from hotset.api.auth import OPEN_GATE, Access, Gate, check_model
 from hotset.api.body import BodyReader, BodySink, ClientGoneError
-from hotset.api.dataplane import DataPlane, Done
+from hotset.api.dataplane import DataPlane
 from hotset.api.errors import (
     HttpError,
     WrongMethod,
@@ -30,6 +30,7 @@ from hotset.api.headers import RequestHeaders, all_headers, headers_without_toke
 from hotset.api.http1 import Heads, Wire, rendered, stream_head, whole, with_json_length
 from hotset.api.ports import Answer, StreamingAnswer
 from hotset.api.reply import RawHeader, Receive, Reply, Scope, Send, send_head, send_reply
+from hotset.api.started import Done
 from hotset.errors import ErrorKind, HotsetError, InvalidInputError
 from hotset.keys import MAX_NAME_BYTES, ModelRef
 from hotset.payload import Rest, Streamed
