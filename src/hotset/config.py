@@ -16,25 +16,13 @@ from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
 from hotset.config_cortex import from_cortex
-from hotset.config_sources import Given, from_environment, from_file, from_flags, from_platform
-from hotset.config_values import (
-    AUTH,
-    DEVICES,
-    DISK_SIZE,
+from hotset.config_kinds import (
     LOCATION,
-    MAPPING,
-    MEMORY_SIZE,
-    MODELS,
     PATH,
-    PRELOAD,
     SIZE,
     SIZE_OR_NONE,
     SWITCH,
-    TEXTS,
-    CacheSize,
-    Devices,
     Kind,
-    Preload,
     WrongValueError,
     choice,
     duration,
@@ -42,9 +30,24 @@ from hotset.config_values import (
     share,
     text,
 )
+from hotset.config_sources import Given, from_environment, from_file, from_flags, from_platform
+from hotset.config_values import (
+    AUTH,
+    DEVICES,
+    DISK_SIZE,
+    MAPPING,
+    MEMORY_SIZE,
+    MODELS,
+    PRELOAD,
+    TEXTS,
+    CacheSize,
+    Devices,
+    Preload,
+)
 from hotset.errors import ConfigError
 from hotset.keys import MAX_NAME_BYTES
 from hotset.tokens import TokenSource
+from hotset.units import format_bytes
 
 _MODELS: Final[JsonDict] = {"group": "Models"}
 _TIERS: Final[JsonDict] = {"group": "Tiers"}
@@ -324,6 +327,12 @@ class Settings(BaseModel):
         description="The largest body of a request. A larger one is refused with 413.",
         json_schema_extra=_SERVER,
     )
+    max_bodies_size: Annotated[int | None, SIZE] = Field(
+        None,
+        description="Memory of the server for bodies that it does not share with children, and for what has come of those that are not"
+        " whole, all together. Past it: 503. By default 256MiB, or `max_body_size` if that is more.",
+        json_schema_extra=_SERVER,
+    )
     shared_memory_size: Annotated[int, SIZE_OR_NONE] = Field(
         256 * 1024 * 1024,
         description="Memory for large bodies (128 KiB and more) on their way to the child processes, and as much in each of"
@@ -423,6 +432,7 @@ class Settings(BaseModel):
             *_device_conflicts(self.devices, self.processes_per_replica),
             *_port_conflicts(self),
             *_memory_conflicts(self),
+            *_body_conflicts(self),
         ]
         if conflicts:
             raise ValueError("\n".join(conflicts))
@@ -476,6 +486,15 @@ def _memory_conflicts(settings: Settings) -> Iterable[str]:
         yield (
             "memory_low, memory_high, memory_critical:"
             f" found {low:g}, {high:g} and {critical:g}, expected each above the one before"
+        )
+
+
+def _body_conflicts(settings: Settings) -> Iterable[str]:
+    most = settings.max_bodies_size
+    if most is not None and most < settings.max_body_size:
+        yield (
+            f"max_bodies_size: found {format_bytes(most)}, expected at least max_body_size, which is"
+            f" {format_bytes(settings.max_body_size)}"
         )
 
 

@@ -123,12 +123,16 @@ class Connection(HttpToolsProtocol):
         if self._loose_bytes > self._most_head_bytes and self._is_mid_request:
             self.send_400_response(f"the head of the request is longer than {self._most_head_bytes} bytes")
         if self._coming is not None:
-            self._receive_directly(self._coming)
+            self._receive_rest(self._coming)
 
-    def _receive_directly(self, coming: Exchange) -> None:
+    def _receive_rest(self, coming: Exchange) -> None:
         """Have the rest of a large body received where it is to be, and not through the parser."""
         sink = coming.sink
-        if sink is not None and sink.missing >= LEAST_UPLOAD_BYTES and not self.transport.is_closing():
+        if sink is None:
+            coming.settle(self._predictions)
+            if coming.answer is not None:
+                self._enter_early(coming)
+        elif sink.missing >= LEAST_UPLOAD_BYTES and not self.transport.is_closing():
             self.transport.set_protocol(Upload(sink, self, on_whole=self._received_directly))
 
     def _received_directly(self) -> None:
@@ -314,6 +318,8 @@ class Connection(HttpToolsProtocol):
         if not place.keep_alive:
             self._is_ending = True
         if self._held or self._running or len(self._inside) >= MOST_AHEAD:
+            if isinstance(place, Exchange):
+                place.settle(self._predictions)
             self._held.append(place)
             self.flow.pause_reading()
         else:

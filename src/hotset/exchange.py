@@ -14,6 +14,7 @@ from hotset.api.body import BodySink
 from hotset.api.errors import HttpError
 from hotset.api.headers import RequestHeaders
 from hotset.api.http1 import Wire
+from hotset.api.pile import Portion
 from hotset.api.ports import Answer
 from hotset.api.predictions import Predictions, Target
 from hotset.api.reply import RawHeader
@@ -48,10 +49,11 @@ class Place:
 class Exchange(Place):
     """A prediction on its way: its request as it comes, then its answer. Owned by its connection.
 
-    Legal order: ``head``; any ``add``; ``start`` unless there is an answer by then. ``drop`` where it ends before.
+    Legal order: ``head``; any ``add`` and ``settle``; ``start`` unless there is an answer by then. ``drop`` where it ends
+    before.
     """
 
-    __slots__ = ("_body", "_connection", "_headers", "_raw", "_sink", "target")
+    __slots__ = ("_body", "_connection", "_headers", "_portion", "_raw", "_sink", "target")
 
     def __init__(self, connection: Owner, target: Target, *, keep_alive: bool) -> None:
         super().__init__(keep_alive=keep_alive)
@@ -61,6 +63,7 @@ class Exchange(Place):
         self._raw: list[RawHeader] = []
         self._body = b""
         self._sink: BodySink | None = None
+        self._portion: Portion | None = None  # goes with this object, which is there until the answer
 
     @property
     def sink(self) -> BodySink | None:
@@ -92,12 +95,25 @@ class Exchange(Place):
                 if not self._body and len(part) <= min(LARGE_BYTES, predictions.limit_bytes):
                     self._body = part  # nearly always all of it
                     return True
-                self._sink = predictions.sink(self._headers, on_room=self._connection.read_on)
+                portion = self._portion = predictions.portion()
+                self._sink = predictions.sink(
+                    self._headers, on_room=self._connection.read_on, portion=portion
+                )
                 self._sink.append(self._body)
             return self._sink.append(part)
         except (HotsetError, HttpError) as error:
             self.refuse(predictions, error)
             return True
+
+    def settle(self, predictions: Predictions) -> None:
+        """Count what has come, as it stays for longer than a moment: its rest is still to come, or it waits for its turn."""
+        if self._portion is not None or not self._body:
+            return
+        portion = self._portion = predictions.portion()
+        try:
+            portion.grow(len(self._body))
+        except HotsetError as error:
+            self.refuse(predictions, error)
 
     def start(self, predictions: Predictions) -> None:
         body = self._body if self._sink is None else self._sink.finish()
@@ -112,7 +128,7 @@ class Exchange(Place):
         """Its body is not wanted any more."""
         if self._sink is not None:
             self._sink.drop()
-        self._body, self._sink = b"", None
+        self._body, self._sink, self._portion = b"", None, None
 
 
 class Targets:

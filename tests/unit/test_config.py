@@ -92,7 +92,7 @@ def _given_settings(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
     names.add(draw(st.sampled_from(["models", "model_dir"])))
     names -= {"disk_model_cache_size", "load_failure_backoff_max", "load_failure_backoff"}
     names -= {"tls_cert", "tls_key", "admin_port"}  # they have to fit others
-    names -= {"memory_low", "memory_high", "memory_critical"}
+    names -= {"memory_low", "memory_high", "memory_critical", "max_bodies_size"}
     pairs = {name: draw(_values_of(name)) for name in sorted(names)}
     if "models" in pairs or "on_missing" in pairs:
         pairs.pop("discovery", None)  # not all values go together
@@ -433,3 +433,13 @@ def test_only_memory_is_on_devices():
     ).model_cache_size == CacheSize(2, None, 20 << 30)
     with pytest.raises(ConfigError, match="disk-model-cache-size: found"):
         load_settings(None, {}, {"model_dir": "x", "disk_model_cache_size": size})
+
+
+def test_all_bodies_have_room_for_one() -> None:
+    given = {"model_dir": "./m", "max_body_size": "8MiB"}
+    assert load_settings(None, {}, given).max_bodies_size is None
+    assert load_settings(None, {}, {**given, "max_bodies_size": "8MiB"}).max_bodies_size == 8 << 20
+    with pytest.raises(
+        ConfigError, match="max_bodies_size: found 7MiB, expected at least max_body_size, which is 8MiB"
+    ):
+        load_settings(None, {}, {**given, "max_bodies_size": "7MiB"})

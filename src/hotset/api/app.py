@@ -23,6 +23,7 @@ from hotset.api.dataplane import DataPlane
 from hotset.api.errors import error_reply
 from hotset.api.native_routes import MetricsPage, NativeRoutes
 from hotset.api.oip_routes import OipRoutes
+from hotset.api.pile import Pile
 from hotset.api.predictions import Predictions
 from hotset.api.reply import Receive, Scope, Send, send_reply
 from hotset.api.routes import ACTION, MODEL, Endpoint, RouteTable, Surroundings, no_such_route
@@ -51,15 +52,17 @@ class App:
         has_admin_port: bool = False,
         max_batch: int = 64,
         room: Room | None = None,
+        pile: Pile | None = None,
         given: Given | None = None,
         handler: Offered | None = None,
     ) -> None:
         """``given``: the models are those that SageMaker brings, and its routes take the place of our own for them.
 
+        ``room`` is where large bodies go that children share, and ``pile`` counts those that lie in the server.
         ``handler``: requests to ``/`` go to a handler written for Cortex; the models that it can ask for.
         ``has_admin_port``: what is the admin's answers by ``admin`` alone, on a port of its own.
         """
-        bodies = BodyReader(limit_bytes=max_body_bytes, limit_s=body_timeout_s, room=room)
+        bodies = BodyReader(limit_bytes=max_body_bytes, limit_s=body_timeout_s, room=room, pile=pile)
         self.bodies: Final = bodies
         doors = DOORS if given is None else (*DOORS, sagemaker_routes.DOOR)
         if handler is not None:

@@ -1,6 +1,7 @@
-"""Reading a request's body within two limits, bytes and time. Every HTTP door uses it.
+"""Reading a request's body within limits: its bytes, its time, and the bytes of all together. Every HTTP door uses it.
 
-A body is copied once: a small one stays as it came, a large one goes, part by part, to where the children can read it.
+A body is copied once: a small one stays as it came, a large one goes, part by part, to where the children can read it. What
+lies on the heap meanwhile is counted on the ``Pile``.
 
 The time limit has to cost next to nothing, because almost every body is already there when it is asked for. A
 timer of its own for each request (``asyncio.timeout``) was measured at 7 µs, more than half of all the rest that
@@ -14,10 +15,14 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from hotset.api.errors import HttpError, HttpKind
+from hotset.api.pile import Pile, Portion
 from hotset.api.reply import Message, Receive
 from hotset.errors import InvalidInputError, OverloadedError
 from hotset.shared.arena import LARGE_BYTES, Segment
 from hotset.shared.room import Room, Wish
+
+LEAST_PILE_BYTES: Final = 256 << 20
+"""Of all bodies on the heap together, where nothing else is said; as the setting ``max_bodies_size``."""
 
 
 class ClientGoneError(Exception):
@@ -33,15 +38,35 @@ class BodySink:
 
     A large body asks for room in shared memory with its first part. While there is none, ``append`` returns False:
     then read no more from this client until ``on_room`` is called, as its parts are kept on the heap meanwhile.
+    What lies there is in ``portion``, whose owner keeps it for as long as the body is needed.
     """
 
-    __slots__ = ("_length", "_limit_bytes", "_on_room", "_parts", "_room", "_segment", "_size", "_wish")
+    __slots__ = (
+        "_is_declared",
+        "_length",
+        "_limit_bytes",
+        "_on_room",
+        "_parts",
+        "_portion",
+        "_room",
+        "_segment",
+        "_size",
+        "_wish",
+    )
 
     def __init__(
-        self, room: Room | None, *, limit_bytes: int, declared: int | None, on_room: Callable[[], None]
+        self,
+        room: Room | None,
+        *,
+        limit_bytes: int,
+        declared: int | None,
+        on_room: Callable[[], None],
+        portion: Portion,
     ) -> None:
         self._room = room
+        self._portion = portion
         self._limit_bytes = limit_bytes
+        self._is_declared = declared is not None
         self._size = limit_bytes if declared is None else declared
         self._on_room = on_room
         self._length = 0
@@ -62,6 +87,7 @@ class BodySink:
         Raises:
             HttpError: the body is too large.
             InvalidInputError: it is longer than was declared.
+            OverloadedError: all bodies together are.
         """
         start = self._length
         self._length = length = start + len(part)
@@ -70,6 +96,7 @@ class BodySink:
         if self._segment is not None:
             self._write(start, part)
             return True
+        self._count(part)
         self._parts.append(part)
         if self._room is not None and self._wish is None and (length >= LARGE_BYTES or self._is_declared):
             self._ask(self._room)
@@ -106,9 +133,12 @@ class BodySink:
         if wish is not None and self._room is not None:
             self._room.drop(wish)
 
-    @property
-    def _is_declared(self) -> bool:
-        return self._size != self._limit_bytes
+    def _count(self, part: bytes) -> None:
+        """One that stays on the heap takes all that it will have at once: else many would begin, and none could end."""
+        if self._room is not None or not self._is_declared:
+            self._portion.grow(len(part))
+        elif not self._parts:
+            self._portion.grow(self._size)
 
     def _ask(self, room: Room) -> None:
         found = room.take(self._size, self._moved)
@@ -129,6 +159,7 @@ class BodySink:
         for part in parts:
             self._write(start, part)
             start += len(part)
+        self._portion.clear()
 
     def _write(self, start: int, part: bytes) -> None:
         assert self._segment is not None
@@ -140,48 +171,76 @@ class BodySink:
 class BodyReader:
     """Owned by the event loop. Any number of ``read`` and ``read_payload`` at once."""
 
-    def __init__(self, *, limit_bytes: int, limit_s: float, room: Room | None = None) -> None:
-        """``room`` is where large payloads go; without it all stay on the heap."""
+    def __init__(
+        self, *, limit_bytes: int, limit_s: float, room: Room | None = None, pile: Pile | None = None
+    ) -> None:
+        """``room`` is where large payloads go; without it all stay on the heap. ``pile`` counts what is there."""
         self.limit_bytes: Final = limit_bytes
         self.limit_s: Final = limit_s
+        self.pile: Final = pile or Pile(max(LEAST_PILE_BYTES, limit_bytes))
         self._room = room
         self._reading: dict[asyncio.Task[Any], float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     async def read(self, receive: Receive, *, declared: int | None = None) -> bytes:
         """Return the whole body as bytes; as ``read_payload`` in all else."""
-        body = await self._read(receive, declared, None)
+        body = await self._read(receive, declared, None, None)
         return body if isinstance(body, bytes) else body.tobytes()
 
-    async def read_payload(self, receive: Receive, *, declared: int | None = None) -> bytes | Segment:
+    async def read_payload(
+        self, receive: Receive, *, declared: int | None = None, portion: Portion | None = None
+    ) -> bytes | Segment:
         """Return the whole body, a large one in shared memory. ``declared`` is the length that the client announced.
+
+        ``portion`` is of the ``pile``, and the caller keeps it for as long as the body; None: it counts until it is here.
 
         Raises:
             HttpError: it is too large, or did not arrive in time.
-            OverloadedError: there was no room for it in all that time.
+            OverloadedError: there was no room for it in all that time, or there is too much on the heap.
             ClientGoneError: the client went away in the middle.
         """
-        return await self._read(receive, declared, self._shared)
+        return await self._read(receive, declared, self._shared, portion)
 
-    def sink(self, *, declared: int | None = None, on_room: Callable[[], None] = _nobody_waits) -> BodySink:
+    def sink(
+        self,
+        *,
+        declared: int | None = None,
+        on_room: Callable[[], None] = _nobody_waits,
+        portion: Portion | None = None,
+    ) -> BodySink:
         """Return where a payload's parts go, for a door that gets them one by one. It watches the time itself.
 
         Raises:
             HttpError: what was declared is too large.
         """
-        return self._sink(declared, self._shared, on_room)
+        return self._sink(declared, self._shared, on_room, portion)
+
+    @property
+    def shares(self) -> bool:
+        """Whether large payloads go to shared memory."""
+        return self._shared is not None
 
     @property
     def _shared(self) -> Room | None:
         room = self._room
         return room if room is not None and room.arena is not None else None
 
-    def _sink(self, declared: int | None, room: Room | None, on_room: Callable[[], None]) -> BodySink:
+    def _sink(
+        self, declared: int | None, room: Room | None, on_room: Callable[[], None], portion: Portion | None
+    ) -> BodySink:
         if declared is not None and declared > self.limit_bytes:
             raise self.too_large()
-        return BodySink(room, limit_bytes=self.limit_bytes, declared=declared, on_room=on_room)
+        return BodySink(
+            room,
+            limit_bytes=self.limit_bytes,
+            declared=declared,
+            on_room=on_room,
+            portion=portion or self.pile.portion(),
+        )
 
-    async def _read(self, receive: Receive, declared: int | None, room: Room | None) -> bytes | Segment:
+    async def _read(
+        self, receive: Receive, declared: int | None, room: Room | None, portion: Portion | None
+    ) -> bytes | Segment:
         if declared is not None and declared > self.limit_bytes:
             raise self.too_large()
         task = asyncio.current_task()
@@ -193,7 +252,7 @@ class BodyReader:
             message = await receive()
             if message["type"] == "http.request" and not message.get("more_body", False):
                 return self._whole(message.get("body", b""))
-            sink = self._sink(declared, room, (has_room := asyncio.Event()).set)
+            sink = self._sink(declared, room, (has_room := asyncio.Event()).set, portion)
             return await _collected(message, receive, sink, has_room)
         except asyncio.CancelledError:
             # Ours if the sweep took this task out of the table; a second cancel from outside goes on.

@@ -28,6 +28,7 @@ from hotset.api.errors import (
 )
 from hotset.api.headers import RequestHeaders, all_headers, headers_without_token, read_headers
 from hotset.api.http1 import Heads, Wire, rendered, stream_head, whole, with_json_length
+from hotset.api.pile import Portion
 from hotset.api.ports import Answer, StreamingAnswer
 from hotset.api.reply import RawHeader, Receive, Reply, Scope, Send, send_head, send_reply
 from hotset.api.started import Done
@@ -196,9 +197,13 @@ class Predictions:
             raise self._bodies.too_large()
         return headers
 
-    def sink(self, headers: RequestHeaders, *, on_room: Callable[[], None]) -> BodySink:
+    def portion(self) -> Portion:
+        """Return what counts a body's bytes on the heap."""
+        return self._bodies.pile.portion()
+
+    def sink(self, headers: RequestHeaders, *, on_room: Callable[[], None], portion: Portion) -> BodySink:
         """Return where the parts of a body go that does not come in one."""
-        return self._bodies.sink(declared=headers.length, on_room=on_room)
+        return self._bodies.sink(declared=headers.length, on_room=on_room, portion=portion)
 
     def too_late(self, *, waited_for_room: bool) -> HotsetError | HttpError:
         """Return why a body was not whole in time."""
@@ -266,7 +271,8 @@ class Predictions:
             if scope["method"] != door.method:
                 raise door.wrong_method(scope["method"], path.decode("latin-1"), door.method)
             ref = self._admitted(door, path, scope)
-            headers, body = await self._request(door, ref, scope, receive)
+            portion = self.portion()  # kept until the answer was sent
+            headers, body = await self._request(door, ref, scope, receive, portion)
             answer = await self._dataplane.infer(
                 ref,
                 protocol=door.protocol,
@@ -330,12 +336,12 @@ class Predictions:
             raise
 
     async def _request(
-        self, door: Door, ref: ModelRef, scope: Scope, receive: Receive
+        self, door: Door, ref: ModelRef, scope: Scope, receive: Receive, portion: Portion
     ) -> tuple[RequestHeaders, Payload]:
         try:
             headers = read_headers(scope["headers"])
             self._dataplane.check_open(ref)
-            return headers, await self._bodies.read_payload(receive, declared=headers.length)
+            return headers, await self._bodies.read_payload(receive, portion=portion, declared=headers.length)
         except HotsetError as error:
             self._refused(door, error.kind)
             raise

@@ -9,6 +9,7 @@ from hotset import __version__
 from hotset.api.app import App
 from hotset.api.auth import OPEN_GATE, TokenGate
 from hotset.api.dataplane import DataPlane
+from hotset.api.pile import Pile
 from hotset.assembly.finding import Finding
 from hotset.assembly.ground import Ground
 from hotset.metrics import Metrics
@@ -118,6 +119,7 @@ def _app(
         body_timeout_s=BODY_TIMEOUT_S,
         max_batch=settings.max_batch_size,
         room=room,
+        pile=None if settings.max_bodies_size is None else Pile(settings.max_bodies_size),
         gate=OPEN_GATE if tokens is None else tokens,
         has_admin_port=settings.admin_port > 0,
         most_name=settings.max_name_length,

@@ -9,6 +9,7 @@ import pytest
 
 from hotset.api.body import BodyReader, ClientGoneError
 from hotset.api.errors import HttpError, HttpKind
+from hotset.api.pile import Pile
 from hotset.errors import InvalidInputError, OverloadedError
 from hotset.shared.arena import LARGE_BYTES, Segment
 from hotset.shared.extents import whole_grains
@@ -280,3 +281,64 @@ async def test_a_sink_that_is_whole_before_there_is_room_waits_no_more(room: Roo
     assert sink.finish() == bytes(LARGE)
     assert room.waiting == 0
     del taken
+
+
+# All bodies together
+
+
+def counting_reader(pile: Pile, room: Room | None = None) -> BodyReader:
+    return BodyReader(limit_bytes=MIB, limit_s=30, room=room, pile=pile)
+
+
+async def test_a_body_of_known_length_takes_all_its_room_with_its_first_part() -> None:
+    pile = Pile(MIB)
+    reader = counting_reader(pile)
+    sink = reader.sink(declared=MIB - 10)
+    for part in (b"", b"x", b"y"):
+        sink.append(part)
+        assert pile.bytes == MIB - 10
+    with pytest.raises(OverloadedError, match="max_bodies_size"):
+        reader.sink(declared=11).append(b"x")
+    assert pile.bytes == MIB - 10, "what was refused has nothing"
+    del sink
+    assert pile.bytes == 0
+    largest = reader.sink(declared=MIB)
+    largest.append(b"x")
+    assert pile.bytes == MIB
+
+
+async def test_a_body_of_unknown_length_takes_what_has_come() -> None:
+    pile = Pile(100)
+    sink = counting_reader(pile).sink()
+    sink.append(b"x" * 60)
+    assert pile.bytes == 60
+    with pytest.raises(OverloadedError):
+        sink.append(b"x" * 41)
+    sink.append(b"x" * 40)
+
+
+async def test_it_counts_for_as_long_as_its_owner_keeps_it() -> None:
+    pile = Pile(MIB)
+    portion = pile.portion()
+    body = await counting_reader(pile).read_payload(receiver(*parts_of(b"x" * 1000, 100)), portion=portion)
+    assert (len(body), pile.bytes) == (1000, 1000)
+    del portion
+    assert pile.bytes == 0
+    await counting_reader(pile).read(receiver(*parts_of(b"x" * 1000, 100)))
+    assert pile.bytes == 0
+
+
+async def test_what_is_in_shared_memory_is_not_on_the_pile_and_what_waits_for_room_is(room: Room) -> None:
+    pile = Pile(MIB)
+    reader = counting_reader(pile, room)
+    sink = reader.sink(declared=LARGE)
+    sink.append(b"x" * 1000)
+    assert pile.bytes == 0
+    taken = room.take(MIB - used(room), lambda _segment: None)
+    waiting = reader.sink(declared=LARGE)
+    assert not waiting.append(b"x" * 1000)
+    assert pile.bytes == 1000
+    del taken, sink
+    await until(lambda: not waiting.waits)
+    assert pile.bytes == 0
+    waiting.drop()
