@@ -110,11 +110,17 @@ class LocalStore:
     # The rest runs in threads.
 
     def _walk(self, prefix: str, wanted: _Range | None = None) -> Iterator[ObjectMeta]:
-        if not stat.S_ISDIR(self._stat_root().st_mode) or not is_plain(prefix.rstrip("/")):
+        root = self._stat_root()
+        if not stat.S_ISDIR(root.st_mode) or not is_plain(prefix.rstrip("/")):
             return
         start = self._real(prefix)
         if self._contains(start):
-            yield from self._below(start, prefix, (start,), 0, wanted)
+            yield from self._below(start, prefix, (start,), 0, _Walk(root, wanted))
+
+    def _is_still(self, root: os.stat_result) -> None:
+        """Fail a listing whose root is another by now: what is not found in it then may be all there."""
+        if not os.path.samestat(self._stat_root(), root):
+            raise StoreError(f"the directory {self.url} was exchanged while it was listed")
 
     def _stat_root(self) -> os.stat_result:
         try:
@@ -128,13 +134,13 @@ class LocalStore:
         prefix: str,
         above: tuple[str, ...],
         links: int,
-        wanted: _Range | None = None,
+        walk: _Walk,
     ) -> Iterator[ObjectMeta]:
         """Yield the files below the real path ``directory``; ``above`` has the real paths that led here."""
-        for entry in self._scan(directory):
-            if wanted is not None and not wanted.touches(prefix, entry.name):
+        for entry in self._scan(directory, walk.root):
+            if walk.wanted is not None and not walk.wanted.touches(prefix, entry.name):
                 continue
-            found = self._look(entry)
+            found = self._look(entry, walk.root)
             if found is None:
                 continue
             real, status = found
@@ -144,18 +150,21 @@ class LocalStore:
             elif (status is None or stat.S_ISDIR(status.st_mode)) and real not in above:
                 followed = links + (real != entry.path)
                 if followed <= _MAX_LINKS:
-                    yield from self._below(real, f"{path}/", (*above, real), followed, wanted)
+                    yield from self._below(real, f"{path}/", (*above, real), followed, walk)
 
-    def _scan(self, directory: str) -> Sequence[os.DirEntry[str]]:
+    def _scan(self, directory: str, root: os.stat_result) -> Sequence[os.DirEntry[str]]:
         try:
             with os.scandir(directory) as entries:
                 return sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
             if error.errno in _SKIPPED and directory != self._root:
+                self._is_still(root)
                 return ()
             raise self._failed("cannot be listed", error) from error
 
-    def _look(self, entry: os.DirEntry[str]) -> tuple[str, os.stat_result | None] | None:
+    def _look(
+        self, entry: os.DirEntry[str], root: os.stat_result
+    ) -> tuple[str, os.stat_result | None] | None:
         """Return the real path and what is there; nothing more of a directory, as that would be another system call."""
         try:
             if entry.is_dir(follow_symlinks=False):
@@ -166,6 +175,7 @@ class LocalStore:
             return (real, Path(real).stat()) if self._contains(real) else None
         except OSError as error:
             if error.errno in _SKIPPED:
+                self._is_still(root)
                 return None
             raise self._failed("cannot be listed", error) from error
 
@@ -287,6 +297,13 @@ class _Range(NamedTuple):
             return True  # it lies behind, or the walk would not have come here
         part, slash, _ = self.behind[len(folder) :].partition("/")
         return name > part or (name == part and bool(slash))
+
+
+class _Walk(NamedTuple):
+    """A walk through the store: its root as it was at the beginning, and what is wanted, None for all."""
+
+    root: os.stat_result
+    wanted: _Range | None
 
 
 def _reported(file: IO[bytes], sent: Callable[[int], None]) -> Iterator[bytes]:

@@ -172,3 +172,34 @@ async def test_a_path_leads_where_the_system_says(root: Path, path: str) -> None
     (root / "paris" / "dangling").symlink_to("gone")
     (root / "paris" / "loop").symlink_to("loop")
     assert LocalStore(root)._real(path) == os.path.realpath(f"{root}/{path}")
+
+
+@pytest.mark.parametrize("is_exchanged", [False, True], ids=["renamed", "unmounted"])
+async def test_a_directory_that_goes_away_in_the_middle_of_a_listing_fails_it(
+    is_exchanged: bool, store: ObjectStore, root: Path
+) -> None:
+    """Regression: what was not listed by then was taken for deleted, and left memory and disk."""
+    (root / "a").mkdir()
+    for number in range(1000):
+        (root / "a" / f"{number:04}").touch()
+    pages = store.list()
+    assert len(await anext(pages)) == 1000
+    root.rename(root.with_name("away"))
+    if is_exchanged:
+        root.mkdir()  # as the directory below a mount is
+    with pytest.raises(StoreError, match="exchanged while it was listed" if is_exchanged else "is away"):
+        await anext(pages)
+
+
+async def test_a_model_that_is_deleted_in_the_middle_of_a_listing_is_just_not_there(
+    store: ObjectStore, root: Path
+) -> None:
+    (root / "a").mkdir()
+    for number in range(1000):
+        (root / "a" / f"{number:04}").touch()
+    (root / "rome").mkdir()
+    (root / "rome" / "model").touch()
+    pages = store.list()
+    assert len(await anext(pages)) == 1000
+    (root / "paris").rename(root.parent / "paris")
+    assert [object_.path for object_ in await anext(pages)] == ["rome/model"]
