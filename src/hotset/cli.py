@@ -34,8 +34,9 @@ from hotset.cli_tables import (
 )
 from hotset.client import DEFAULT_URL, Client, Prediction, to_json
 from hotset.config import TABLE, Settings, kind_of, load_settings
+from hotset.config_kinds import SWITCH, WrongValueError, duration
 from hotset.config_sources import TOKEN_VARIABLE, flag_of
-from hotset.config_values import SWITCH, WrongValueError, duration, read_ref
+from hotset.config_values import read_ref
 from hotset.errors import ConfigError, HotsetError, InvalidInputError
 from hotset.keys import ModelRef, parse_ref
 from hotset.status import ModelPage, ModelStatus

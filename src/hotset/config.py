@@ -16,31 +16,33 @@ from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
 from hotset.config_cortex import from_cortex
-from hotset.config_sources import Given, from_environment, from_file, from_flags, from_platform
-from hotset.config_values import (
-    AUTH,
-    DEVICES,
-    DISK_SIZE,
+from hotset.config_kinds import (
     LOCATION,
-    MAPPING,
-    MEMORY_SIZE,
-    MODELS,
     PATH,
-    PRELOAD,
     SIZE,
     SIZE_OR_NONE,
     SWITCH,
-    TEXTS,
-    CacheSize,
-    Devices,
     Kind,
-    Preload,
     WrongValueError,
     choice,
     duration,
     number,
     share,
     text,
+)
+from hotset.config_sources import Given, from_environment, from_file, from_flags, from_platform
+from hotset.config_values import (
+    AUTH,
+    DEVICES,
+    DISK_SIZE,
+    MAPPING,
+    MEMORY_SIZE,
+    MODELS,
+    PRELOAD,
+    TEXTS,
+    CacheSize,
+    Devices,
+    Preload,
 )
 from hotset.errors import ConfigError
 from hotset.keys import MAX_NAME_BYTES

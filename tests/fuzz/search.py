@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import atheris
 
 READERS = (
-    "api.address", "api.headers", "api.oip_routes", "catalog", "codecs", "config", "config_cortex", "config_sources", "config_values", "keys",
-    "messages", "residency.warmup", "runtimes.mlmodel_file", "runtimes.modelyaml", "runtimes.strict", "tiers.record", "tokens",
+    "api.address", "api.headers", "api.oip_routes", "catalog", "codecs", "config", "config_cortex", "config_kinds",
+    "config_sources", "config_values", "keys", "messages", "residency.warmup", "runtimes.mlmodel_file", "runtimes.modelyaml", "runtimes.strict", "tiers.record", "tokens",
     "units", "workers.failure", "workers.forkwire", "workers.wire",
 )  # fmt: skip
 """What reads what others wrote; all else would only take its time."""
