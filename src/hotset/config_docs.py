@@ -13,7 +13,7 @@ from hotset.config_sources import flag_of, variable_of
 from hotset.config_values import Preload
 
 _START: Final = """\
-<!-- Written by `make docs` from the table in src/hotset/config.py; change that and not this page. -->
+<!-- Written by `make docs` from the table in src/hotset/config_table.py; change that and not this page. -->
 
 # Configuration
 
