@@ -268,6 +268,14 @@ class SettingsTable(BaseModel):
         0,
         "The port for gRPC (Open Inference Protocol, health, reflection). 0 turns it off. Needs the extra `grpc`.",
     )
+    grpc_max_rpcs: Annotated[int, number(1)] = _server(
+        2048,
+        "How many RPCs may be open at once on the gRPC port, each stream being one. Past it: `RESOURCE_EXHAUSTED`.",
+    )
+    grpc_max_connections: Annotated[int, number(1)] = _server(
+        1024,
+        "How many connections there may be to the gRPC port; clients send many RPCs over one. Past it they are closed.",
+    )
     request_timeout: Annotated[float, duration()] = _server(
         60.0,
         "How long a request may take; a client may ask for less. A load that takes longer answers 503 and goes on.",

@@ -75,6 +75,8 @@ class GrpcPort:
             gate=replica.app.gate,
             most_head_bytes=settings.max_header_size,
             most_name=settings.max_name_length,
+            most_rpcs=settings.grpc_max_rpcs,
+            most_connections=settings.grpc_max_connections,
         )
         pem = None if certificate is None else partial(getattr, certificate, "pem")
         self._port = self._listener.bind(settings.host, settings.grpc_port, pem=pem)

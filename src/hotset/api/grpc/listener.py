@@ -45,7 +45,10 @@ class Listener:
         gate: Gate = OPEN_GATE,
         most_head_bytes: int = 1 << 16,
         most_name: int = MAX_NAME_BYTES,
+        most_rpcs: int = 2048,
+        most_connections: int = 1024,
     ) -> None:
+        """``most_rpcs`` may be open at once, streams among them; gRPC refuses more itself, before it reads their messages."""
         self._stop: Final = asyncio.Event()
         self._hurry: Final = asyncio.Event()
         self._inference: Final = Inference(
@@ -58,7 +61,9 @@ class Listener:
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_metadata_size", most_head_bytes),
                 ("grpc.absolute_max_metadata_size", most_head_bytes),
-            )
+                ("grpc.max_allowed_incoming_connections", most_connections),
+            ),
+            maximum_concurrent_rpcs=most_rpcs,
         )
         management = Management(
             dataplane, gate=gate, version=version, max_batch=max_batch, most_name=most_name
