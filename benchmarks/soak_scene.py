@@ -46,7 +46,7 @@ class Scene:
         self.server = server
         self.journal, self.log = Journal(IN_MEMORY), ServerLog()
         self._log_lines = Tail(log)
-        self.verdict.ended_s = float("inf")
+        self.verdict.began_s, self.verdict.ended_s = time.monotonic(), float("inf")
         self.is_killed = self.is_over = False
 
     @property

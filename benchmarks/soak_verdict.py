@@ -42,7 +42,8 @@ class Question:
 class Outage:
     """While the store was away, from ``since_s`` to ``until_s``: what the replica had on disk or in memory.
 
-    ``names`` are models with any such version, for ``latest``; ``versions`` names and numbers.
+    ``names`` are models whose newest version is among it, for ``latest``: an older one does not answer where a newer one has.
+    ``versions`` are names and numbers.
     """
 
     since_s: float
@@ -53,13 +54,15 @@ class Outage:
     @classmethod
     def seen(cls, models: Iterable[Mapping[str, Any]]) -> Outage:
         """Make it of what the server lists now; what failed to load lately is in no tier that would help."""
+        models = [*models]
         versions = {
             (model["name"], version["version"])
             for model in models
             for version in model["versions"]
             if version["tier"] != "store" and version.get("failure") is None
         }
-        return cls(time.monotonic(), frozenset(name for name, _ in versions), frozenset(versions))
+        names = {model["name"] for model in models if (model["name"], model["latest"]) in versions}
+        return cls(time.monotonic(), frozenset(names), frozenset(versions))
 
     def must_be_answered(self, asked: Question) -> bool:
         """Whether a warm replica has it, and no store is needed for the answer."""
@@ -80,6 +83,8 @@ class Verdict:
     answered: set[tuple[str, int]] = field(default_factory=set)
     outage: Outage | None = None
     """The last one, which may go on."""
+    began_s: float = 0.0
+    """Since when the server answers that is asked now."""
     killed_until_s: float = 0.0
     away_until_s: float = 0.0
     full_until_s: float = 0.0
@@ -158,7 +163,7 @@ class Verdict:
         return ""
 
     def _is_excused(self, asked: Question, answer: Answer, kind: str) -> bool:
-        touched_s = self.models.touched_at.get(asked.name, 0.0) + AFTERMATH_S
+        touched_s = self._touched_until_s(asked.name)
         if answer.status == 404:
             deleted = asked.number is not None and (asked.name, asked.number) in self.models.deleted_at
             return deleted or asked.name in self.models.gone or asked.began_s < touched_s
@@ -173,6 +178,11 @@ class Verdict:
         if kind == "disk_full":
             return asked.began_s < self.full_until_s
         return kind == "store_unavailable" and asked.began_s < max(self.away_until_s, touched_s)
+
+    def _touched_until_s(self, name: str) -> float:
+        """Return how long a change of a model's files may be felt: a server that starts after it has yet to see it settle."""
+        touched_s = self.models.touched_at.get(name, -math.inf)
+        return max(touched_s, min(touched_s + 4 * AFTERMATH_S, self.began_s)) + AFTERMATH_S
 
     def tables(self, actions: Counter[str]) -> Iterable[Table]:
         """Return what was done, and what came of it."""

@@ -230,8 +230,12 @@ class TestVerdict:
 
     def test_what_is_on_disk_is_answered_while_the_store_is_away(self, bench: Modules, models: Any) -> None:
         listed = [
-            {"name": "city-00001", "versions": [{"version": 1, "tier": "disk"}]},
-            {"name": "city-00002", "versions": [{"version": 1, "tier": "store"}]},
+            {"name": "city-00001", "latest": 1, "versions": [{"version": 1, "tier": "disk"}]},
+            {
+                "name": "city-00002",
+                "latest": 2,
+                "versions": [{"version": 1, "tier": "disk"}, {"version": 2, "tier": "store"}],
+            },
         ]
         for name, failed in (("city-00001", 1), ("city-00002", 0)):
             verdict = bench.soak_verdict.Verdict(models)
@@ -242,6 +246,21 @@ class TestVerdict:
             assert verdict.counts["failed"] == failed, name
         later = bench.soak_verdict.Outage(0.0, frozenset({"city-00001"}), frozenset(), until_s=1.0)
         assert not later.must_be_answered(bench.soak_verdict.Question("city-00001"))
+
+    @pytest.mark.parametrize(
+        ("touched_s", "began_s", "failed"),
+        [(-5, -100, 0), (-20, -100, 1), (-20, -10, 0), (-40, -20, 1), (-500, -1, 1)],
+    )
+    def test_a_change_is_felt_until_it_has_settled_at_the_server_that_sees_it(
+        self, bench: Modules, models: Any, touched_s: float, began_s: float, failed: int
+    ) -> None:
+        """Times are from now."""
+        verdict = bench.soak_verdict.Verdict(models)
+        asked = bench.soak_verdict.Question("city-00001")
+        models.touched_at["city-00001"] = asked.began_s + touched_s
+        verdict.began_s = asked.began_s + began_s
+        self.judged(bench, models, asked, verdict=verdict, status=503, kind="store_unavailable")
+        assert verdict.counts["failed"] == failed
 
     @pytest.mark.parametrize(("before_s", "failed"), [(1.0, 1), (0.0, 0)])
     def test_a_request_that_was_inside_as_the_server_was_asked_to_end(
