@@ -213,8 +213,8 @@ class _Handler(logging.StreamHandler[TextIO]):
     """Ours, told from the handlers that others put on the root logger."""
 
 
-def configure(level: str, format: LogFormat, stream: TextIO) -> None:  # noqa: A002 - the setting's own word
-    """Send every logger of this process to ``stream``, in ``format``. A second call replaces the first.
+def configure(level: str, log_format: LogFormat, stream: TextIO) -> None:
+    """Send every logger of this process to ``stream``, in ``log_format``. A second call replaces the first.
 
     Warnings of libraries are logged too, so that JSON lines stay JSON.
     """
@@ -223,7 +223,7 @@ def configure(level: str, format: LogFormat, stream: TextIO) -> None:  # noqa: A
         if isinstance(handler, _Handler):
             root.removeHandler(handler)
     ours = _Handler(stream)
-    ours.setFormatter(JsonFormatter() if format == "json" else ConsoleFormatter())
+    ours.setFormatter(JsonFormatter() if log_format == "json" else ConsoleFormatter())
     root.addHandler(ours)
     root.setLevel(level.upper())
     logging.captureWarnings(capture=True)

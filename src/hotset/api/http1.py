@@ -77,7 +77,7 @@ def stream_head(reply: Reply, *, keep_alive: bool, is_chunked: bool) -> bytes:
 
 def chunk(part: bytes | memoryview) -> bytes:
     """Return a part of an answer as a chunk; nothing for an empty one, which would be the last."""
-    return b"%x\r\n%b\r\n" % (len(part), part) if len(part) else b""  # type: ignore[str-format]  # takes any buffer
+    return b"".join((b"%x\r\n" % len(part), part, b"\r\n")) if len(part) else b""
 
 
 def with_json_length(head: bytes, name: str, value: str) -> bytes | None:
@@ -112,5 +112,6 @@ class Heads:
 def _head(key: ModelKey, content_type: str) -> bytes | None:
     """Cut the head off a whole answer, so that there is one place that makes them."""
     answer = rendered(Reply(200, b"", content_type.encode("latin-1"), resolved_headers(*key)))
-    is_good = isinstance(answer, bytes) and answer.endswith(_EMPTY)
-    return answer[: -len(_EMPTY)] if is_good else None  # type: ignore[return-value]
+    if not isinstance(answer, bytes) or not answer.endswith(_EMPTY):
+        return None
+    return answer.removesuffix(_EMPTY)

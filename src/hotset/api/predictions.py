@@ -364,7 +364,7 @@ def error_event(content_type: str, error: HotsetError) -> bytes:
     """Return how a streamed answer says that it broke off; nothing where its type has no way to."""
     if content_type.partition(";")[0].strip().lower() != _EVENTS:
         return b""
-    return b"event: error\ndata: %b\n\n" % error_reply(error).body  # type: ignore[str-format]  # takes any buffer
+    return b"".join((b"event: error\ndata: ", error_reply(error).body, b"\n\n"))
 
 
 def _failed(target: Target, error: Exception) -> Reply:

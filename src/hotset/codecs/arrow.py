@@ -57,7 +57,8 @@ def write_table(table: Any) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write(table)
-    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+    written: bytes = sink.getvalue().to_pybytes()
+    return written
 
 
 def is_table(value: Any) -> bool:
@@ -177,7 +178,8 @@ def _flat(pa: Any, values: Any, name: str) -> Array:
         flat[:] = values.to_pylist()
         return flat
     if types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind):
-        return values.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+        whole: Array = values.to_numpy(zero_copy_only=False)
+        return whole
     raise InvalidInputError(f"column {name!r}: expected numbers, booleans or text, found: {kind}")
 
 

@@ -80,7 +80,8 @@ def write_rows(outputs: Mapping[str, Array]) -> list[Any]:
     if len(outputs) == 1:
         name, array = next(iter(outputs.items()))
         if array.ndim:
-            return _written(name, array)  # type: ignore[no-any-return]
+            rows: list[Any] = _written(name, array)
+            return rows
     sizes = {name: array.shape[0] if array.ndim else None for name, array in outputs.items()}
     if None in sizes.values() or len(set(sizes.values())) > 1:
         raise PredictFailedError(

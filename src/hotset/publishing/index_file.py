@@ -240,6 +240,6 @@ async def _read(store: WritableStore) -> tuple[Revision, bytes] | None:
     return content.revision, b"".join([chunk async for chunk in content.chunks])
 
 
-def _pause_s(attempt: int) -> float:
+def _pause_s(attempt: int, random: Callable[[], float] = random_module.random) -> float:
     """Return how long to wait after a conflict: longer each time, and never two publishers the same."""
-    return random_module.random() * min(_MOST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(attempt, 10))  # noqa: S311
+    return random() * min(_MOST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(attempt, 10))

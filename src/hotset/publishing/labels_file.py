@@ -50,6 +50,7 @@ async def set_labels(
     *,
     ahead: bool = False,
     sleep: Sleep = asyncio.sleep,
+    random: Callable[[], float] = random_module.random,
 ) -> Mapping[str, int]:
     """Give labels to versions, or with None take them away; return all that the model has then.
 
@@ -68,7 +69,7 @@ async def set_labels(
             if new != data and (data is not None or any(it is not None for it in changes.values())):
                 await store.write_if(path, new, revision)
         except (ConflictError, ObjectChangedError):
-            await sleep(random_module.random() * _MOST_PAUSE_S)  # noqa: S311
+            await sleep(random() * _MOST_PAUSE_S)
         else:
             return dict(parse_labels(new))
     raise StoreError(

@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -55,12 +56,10 @@ def check_installed(wanted_by: str) -> None:
     Raises:
         ConfigError: what that needs is not installed.
     """
-    try:
-        import cryptography  # noqa: F401
-    except ImportError as error:
+    if find_spec("cryptography") is None:
         raise ConfigError(
             f"{wanted_by}: the package cryptography is not installed; install it with: pip install 'hotset[signing]'"
-        ) from error
+        )
 
 
 def new_key(file: Path) -> SigningKey:

@@ -52,11 +52,11 @@ class Signature(msgspec.Struct, frozen=True):
     sig: str
 
 
-class Envelope(msgspec.Struct, frozen=True):
-    """What lies in the file."""
+class Envelope(msgspec.Struct, frozen=True, rename="camel"):
+    """What lies in the file, named there as the standard has it."""
 
     payload: str
-    payloadType: str  # noqa: N815 - the standard's own name
+    payload_type: str
     signatures: tuple[Signature, ...]
 
 
@@ -90,8 +90,8 @@ def opened(data: bytes) -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
         signatures = tuple((it.keyid, _bytes(it.sig)) for it in envelope.signatures)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ManifestError(f"it is no signature of a version: {error}") from error
-    if envelope.payloadType != PAYLOAD_TYPE:
-        raise ManifestError(f"expected the type {PAYLOAD_TYPE}, found: {envelope.payloadType[:80]!r}")
+    if envelope.payload_type != PAYLOAD_TYPE:
+        raise ManifestError(f"expected the type {PAYLOAD_TYPE}, found: {envelope.payload_type[:80]!r}")
     return payload, signatures
 
 
