@@ -235,8 +235,6 @@ class Connection(HttpToolsProtocol):
         self._coming = coming = Exchange(self, target, keep_alive=keep_alive)
         coming.head(self._predictions, self.headers)
         if coming.answer is not None:
-            if self.expect_100_continue:
-                coming.keep_alive = False  # nobody knows whether its body will come
             self._enter_early(coming)
         else:
             self._invite()

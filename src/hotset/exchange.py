@@ -26,6 +26,9 @@ from hotset.shared.arena import LARGE_BYTES
 class Owner(Protocol):
     """The connection, as an exchange sees it."""
 
+    expect_100_continue: bool
+    """Whether the client waits to be told before it sends its body."""
+
     def answered(self, exchange: Exchange, outcome: Answer | Exception) -> None:
         """Its prediction has ended."""
         ...
@@ -80,6 +83,8 @@ class Exchange(Place):
         try:
             self._headers = predictions.head(self.target, raw)
         except (HotsetError, HttpError) as error:
+            if self._connection.expect_100_continue:
+                self.keep_alive = False  # nobody knows whether its body will come
             self.refuse(predictions, error)
 
     def refuse(self, predictions: Predictions, error: HotsetError | HttpError) -> None:

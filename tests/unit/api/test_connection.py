@@ -183,6 +183,11 @@ async def test_a_refusal_before_the_body_that_a_client_holds_back_ends_the_conne
         status, headers, _ = await client.answer()
         assert (status, headers["connection"]) == (404, "close")
         assert await client.closed()
+    async with serving(Bench()) as port, raw(port) as client:
+        client.send(head(PREDICT, "Content-Length: 5", "X-Request-Timeout: 0", "Expect: 100-continue"))
+        status, headers, _ = await client.answer()
+        assert (status, headers["connection"]) == (400, "close")
+        assert await client.closed()
 
 
 OFFER = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__")
