@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import logging
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from hotset.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 FORM_DATA: Final = "multipart/form-data"
 MOST_PARTS: Final = 1000
@@ -53,7 +56,7 @@ class _Parts:
         self._name = bytearray()
         self._value = bytearray()
 
-    def callbacks(self) -> dict[str, Any]:
+    def callbacks(self) -> MultipartCallbacks:
         return {
             "on_part_begin": self._begin,
             "on_part_data": self._data,
@@ -98,7 +101,7 @@ def read_form_data(body: bytes | memoryview, content_type: str) -> dict[str, Any
         raise InvalidInputError(f"expected a boundary in the content type, found: {content_type!r}")
     parts = _Parts()
     try:
-        parser = MultipartParser(boundary, parts.callbacks())  # type: ignore[arg-type]
+        parser = MultipartParser(boundary, parts.callbacks())
         parser.write(bytes(body))
         parser.finalize()
     except FormParserError as error:

@@ -314,15 +314,15 @@ class DiskTier(Shelf):
 
     # Going
 
-    async def make_room(self, bytes: int) -> int:  # noqa: A002
+    async def make_room(self, wanted_bytes: int) -> int:
         """Delete least recently used versions of so many bytes in all; return the bytes that came back.
 
         For a file system that is full before the capacity is. Where all that may go would not be enough with what is free,
         none goes.
         """
         free = await self.free_bytes()
-        chosen, total = self._choose(bytes)
-        if total + free < bytes:
+        chosen, total = self._choose(wanted_bytes)
+        if total + free < wanted_bytes:
             return 0
         for fingerprint in chosen:
             self._take_out(fingerprint, Cause.PRESSURE)

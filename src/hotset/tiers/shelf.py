@@ -230,13 +230,13 @@ class Shelf:
         if entry is not None:
             entry.holds = 0
 
-    def _choose(self, bytes: int) -> tuple[list[Fingerprint], int]:  # noqa: A002
+    def _choose(self, wanted_bytes: int) -> tuple[list[Fingerprint], int]:
         """Least recently used versions of so many bytes, as far as they are free to go; and their bytes."""
         chosen: list[Fingerprint] = []
         total = 0
         for fingerprint in self._recency.victims():
             entry = self._ledger.entries[fingerprint]
-            if total < bytes and entry.weight.bytes and not entry.holds:
+            if total < wanted_bytes and entry.weight.bytes and not entry.holds:
                 chosen.append(fingerprint)
                 total += entry.weight.bytes
         return chosen, total
