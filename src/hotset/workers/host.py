@@ -127,11 +127,13 @@ class Host:
             else:
                 servable, weight, is_estimate = self._measured_load(choice, path, spec)
             signature = servable.signature
-        except HotsetError:
+        except HotsetError as error:
             self._light.forget(spec)
+            _look_again(spec, error)
             raise
         except BaseException as error:  # the user's code may raise anything, and the loader thread must live
             self._light.forget(spec)
+            _look_again(spec, error)
             _logger.exception("load of %s@%d raised", spec.name, spec.version)
             raise load_failure("the load raised", error) from error
         held = Held(
@@ -420,6 +422,16 @@ def files_below(path: Path) -> list[str]:
         relative = Path(folder).relative_to(path)
         files += [(relative / name).as_posix() for name in names]
     return sorted(files)
+
+
+def _look_again(spec: LoadSpec, error: BaseException) -> None:
+    """Raise, in the place of the error of a load, that its files were damaged after they were looked at: it is not to blame."""
+    if spec.files is None:
+        return
+    try:
+        intact_files(spec.path, spec.files)
+    except LoadFailedError as damaged:
+        raise damaged from error
 
 
 def _bytes_of(path: Path, files: Sequence[str]) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from hotset.errors import ErrorKind, InvalidInputError, LoadFailedError, PredictFailedError, UnavailableError
+from hotset.keys import DiskFile
 from hotset.runtimes.base import CallMeta
 from hotset.workers.heap import HeapMeter
 from hotset.workers.host import LEAST_WEIGHT, Held, Host, files_below
@@ -51,6 +52,29 @@ def test_a_tensor_model_answers_through_the_codecs_tensors(tmp_path: Path) -> No
     assert host.load(spec(tmp_path)).wants == frozenset()
     answer = host.predict(raw_call(body=b"abc"))
     assert (answer.body, answer.content_type) == (b"cba", "application/tensors")
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("no JSON"), LoadFailedError("no JSON")], ids=lambda it: type(it).__name__
+)
+@pytest.mark.parametrize("is_damaged", [True, False])
+def test_files_that_are_damaged_in_the_middle_of_a_load_are_to_blame_for_it(
+    is_damaged: bool, error: Exception, tmp_path: Path
+) -> None:
+    """Regression: the version was taken for one that cannot be loaded, and its files were not fetched again."""
+    file = tmp_path / "model.json"
+    file.write_text("{}")
+    published = (DiskFile(file.name, 2, file.stat().st_mtime_ns),)
+
+    def load(_: object) -> FakePayloadServable:
+        if is_damaged:
+            file.write_text("{")
+        raise error
+
+    with pytest.raises(LoadFailedError) as raised:
+        Host(fake_kit(load)).load(replace(spec(tmp_path), files=published))
+    assert raised.value.kind == (ErrorKind.FILES_DAMAGED if is_damaged else ErrorKind.LOAD_FAILED)
+    assert ("no JSON" in str(raised.value)) != is_damaged
 
 
 def test_errors_of_the_tree_pass_and_others_are_named_and_logged(
