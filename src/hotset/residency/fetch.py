@@ -20,12 +20,16 @@ from hotset.catalog import UnfaithfulVersionError, VersionContents, VersionEntry
 from hotset.clock import Clock
 from hotset.errors import CapacityError, ErrorKind, LoadFailedError, StoreError
 from hotset.keys import Fingerprint
-from hotset.store import ObjectChangedError, ObjectMeta, ObjectStore, StoreBusyError
+from hotset.residency.silence import SILENT_S, Silence
+from hotset.store import ObjectChangedError, ObjectMeta, ObjectStore, Slots, StoreBusyError
 from hotset.tiers.disk import DiskTier
 
 T = TypeVar("T")
 
 RETRY_AFTER_S: Final = 0.2
+_MOST_HANGING: Final = 4
+"""Versions that hang, for each that may go on."""
+
 _DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -42,7 +46,8 @@ class Fetcher:
     """Owned by the event loop. Any number of ``fetch`` at once; the caller sees to it that each ends.
 
     The store bounds how many requests it has in the air; the bound on objects here is one on tasks, so that a
-    version of 100,000 objects is no more work to start than one of a hundred.
+    version of 100,000 objects is no more work to start than one of a hundred. Of versions as many are fetched at once as there
+    are slots; one of which nothing comes gives its own to the next, so that objects that hang hold up no other version.
     """
 
     def __init__(
@@ -55,13 +60,16 @@ class Fetcher:
         parallel_objects: int = 32,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         on_changed: Callable[[VersionEntry], None] = lambda _: None,
+        silent_s: float = SILENT_S,
     ) -> None:
-        """``on_changed`` is told of a version that is not in the store as the catalog has it."""
+        """``on_changed`` is told of a version that is not in the store as the catalog has it. A fetch of which nothing has
+        come for ``silent_s`` counts no more among ``parallel_fetches``."""
         self._on_changed = on_changed
         self._store = store
         self._disk = disk
         self._clock = clock
-        self._slots = asyncio.Semaphore(parallel_fetches)
+        self._slots = Slots(parallel_fetches, most_lent=_MOST_HANGING * parallel_fetches)
+        self._silent_s = silent_s
         self._parallel_objects = parallel_objects
         self._sleep = sleep
         # Two versions with the same files share a fingerprint: the second waits for the first and finds them.
@@ -77,12 +85,14 @@ class Fetcher:
             LoadFailedError: its files cannot be written to this disk.
         """
         began_s = self._clock.monotonic()
-        async with self._turn(entry.fingerprint), self._slots:
+        async with self._turn(entry.fingerprint), self._slots.slot() as slot:
             if self._disk.lookup(entry.fingerprint) is not None:
                 return FetchResult(0, 0, self._clock.monotonic() - began_s)
+            silence = Silence(slot, every_s=self._silent_s)
             try:
-                contents = await self._twice(partial(self._list, entry))
-                await self._store_on_disk(entry, contents)
+                with silence.watched():
+                    contents = await self._twice(partial(self._list, entry))
+                    await self._store_on_disk(entry, contents, silence)
             except ObjectChangedError:
                 self._on_changed(entry)
                 raise
@@ -116,14 +126,14 @@ class Fetcher:
             )
         return contents
 
-    async def _store_on_disk(self, entry: VersionEntry, contents: VersionContents) -> None:
+    async def _store_on_disk(self, entry: VersionEntry, contents: VersionContents, silence: Silence) -> None:
         try:
             try:
-                await self._stage(entry, contents)
+                await self._stage(entry, contents, silence)
             except OSError as error:
                 if error.errno not in _DISK_FULL or not await self._disk.make_room(contents.bytes):
                     raise
-                await self._stage(entry, contents)
+                await self._stage(entry, contents, silence)
         except OSError as error:
             if error.errno in _DISK_FULL:
                 raise await self._disk_is_full(entry, contents) from error
@@ -137,33 +147,36 @@ class Fetcher:
             kind=ErrorKind.DISK_FULL,
         )
 
-    async def _stage(self, entry: VersionEntry, contents: VersionContents) -> None:
+    async def _stage(self, entry: VersionEntry, contents: VersionContents, silence: Silence) -> None:
         async with self._disk.stage(entry.fingerprint, key=entry.key, bytes=contents.bytes) as stage:
             try:
                 targets = stage.targets(contents.objects)
             except ValueError as error:
                 raise LoadFailedError(f"{entry.key} cannot be written to disk: {error}") from error
-            await self._download_all(contents.objects, targets)
+            await self._download_all(contents.objects, targets, silence)
             try:
                 await stage.publish({path: meta.size for path, meta in contents.objects.items()})
             except ValueError as error:
                 raise StoreError(f"the store gave other files than it listed: {error}") from error
 
-    async def _download_all(self, objects: Mapping[str, ObjectMeta], targets: Mapping[str, Path]) -> None:
+    async def _download_all(
+        self, objects: Mapping[str, ObjectMeta], targets: Mapping[str, Path], silence: Silence
+    ) -> None:
         remaining = iter([(meta, targets[path]) for path, meta in objects.items()])
         if len(objects) == 1:
-            await self._download_some(remaining)
+            await self._download_some(remaining, silence)
             return
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(self._parallel_objects, len(objects))):
-                    group.create_task(self._download_some(remaining))
+                    group.create_task(self._download_some(remaining, silence))
         except BaseExceptionGroup as failures:
             failure = failures.exceptions[0]
         else:
             return
         raise failure  # here, so that its own cause is kept and not replaced by the group
 
-    async def _download_some(self, remaining: Iterator[tuple[ObjectMeta, Path]]) -> None:
+    async def _download_some(self, remaining: Iterator[tuple[ObjectMeta, Path]], silence: Silence) -> None:
         for meta, target in remaining:
-            await self._twice(partial(self._store.download, meta, target))
+            with silence.copies(target):
+                await self._twice(partial(self._store.download, meta, target))

@@ -19,6 +19,7 @@ from hotset.store.base import (
 from hotset.store.linked import LinkedStore
 from hotset.store.location import StoreLimits, open_store
 from hotset.store.mounted import MountedStore
+from hotset.store.slots import Slot, Slots
 
 __all__ = [
     "ConflictError",
@@ -29,6 +30,8 @@ __all__ = [
     "ObjectMeta",
     "ObjectStore",
     "Revision",
+    "Slot",
+    "Slots",
     "StoreBusyError",
     "StoreLimits",
     "WritableStore",

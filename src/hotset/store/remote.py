@@ -27,6 +27,7 @@ from hotset.store.headers import headers_of
 from hotset.store.listing import PAGE_OBJECTS, Listing
 from hotset.store.parallel import MOST_AT_ONCE, KeyLayout, ParallelListing
 from hotset.store.sending import upload_file, write_on_condition
+from hotset.store.slots import Slots
 from hotset.store.target import TargetFile, in_thread, write_at, write_new
 from hotset.store.translation import (
     OBSTORE_ERRORS,
@@ -43,6 +44,9 @@ if TYPE_CHECKING:  # obstore has these only for type checkers
     from obstore.store import ObjectStore as RawStore
 
 _CHUNK_BYTES: Final = 1 << 20
+_MOST_HANGING: Final = 1024
+"""Requests that hang, beside those that go on: each is a connection."""
+
 _PARALLEL_PARTS: Final = 4
 """Of one upload: as many parts of one file are in memory."""
 
@@ -54,7 +58,7 @@ class _RangeRefusedError(Exception):
 class RemoteStore:
     """A bucket below a prefix. Owned by one event loop; safe for many of its tasks at once.
 
-    At most ``max_parallel`` GETs are under way, each with a few MiB in memory, and ``max_listings`` requests for pages of
+    At most ``max_parallel`` GETs are under way, each with a few MiB in memory, beside those that hang, and ``max_listings`` requests for pages of
     the whole store. ``root`` is the prefix that ``store``
     itself puts before all paths.
     """
@@ -76,7 +80,7 @@ class RemoteStore:
         self._root = root
         self._max_parallel = max_parallel
         self._part_bytes = part_bytes
-        self._slots = asyncio.Semaphore(max_parallel)
+        self._slots = Slots(max_parallel, most_lent=_MOST_HANGING)
         self._max_listings = max_listings
         self._page_objects = page_objects
         # Azure and a store in memory list everything from the start, and leave out what is not behind the path.
@@ -169,8 +173,8 @@ class RemoteStore:
             raise StoreError(f"{self._url} sent another number of bytes than it announced: {path!r}")
 
     async def read(self, path: str, *, limit_bytes: int = 1 << 20) -> bytes | None:
-        async with self._slots, self._courtesy.kept(path):
-            return await self._read(path, limit_bytes)
+        async with self._slots.slot() as slot, self._courtesy.kept(path):
+            return await slot.waited(self._read(path, limit_bytes))
 
     async def _read(self, path: str, limit_bytes: int) -> bytes | None:
         try:
@@ -238,7 +242,7 @@ class RemoteStore:
         await write_on_condition(self._store, path, data, revision, url=self._url)
 
     async def upload(self, path: str, source: Path, *, sent: Callable[[int], None]) -> None:
-        async with self._slots:
+        async with self._slots.slot():
             await upload_file(
                 self._store,
                 path,
@@ -259,12 +263,12 @@ class RemoteStore:
 
     async def _whole(self, object_: ObjectMeta) -> bytes:
         """Return a small object's bytes."""
-        async with self._slots:
-            result = await self._get(object_, None)
+        async with self._slots.slot() as slot:
+            result = await slot.waited(self._get(object_, None))
             if result is None:
                 return b""
             with translated(self._url, f"to send {object_.path!r}"):
-                data = bytes(await result.bytes_async())
+                data = bytes(await slot.waited(result.bytes_async()))
         if len(data) != object_.size:
             raise self._torn(object_)
         return data
@@ -290,14 +294,14 @@ class RemoteStore:
     async def _copy(self, object_: ObjectMeta, file: TargetFile, part: tuple[int, int] | None) -> None:
         """Copy one GET's answer to its place in the file, and count it."""
         offset, end = part or (0, object_.size)
-        async with self._slots:
-            result = await self._get(object_, part)
+        async with self._slots.slot() as slot:
+            result = await slot.waited(self._get(object_, part))
             if result is None:
                 return
             if part is not None and tuple(result.range) != part:
                 raise _RangeRefusedError
             stream = result.stream(min_chunk_size=_CHUNK_BYTES)
-            while chunk := await self._next(object_, stream):
+            while chunk := await slot.waited(self._next(object_, stream)):
                 await file.write(chunk, offset)
                 offset += len(chunk)
         if offset != end:

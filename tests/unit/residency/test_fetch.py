@@ -17,7 +17,8 @@ from hotset.errors import CapacityError, ErrorKind, LoadFailedError, StoreError
 from hotset.events import Cause
 from hotset.keys import Fingerprint, ModelKey, fingerprint
 from hotset.residency.fetch import Fetcher, FetchResult
-from hotset.store import ObjectChangedError, ObjectMeta
+from hotset.residency.silence import Silence, written
+from hotset.store import ObjectChangedError, ObjectMeta, Slots
 from hotset.tiers.ledger import Capacity
 from waiting import until
 
@@ -33,6 +34,7 @@ class ScriptedStore:
         self.download_faults: list[Exception] = []
         self.downloads: list[str] = []
         self.gate: asyncio.Event | None = None
+        self.gated = ""
         self.running = 0
         self.most_running = 0
 
@@ -64,7 +66,7 @@ class ScriptedStore:
         self.most_running = max(self.most_running, self.running)
         try:
             await asyncio.sleep(0)
-            if self.gate is not None:
+            if self.gate is not None and object_.path.startswith(self.gated):
                 await self.gate.wait()
             if self.download_faults:
                 raise self.download_faults.pop(0)
@@ -92,7 +94,13 @@ class Fetching:
     """A tier, a store and a fetcher that notes its pauses instead of making them."""
 
     def __init__(
-        self, path: Path, capacity: Capacity | None = None, *, fetches: int = 2, objects: int = 8
+        self,
+        path: Path,
+        capacity: Capacity | None = None,
+        *,
+        fetches: int = 2,
+        objects: int = 8,
+        silent_s: float = 60.0,
     ) -> None:
         self.path = path
         self.opened = Opened(path, capacity)
@@ -106,6 +114,7 @@ class Fetching:
             parallel_fetches=fetches,
             parallel_objects=objects,
             sleep=self._sleep,
+            silent_s=silent_s,
         )
 
     async def _sleep(self, seconds: float) -> None:
@@ -323,3 +332,55 @@ async def test_a_failed_fetch_does_not_keep_the_next_one_waiting(tmp_path: Path)
         await asyncio.wait([first])
         fetching.store.gate.set()
         assert (await second).objects == 4
+
+
+async def test_versions_of_which_nothing_comes_hold_up_no_other(tmp_path: Path) -> None:
+    async with Fetching(tmp_path, fetches=2, silent_s=0.01) as fetching:
+        fetching.store.gate, fetching.store.gated = asyncio.Event(), "hung"
+        names = [f"hung{number}" for number in range(5)]
+        for name in [*names, "rome"]:
+            fetching.store.add(f"{name}/1/", {"model": name.encode()})
+        entries = {
+            name: entry_of(fetching.store, f"{name}/1/", ModelKey(name, 1)) for name in [*names, "rome"]
+        }
+        hung = [asyncio.create_task(fetching.fetch(entries[name])) for name in names]
+        await until(lambda: fetching.store.running == 5)
+        async with asyncio.timeout(10):
+            await fetching.fetch(entries["rome"])
+        assert not any(task.done() for task in hung)
+        fetching.store.gate.set()
+        assert [result.objects for result in await asyncio.gather(*hung)] == [1] * 5
+
+
+async def test_a_slot_is_given_away_when_nothing_more_has_come(tmp_path: Path) -> None:
+    slots = Slots(1, most_lent=1)
+    looks = [(1, 8), (2, 8), (2, 16), (2, 16)]
+    seen = []
+
+    def written(files: tuple[Path, ...]) -> tuple[int, int]:
+        assert slots.lent == 0
+        seen.append(files)
+        return looks[len(seen) - 1]
+
+    async with slots.slot() as slot:
+        silence = Silence(slot, every_s=0, written=written)
+        with silence.watched(), silence.copies(tmp_path / "a"):
+            await until(lambda: slots.lent == 1)
+    assert seen == [(tmp_path / "a",)] * len(looks)
+
+
+async def test_what_is_written_is_seen_wherever_it_is_written(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    assert written((file, tmp_path / "missing")) == (0, 0)
+    file.write_bytes(b"x" * 100)
+    length, blocks = written((file, tmp_path / "missing"))
+    assert (length, blocks > 0) == (100, True)
+    with file.open("r+b") as opened:
+        opened.seek(10 << 20)
+        opened.write(b"x")
+    length, _ = written((file,))
+    with file.open("r+b") as opened:
+        opened.seek(5 << 20)
+        opened.write(b"x" * 10_000)
+    assert written((file,))[0] == length
+    assert written((file,))[1] > blocks
