@@ -153,8 +153,9 @@ class LedgerMachine(RuleBasedStateMachine):
             assert entry not in self.ever_handed
             assert entry.key in expected or entry.cause is not Cause.CAPACITY or entry not in entries.values()
         newly = [r for r in waiting if r.is_granted]
-        taken = [entry for reservation in newly for entry in reservation.behind]
-        assert all(entry.handed_out and entry not in ready for entry in taken)
+        behind = [entry for reservation in newly for entry in reservation.behind]
+        assert all(entry.handed_out and entry not in ready for entry in behind)
+        taken = [entry for entry in behind if entry not in self.ever_handed]  # else it was corrected to more
         self.handed += [*ready, *taken]
         self.ever_handed.update((*ready, *taken))
         for reservation in self.open:
@@ -432,7 +433,8 @@ class CopiesMachine(LedgerMachine):
         entries, copies = list(ledger.entries.values()), ledger.copies()
         waiting = [r for r in self.open if not r.is_granted]
         ready = ledger.advance()
-        taken = [entry for reservation in waiting if reservation.is_granted for entry in reservation.behind]
+        behind = [entry for reservation in waiting if reservation.is_granted for entry in reservation.behind]
+        taken = [entry for entry in behind if entry not in self.ever_handed]
         assert not any(entry.is_copy or entry.copies for entry in taken)
         gone = [entry for entry in entries if entry.cause is not None]
         left = ledger.copies()

@@ -469,8 +469,9 @@ class Ledger(Generic[K, V]):
         for reservation in [r for r in self._reservations if r.promised != r.weight]:
             if is_blocked and reservation.granted == NOTHING:
                 continue
+            before = reservation.granted
             if self._promise(reservation):
-                if reservation.behind:
+                if reservation.granted is not before:
                     took.append(reservation)
                 for earlier in passed:
                     earlier.overtaken += 1
@@ -495,7 +496,12 @@ class Ledger(Generic[K, V]):
         return True
 
     def _take_places(self, reservation: Reservation[K], victims: list[Entry[K, V]], takes: Takes[K]) -> bool:
-        """Evict idle entries whose places are taken in the same order; False, and nothing is changed, if they cannot be."""
+        """Evict idle entries whose places are taken in the same order; False, and nothing is changed, if they cannot be.
+
+        Nor by one that has room already and was corrected to more.
+        """
+        if reservation.granted != NOTHING:
+            return False
         leaving = NOTHING
         for entry in victims:
             if entry.is_copy or entry.copies:
@@ -545,7 +551,9 @@ class Ledger(Generic[K, V]):
         weight = reservation.weight
         if reservation.granted == weight or reservation.promised != weight:
             return False
-        usage = self._usage.plus(weight).minus(reservation.granted)
+        leaving = reservation.leaving
+        usage = self._usage.minus(_taken(reservation))
+        usage = usage.plus(weight if leaving is NOTHING else larger(weight, leaving))
         if not self.capacity.holds(usage):
             return False
         self._usage, reservation.granted = usage, weight

@@ -141,3 +141,34 @@ def test_only_what_is_promised_and_not_granted_can_come_in_behind() -> None:
     ready = books.ledger.advance()
     assert books.ledger.grant_behind(asked, ready)
     assert not books.ledger.grant_behind(asked, ready)
+
+
+def test_one_that_was_corrected_to_more_takes_no_places() -> None:
+    """It has room already, which is not given up for the place of another."""
+    books = Books(30)
+    asked = books.ledger.reserve("new", of(10), lambda: None, takes=lambda _: True)
+    books.ledger.advance()
+    assert asked.is_granted
+    assert books.used == 40
+    books.ledger.resize(asked, of(80))
+    ready = books.ledger.advance()
+    assert [entry.key for entry in ready] == ["a"], "it is unloaded as for any other"
+    assert not asked.is_granted
+    assert books.used == 40
+    books.ledger.freed(ready[0])
+    assert books.ledger.advance() == []
+    assert asked.is_granted
+    assert books.used == 80
+
+
+def test_one_that_took_places_and_is_corrected_to_more_is_granted_once_each_time() -> None:
+    books, grants = Books(60, 30), []
+    asked = books.ledger.reserve("new", of(50), lambda: grants.append(books.used), takes=lambda _: True)
+    assert books.ledger.advance() == []
+    assert ([entry.key for entry in asked.behind], grants) == (["a"], [90])
+    books.ledger.resize(asked, of(65))
+    assert books.used == 90, "those who leave still take more"
+    assert books.ledger.advance() == []
+    assert grants == [90, 95]
+    books.ledger.freed(asked.behind[0])
+    assert books.used == 95

@@ -46,7 +46,10 @@ def test_an_idle_copy_goes_before_one_in_use() -> None:
 
 def test_a_copy_in_use_goes_with_the_entry_whose_room_is_there_now() -> None:
     """A load does not wait for the predictions of another model to end where something lies idle."""
-    assert chosen(5, copies=(entry("used", holds=1),), entries=(entry("a"), entry("b"))) == (["used", "a"], True)
+    assert chosen(5, copies=(entry("used", holds=1),), entries=(entry("a"), entry("b"))) == (
+        ["used", "a"],
+        True,
+    )
 
 
 def test_a_copy_in_use_is_waited_for_where_nothing_lies_idle() -> None:
