@@ -53,6 +53,7 @@ def test_a_client_as_it_is(served: tuple[ServerProcess, str], script: str, tmp_p
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert server.process.poll() is None
     assert not [line for line in server.lines() if "unexpectedly" in str(line.get("message"))]
+    assert not [line for line in server.lines() if str(line.get("logger")).startswith("grpc")]
     server.wait_until(
         lambda: not any(tier["leases"] for tier in server.status()["server"]["tiers"]),
         limit_s=30,

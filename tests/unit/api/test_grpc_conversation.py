@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from grpc import aio
 
 from hotset.api.grpc.conversation import AHEAD, WANTS_END
 from hotset.api.grpc.inference import STREAM_CODEC, Inference
@@ -206,6 +207,20 @@ async def test_a_stream_that_is_cancelled_stops_those_who_make_its_parts(
     assert (bench.residency.leased, bench.dataplane.inside) == (0, 0)
 
 
+async def test_a_client_that_goes_in_the_middle_of_a_message_is_no_fault_of_the_servers(
+    bench: Bench, inference: Inference, maker: Maker
+) -> None:
+    context = GoneContext()
+    maker.begins(part("a"))
+    context.send(asked("paris"), end=False)
+
+    with pytest.raises(asyncio.CancelledError):
+        await inference.stream(None, context)
+
+    assert maker.stopped == [1]
+    assert (bench.residency.leased, bench.dataplane.inside) == (0, 0)
+
+
 async def test_a_client_that_takes_nothing_is_waited_for(
     bench: Bench, inference: Inference, maker: Maker
 ) -> None:
@@ -264,3 +279,10 @@ class SlowContext(FakeContext):
         self.waiting += 1
         await self._gate.wait()
         await super().write(message)
+
+
+class GoneContext(FakeContext):
+    """Of a client that is not there any more."""
+
+    async def write(self, message: bytes) -> Any:
+        raise aio.InternalError("Failed to execute a batch")

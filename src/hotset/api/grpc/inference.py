@@ -10,6 +10,8 @@ import asyncio
 from functools import partial
 from typing import Any, Final
 
+from grpc import aio
+
 from hotset.api.address import check_length
 from hotset.api.auth import OPEN_GATE, Access, Gate, check_model
 from hotset.api.body import BodyReader
@@ -129,6 +131,11 @@ class Inference:
             if not self._is_cut_off:
                 raise
             refuse(context, cut_off())
+        except ExceptionGroup as group:
+            if group.split(aio.BaseError)[1] is not None:
+                raise
+            # The client has gone in the middle of a message: grpcio tells so by cancelling, but for a moment not yet.
+            raise asyncio.CancelledError from group
         finally:
             self._running.discard(task)
 
