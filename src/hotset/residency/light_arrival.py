@@ -111,9 +111,10 @@ class LightArrival:
         reply = LoadReply(record.runtime, record.memory_bytes, record.signature, is_light=True)
         coming = _Coming(version, record, reply, landing)
         self._disk.hold(version.fingerprint)
-        self._waiting.add(coming, loop_time_s() + self._room_timeout_s, None)
         self._queue.append(coming)
         self._go_on()
+        if coming.landing is not None:
+            self._waiting.add(coming, loop_time_s() + self._room_timeout_s, None)
         return partial(self._cancel, coming)
 
     def _go_on(self) -> None:
