@@ -90,7 +90,10 @@ class Conversation:
             if isinstance(answer, StreamingAnswer):
                 rest = cast("Streamed", answer.encoded).rest
             elif answer.encoded.body:
-                yield _framed(answer.encoded.body, _LAST)
+                message = _framed(answer.encoded.body, _LAST)
+                # Both may lie in memory that others wait for, and the client may take its time.
+                del answer, body
+                yield message
                 return
             wants_end = parameters_of(body).get(WANTS_END) is True
             del body
