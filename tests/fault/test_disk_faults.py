@@ -19,6 +19,7 @@ from hotset.catalog import VersionEntry, version_contents
 from hotset.errors import CapacityError, ConfigError, ErrorKind, LoadFailedError
 from hotset.events import Cause
 from hotset.keys import ModelKey
+from hotset.payload import Signature
 from hotset.residency.fetch import Fetcher
 from hotset.store.local import LocalStore
 from hotset.tiers.directory import DiskDirectory
@@ -449,6 +450,51 @@ async def test_what_another_process_has_in_our_place_is_neither_deleted_nor_writ
             assert in_objects(path) == {fp(1), fp(2)}
             assert (path / "recency").read_bytes() == recency
             assert (await theirs.tier.check()).is_clean
+
+
+async def test_what_is_written_later_is_not_written_to_what_another_process_has_in_our_place(
+    tmp_path: Path,
+) -> None:
+    """Its versions are named as ours were; so are records that are written when a version is on the medium, or was measured."""
+    path = tmp_path / "disk"
+    async with Opened(path, fsync=True) as ours:
+        await put(ours.tier, 1)
+        await put(ours.tier, 2)
+        await ours.tier.durable()
+        await put(ours.tier, 3)
+        shutil.rmtree(path)
+        async with Opened(path) as theirs:
+            for number in (1, 2, 3):
+                await put(theirs.tier, number)
+            records = {number: (path / "objects" / fp(number) / "record") for number in (1, 2, 3)}
+            before = {number: record.read_bytes() for number, record in records.items()}
+            learned = Signature("other")
+            ours.tier.remember(fp(1), memory_bytes=5, runtime="other", signature=learned)
+            await ours.tier.save()
+            await ours.tier.durable()
+            assert ours.tier.lookup(fp(3)) is None, "that it is on the medium would not be true"
+            await ours.tier.settled()
+            assert {number: record.read_bytes() for number, record in records.items()} == before
+            assert (await theirs.tier.check()).is_clean
+
+
+async def test_a_check_that_mends_leaves_what_another_process_has_in_our_place(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    async with Opened(path) as ours:
+        await put(ours.tier, 1)
+        shutil.rmtree(path)
+        async with Opened(path) as theirs:
+            await put(theirs.tier, 1)
+            extra = path / "objects" / fp(1) / "files" / "its own"
+            extra.write_text("a model wrote it")
+            staged = path / "staging" / "theirs"
+            staged.mkdir()
+            report = await ours.tier.check(fix=True)
+            assert not report.strays
+            assert staged.exists()
+            assert extra.exists()
+            staged.rmdir()
+            assert in_objects(path) == {fp(1)}
 
 
 async def test_a_deleted_directory_is_made_again_by_many_at_once(tmp_path: Path) -> None:

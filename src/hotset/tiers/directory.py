@@ -219,13 +219,21 @@ class DiskDirectory:
             return self._lock is not None and (self.root / "lock").exists() and not self._has_lock()
 
     def write_through(self, path: Path, record: DiskRecord) -> None:
-        """Bring a published version to the medium, its record last: whole after any power cut from now on."""
+        """Bring a published version to the medium, its record last: whole after any power cut from now on.
+
+        Raises:
+            OSError: it cannot be written, or another process has the directory by now; what is there is not ours then.
+        """
+        if self._is_anothers():
+            raise OSError(errno.ESTALE, f"another process has the directory by now: {self.root}")
         sync_tree(path / FILES)
         replace_file(path / RECORD, encode(record), durable=True)
         sync_directory(self.objects)
 
     def write_record(self, path: Path, record: DiskRecord) -> None:
         """Write what was learned of a version since it was published, and is on the medium."""
+        if path.is_relative_to(self.objects) and self._is_anothers():
+            return
         replace_file(path / RECORD, encode(record), durable=self._fsync)
 
     def write_recency(self, ages: Iterable[tuple[Fingerprint, float | None]]) -> None:
@@ -254,6 +262,8 @@ class DiskDirectory:
 
     def remove_files(self, path: Path, extra: Iterable[str]) -> None:
         """Delete single files of a published version."""
+        if self._is_anothers():
+            return
         for name in extra:
             _delete(path / FILES / name)
 
@@ -264,7 +274,9 @@ class DiskDirectory:
         return compare(record.files, dict(_walk(path / FILES)), by_time=True)
 
     def names(self) -> frozenset[Path]:
-        """Return all that is in ``objects`` and ``staging``."""
+        """Return all that is in ``objects`` and ``staging``; nothing where another process has them by now."""
+        if self._is_anothers():
+            return frozenset()
         return frozenset(path for parent in (self.objects, self.staging) for path in parent.iterdir())
 
     def free_bytes(self) -> int:
