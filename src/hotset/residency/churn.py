@@ -88,10 +88,14 @@ class ChurnGuard:
         return churn_wait_s(self._ages_s(), ahead, self._min_age_s)
 
     def _ages_s(self) -> Iterator[float]:
+        """What is in use goes last, and is as young as can be: it would be taken in the moment in which it is idle."""
         now_s = self._clock.monotonic()
         for entry in self._memory.idle():
             used_s = self._memory.entry_used_s(entry.key)
             yield self._min_age_s if used_s is None else now_s - used_s
+        for entry in self._memory.entries():
+            if entry.is_used and not entry.pinned:
+                yield 0.0
 
     def _refuse_if_too_long(
         self, key: ModelKey, weight: Weight, ahead: int, *, left_s: float | None = None

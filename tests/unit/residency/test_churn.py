@@ -77,6 +77,20 @@ async def test_what_leads_nowhere_soon_is_refused_and_says_when(tmp_path: Path) 
         assert await it.ask("m2") == "m2@1|m2-1", "and the refusal is not remembered"
 
 
+async def test_what_is_in_use_is_not_taken_in_the_moment_in_which_it_is_idle(tmp_path: Path) -> None:
+    """Regression: with all of it in use, a load waited for room in the place of age, and took it from what was used last."""
+    async with bench(
+        tmp_path, stored(4), model_cache_size=2, min_churn_age="100s", request_timeout="20s"
+    ) as it:
+        leases = [await it.lease(name) for name in ("m0", "m1")]
+        with pytest.raises(OverloadedError, match="min_churn_age"):
+            await it.ask("m2")
+        for lease in leases:
+            lease.release()
+        await it.settled()
+        assert evicted(it) == []
+
+
 async def test_with_room_nothing_waits(tmp_path: Path) -> None:
     async with bench(tmp_path, stored(3), model_cache_size=3, min_churn_age="100s") as it:
         for number in range(3):
