@@ -1,9 +1,10 @@
-"""Run as a program, in two ways, each in a process of its own, by ``contract/test_runtimes_served.py``:
+"""Run as a program, by ``contract/test_runtimes_served.py``: ``runtime_probe.py CASE FOLDER``. In turn, each in a process that it
+forks before any framework is imported, but for the last, which goes on in the first:
 
-* ``make CASE FOLDER``: run the case's maker; save its models, what to ask them and what they say.
-* ``serve CASE FOLDER``: load the model in a host with the standard kit, as a child does, ask it over the Open Inference
-  Protocol, ask it wrongly, unload it, load the large one again and again; print a report as JSON.
-* ``without CASE FOLDER``: the same load where the framework cannot be imported; print its error.
+* ``make``: run the case's maker; save its models, what to ask them and what they say.
+* ``without``: load the model where the framework cannot be imported; keep the error.
+* ``serve``: load the model in a host with the standard kit, as a child does, ask it over the Open Inference Protocol, ask it
+  wrongly, unload it, load the large one again and again; print a report as JSON.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import gc
 import json
 import os
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -147,26 +150,44 @@ def serve(case: Case, folder: Path) -> dict[str, Any]:
     return report
 
 
-def without(case: Case, folder: Path) -> dict[str, Any]:
+def without(case: Case, folder: Path) -> None:
+    keep_freed_heap()
     sys.modules.update(dict.fromkeys(case.without))
+    found = {"error": "", "kind": ""}
     try:
         Host(standard_kit(None, {})).load(LoadSpec(1, "paris", 1, str(folder / "model")))
     except HotsetError as error:
-        return {"error": str(error), "kind": str(error.kind)}
-    return {"error": "", "kind": ""}
+        found = {"error": str(error), "kind": str(error.kind)}
+    (folder / "without.json").write_text(json.dumps(found))
 
 
-def main(verb: str, name: str, folder: str) -> None:
-    case = CASES[name]
-    if verb == "make":
-        make(case, Path(folder))
-        return
+def apart(work: Callable[[Case, Path], None], case: Case, folder: Path) -> None:
+    """Do it in a process of its own, and end as it does if it fails."""
+    if (pid := os.fork()) == 0:
+        status = 1
+        try:
+            work(case, folder)
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)  # frameworks may leave threads behind
+    _, ended = os.waitpid(pid, 0)
+    if ended:
+        sys.exit(f"{work.__name__} ended with status {os.waitstatus_to_exitcode(ended)}")
+
+
+def main(name: str, place: str) -> None:
+    case, folder = CASES[name], Path(place)
+    apart(make, case, folder)
+    apart(without, case, folder)
     # As a child does before anything else. Without it each thread has a heap of its own, and a trim does not give back the
     # free end of those: up to three freed models of 6 MB were counted, now and then, while what malloc had given out was constant.
     keep_freed_heap()
-    report = serve(case, Path(folder)) if verb == "serve" else without(case, Path(folder))
+    report = serve(case, folder)
+    report["without"] = json.loads((folder / "without.json").read_text())
     print(json.dumps(report), flush=True)
-    os._exit(0)  # frameworks may leave threads behind
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -29,14 +29,14 @@ from runtime_cases import CASES, Case
 LIMIT_S = 150
 
 
-def run(verb: str, case: str, folder: Path) -> str:
+def run(case: str, folder: Path) -> str:
     tests = Path(runtime_cases.__file__).parent
     environment = dict(os.environ) | {"PYTHONPATH": str(tests), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", runtime_probe.__file__, verb, case, str(folder)],
+        [sys.executable, "-W", "ignore", runtime_probe.__file__, case, str(folder)],
         capture_output=True, text=True, check=False, timeout=LIMIT_S, env=environment,
     )  # fmt: skip
-    assert done.returncode == 0, f"{verb} {case}: {done.stderr[-4000:]}"
+    assert done.returncode == 0, f"{case}: {done.stderr[-4000:]}"
     return done.stdout
 
 
@@ -64,8 +64,7 @@ def folders() -> Iterator[Path]:
 @functools.cache
 def _served(name: str, folders: Path) -> Served:
     folder = Path(tempfile.mkdtemp(dir=folders, prefix=f"{name}-"))
-    run("make", name, folder)
-    return Served(name, CASES[name], folder, json.loads(run("serve", name, folder).splitlines()[-1]))
+    return Served(name, CASES[name], folder, json.loads(run(name, folder).splitlines()[-1]))
 
 
 @pytest.fixture(
@@ -144,7 +143,7 @@ def test_memory_comes_back(served: Served) -> None:
 def test_without_the_framework_the_error_names_the_extra(served: Served) -> None:
     if not served.case.without:
         pytest.skip("needs no framework")
-    error = json.loads(run("without", served.name, served.folder).splitlines()[-1])
+    error = served.report["without"]
     assert error["kind"] == "load_failed"
     assert f"pip install 'hotset[{served.case.extra}]'" in error["error"]
 
