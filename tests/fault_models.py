@@ -75,6 +75,10 @@ def rise():
     raise ValueError("as ordered")
 
 
+def run_out_of_memory():
+    raise MemoryError("as ordered")
+
+
 def fill_memory():
     kept = []
     while True:
@@ -98,6 +102,7 @@ WAYS = {
     "hang": hang,
     "hold": hold_the_interpreter,
     "raise": rise,
+    "exhaust": run_out_of_memory,
     "fill": fill_memory,
     "half": half_a_frame,
 }
