@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from diskkit import Opened, fp, in_objects, in_staging, put
 from hotset.events import Cause
 from hotset.payload import Signature
+from small_disks import CannotMountError, fill, memory_disk
 from waiting import until
 
 
@@ -103,6 +105,31 @@ async def test_what_cannot_be_written_leaves_the_disk(machine: Machine) -> None:
         await opened.tier.settled()
         assert opened.evicted == [(fp(1), Cause.CORRUPT)]
         assert opened.tier.lookup(fp(2)) is not None
+
+
+async def test_a_version_whose_record_finds_no_room_stays_and_is_written_later(tmp_path: Path) -> None:
+    """Regression: what was fetched in the last second before the disk was full left it, and could not be fetched again."""
+    with ExitStack() as mounted:
+        try:
+            small = mounted.enter_context(memory_disk(tmp_path / "small", mebibytes=1))
+        except CannotMountError as error:
+            pytest.skip(f"no file system can be mounted here: {error}")
+        machine = Machine(small)
+        async with machine.tier() as opened:
+            await put(opened.tier, 1)
+            filler = fill(small)
+            await opened.tier.durable()
+            with pytest.raises(OSError, match="No space left"):
+                await opened.tier.save()
+            assert opened.tier.lookup(fp(1)) is not None
+            assert opened.evicted == []
+            filler.unlink()
+            await opened.tier.save()
+            await opened.tier.durable()
+        machine.boot_file.write_text("second\n")
+        async with machine.tier() as again:
+            assert (again.report.adopted, again.report.removed) == (1, 0)
+            assert in_objects(machine.disk) == {fp(1)}
 
 
 async def test_a_version_in_use_that_cannot_be_written_is_not_given_out_again(machine: Machine) -> None:

@@ -43,6 +43,9 @@ from hotset.tiers.record import NOT_A_FILE, Differences, DiskRecord, Stat, compa
 RECORD: Final = "record"
 FILES: Final = "files"
 
+_NOT_NOW: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+"""Why a record is not written for now, and may be later."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -218,8 +221,10 @@ class DiskDirectory:
         with self._owning:
             return self._lock is not None and (self.root / "lock").exists() and not self._has_lock()
 
-    def write_through(self, path: Path, record: DiskRecord) -> None:
+    def write_through(self, path: Path, record: DiskRecord) -> OSError | None:
         """Bring a published version to the medium, its record last: whole after any power cut from now on.
+
+        Return why not yet, where only the record found no room: the files are as good as before.
 
         Raises:
             OSError: it cannot be written, or another process has the directory by now; what is there is not ours then.
@@ -227,8 +232,14 @@ class DiskDirectory:
         if self._is_anothers():
             raise OSError(errno.ESTALE, f"another process has the directory by now: {self.root}")
         sync_tree(path / FILES)
-        replace_file(path / RECORD, encode(record), durable=True)
+        try:
+            replace_file(path / RECORD, encode(record), durable=True)
+        except OSError as error:
+            if error.errno not in _NOT_NOW:
+                raise
+            return error
         sync_directory(self.objects)
+        return None
 
     def write_record(self, path: Path, record: DiskRecord) -> None:
         """Write what was learned of a version since it was published, and is on the medium."""

@@ -203,7 +203,10 @@ class DiskTier(Shelf):
             self._dirty.discard(fingerprint)
             return
         if not entry.value.is_durable:
-            return  # written with the rest of it, soon
+            self._behind.add(
+                fingerprint
+            )  # written with the rest of it, soon, if it does not wait for that already
+            return
         record = entry.value.record
         with self._held(fingerprint):
             await self._files.in_thread(partial(self._directory.write_record, entry.value.path, record))
@@ -211,18 +214,26 @@ class DiskTier(Shelf):
             self._dirty.discard(fingerprint)
 
     async def _write_through(self, fingerprint: Fingerprint) -> None:
-        """Bring a version to the medium. If that cannot be done, what the cache has of it cannot be trusted either."""
+        """Bring a version to the medium. If that cannot be done, what the cache has of it cannot be trusted either.
+
+        Where only its record cannot be written now (no room, a disk that is read-only), ``save`` has it tried again.
+        """
         entry = self._ledger.entries.get(fingerprint)
         if entry is None or self.lookup(fingerprint) is None or entry.value.is_durable:
             return
         version, record = entry.value, entry.value.record
         with self._held(fingerprint):
             try:
-                await self._files.in_thread(partial(self._directory.write_through, version.path, record))
+                put_off = await self._files.in_thread(
+                    partial(self._directory.write_through, version.path, record)
+                )
             except OSError as error:
                 _logger.warning("%s could not be written to disk: %s", record.key, error)
                 self.evict(fingerprint, Cause.CORRUPT)
                 return
+        if put_off is not None:
+            self._dirty.add(fingerprint)
+            return
         version.is_durable = True
         if version.record is record:
             self._dirty.discard(fingerprint)
