@@ -20,20 +20,12 @@ LIMIT_S = 120
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("grpc")]
 
 
-@pytest.fixture(scope="module", params=[1, 0], ids=["process", "thread"])
-def served(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[ServerProcess, str]]:
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, str]]:
     place = tmp_path_factory.mktemp("decoupled")
     write_models(place / "models")
     port = free_port()
-    with running_server(
-        place / "disk",
-        model_dir=place / "models",
-        grpc_port=port,
-        settle_time=0,
-        processes_per_replica=request.param,
-    ) as server:
+    with running_server(place / "disk", model_dir=place / "models", grpc_port=port, settle_time=0) as server:
         yield server, f"127.0.0.1:{port}"
 
 
