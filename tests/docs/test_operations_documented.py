@@ -10,6 +10,7 @@ import pytest
 
 from doc_pages import text_of
 from hotset import events
+from hotset.api.errors import HttpKind
 from hotset.errors import ErrorKind
 from hotset.events import Cause, Event, Evicted, Fetched, LatestMoved, Loaded, TierName
 from hotset.instruments import markdown
@@ -64,8 +65,8 @@ def test_a_cause_is_documented(cause: Cause) -> None:
     assert cause in rows_of(CAUSE_TABLE.partition("## Metrics")[0])
 
 
-@pytest.mark.parametrize("kind", ErrorKind)
-def test_a_kind_of_error_is_in_the_table_of_failures(kind: ErrorKind) -> None:
+@pytest.mark.parametrize("kind", [*ErrorKind, *HttpKind])
+def test_a_kind_of_error_is_in_the_table_of_failures(kind: str) -> None:
     failures = PAGE.partition("## Failures")[2].partition("## Logs")[0]
     assert f"`{kind}`" in failures
 
