@@ -32,6 +32,7 @@ from hotset.exchange import Exchange, Place, Targets
 from hotset.outflow import Outflow
 from hotset.payload import Streamed
 from hotset.upload import LEAST_UPLOAD_BYTES, Upload
+from hotset.uptake import Uptake
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
@@ -47,10 +48,6 @@ KEEP_ALIVE_S: Final = 75.0
 SWEEP_S: Final = 1.0
 
 MOST_CONNECTIONS: Final = most_connections(WANTED_FILES)
-
-LEAST_TAKEN_BYTES: Final = 64 << 10
-"""A client has to take so much of its answers, or all, in each ``KEEP_ALIVE_S``: else they would be kept for who takes a byte
-now and then."""
 
 _AT_ONCE: Final = struct.pack("ii", 1, 0)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -93,9 +90,7 @@ class Connection(HttpToolsProtocol):
         self._is_releasing = False
         self._outflow: Outflow | None = None
         self._since_s = self.loop.time()
-        self._unsent_bytes = 0
-        self._taken_bytes = 0
-        self._taken_s = self._since_s
+        self._uptake = Uptake(self._since_s, limit_s=KEEP_ALIVE_S)
         self._most = most
 
     # What the transport says
@@ -536,7 +531,7 @@ class Connection(HttpToolsProtocol):
 
     def sweep(self, now_s: float) -> None:
         """Close a connection that is idle for too long, and refuse a request that is too long in coming."""
-        if self._is_stuck(now_s):
+        if self._uptake.is_stuck(self._unsent(), now_s):
             self.transport.abort()  # to close it would be to wait until all is sent
             return
         coming = self._coming
@@ -549,15 +544,6 @@ class Connection(HttpToolsProtocol):
                 self._refuse_late()
         elif waited_s > KEEP_ALIVE_S and self._is_empty():
             self.transport.close()
-
-    def _is_stuck(self, now_s: float) -> bool:
-        """Whether the client has taken hardly anything of its answers for too long: they are kept in memory for it."""
-        before, unsent = self._unsent_bytes, self._unsent()
-        self._unsent_bytes = unsent
-        self._taken_bytes += max(0, before - unsent)
-        if not before or not unsent or self._taken_bytes >= LEAST_TAKEN_BYTES:
-            self._taken_bytes, self._taken_s = 0, now_s
-        return now_s - self._taken_s > KEEP_ALIVE_S
 
     def _refuse_late(self) -> None:
         coming = self._coming

@@ -1,6 +1,6 @@
 """The ASGI application: the prediction routes in front, Starlette behind them with all others.
 
-``server.py`` builds it and gives it to uvicorn. It holds no state of its own; there is no middleware, because
+A replica has one, which ``server.py`` gives to uvicorn. It holds no state of its own; there is no middleware, because
 every layer would be paid for by every prediction.
 """
 

@@ -12,9 +12,10 @@ from functools import partial
 
 import pytest
 
-from hotset.connection import KEEP_ALIVE_S, LEAST_TAKEN_BYTES, MOST_AHEAD, MOST_HEAD_BYTES, sweep
+from hotset.connection import KEEP_ALIVE_S, MOST_AHEAD, MOST_HEAD_BYTES, sweep
 from hotset.exchange import Targets
 from hotset.payload import Encoded
+from hotset.uptake import LEAST_TAKEN_BYTES
 from unit.api.scripted import Bench, ScriptedLease
 from unit.api.test_app_served import PREDICT, head, raw, serving
 from waiting import until
