@@ -381,7 +381,8 @@ class Arrival:
         for entry in self._memory.draining():
             leaving.setdefault(entry.value.resident.worker.id, []).append(entry)
         for worker, entries in leaving.items():
-            if not self._pool.suits(room.reservation.key, worker):
+            reservation = room.reservation
+            if not self._pool.suits(reservation.key, worker, expected_bytes=reservation.weight.bytes):
                 continue
             if self._memory.grant_behind(room.reservation, entries):
                 handles = [entry.value.resident.handle for entry in room.reservation.behind]

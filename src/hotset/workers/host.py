@@ -29,7 +29,7 @@ from hotset.workers.heap import HeapMeter
 from hotset.workers.held import SMALL_WEIGHT, Held, Proofs
 from hotset.workers.intact import intact_files
 from hotset.workers.kit import HANDLER_SPEC, Choice, Kit
-from hotset.workers.light import Known, LightVersions
+from hotset.workers.light import Known, LightVersions, Stopwatch
 from hotset.workers.loopthread import LoopThread
 from hotset.workers.question import Outcome, Question, answer_alone, answer_together, guarded
 from hotset.workers.reclaim import Reclaimer, set_aside
@@ -116,16 +116,16 @@ class Host:
         Raises:
             LoadFailedError: whatever the runtime or the user's code raised; or the files are damaged.
         """
-        began_s, began_at_s = time.thread_time(), time.monotonic()
+        watch = Stopwatch()
         try:
             known = self._light.get(spec)
             choice, path = self._chosen(spec, known)
             is_estimate = False
             if spec.weight is not None and spec.weight < SMALL_WEIGHT:
-                servable = self._unmeasured_load(choice, path, spec, known)
+                servable = self._unmeasured_load(choice, path, spec, known, watch)
                 weight = spec.weight
             else:
-                servable, weight, is_estimate = self._measured_load(choice, path, spec)
+                servable, weight, is_estimate = self._measured_load(choice, path, spec, watch)
             signature = servable.signature
         except HotsetError as error:
             self._light.forget(spec)
@@ -147,9 +147,8 @@ class Host:
         )
         self._proofs.recall(held)
         recipe = _recipe_of(servable)
-        took_s, lasted_s = time.thread_time() - began_s, time.monotonic() - began_at_s
         is_light = held.is_plain and self._light.note(
-            spec, path, choice, took_s=took_s, lasted_s=lasted_s, recipe=recipe
+            spec, path, choice, took_s=watch.took_s, lasted_s=watch.lasted_s, recipe=recipe
         )
         with self._lock:
             self._held[spec.handle] = held
@@ -190,21 +189,28 @@ class Host:
             return known.choice, known.path
         return self._kit.runtimes.choice_for(spec, files), Path(spec.path)
 
-    def _unmeasured_load(self, choice: Choice, path: Path, spec: LoadSpec, known: Known | None) -> Servable:
-        if known is not None:
-            recipe = self._light.recipe(spec)
-            return recipe.load() if recipe is not None else self._load(choice, path, spec)
-        with self._meter.unmeasured():
-            return self._load(choice, path, spec)
+    def _unmeasured_load(
+        self, choice: Choice, path: Path, spec: LoadSpec, known: Known | None, watch: Stopwatch
+    ) -> Servable:
+        if known is None:
+            with self._meter.unmeasured():
+                return self._load(choice, path, spec, watch)
+        recipe = self._light.recipe(spec)
+        if recipe is None:
+            return self._load(choice, path, spec, watch)
+        with watch:
+            return recipe.load()
 
-    def _measured_load(self, choice: Choice, path: Path, spec: LoadSpec) -> tuple[Servable, int, bool]:
+    def _measured_load(
+        self, choice: Choice, path: Path, spec: LoadSpec, watch: Stopwatch
+    ) -> tuple[Servable, int, bool]:
         modules = shared_modules()
         expected = round(_bytes_of(path, choice.files) * choice.runtime.size_factor)
         # So many new objects have the collector run at once when it may: what it finds of others would be missing in the weight.
         with collector_pause:
             mark = self._meter.begin(expected)
             try:
-                servable = self._load(choice, path, spec)
+                servable = self._load(choice, path, spec, watch)
             finally:
                 grown, is_own = self._meter.end(mark)
         is_told_apart = hasattr(servable, "infer") or getattr(servable, "brings_code", False)
@@ -220,13 +226,14 @@ class Host:
             grown = max(grown, expected)  # others have grown or shrunk meanwhile
         return servable, max(grown, LEAST_WEIGHT), is_estimate
 
-    def _load(self, choice: Choice, path: Path, spec: LoadSpec) -> Servable:
+    def _load(self, choice: Choice, path: Path, spec: LoadSpec, watch: Stopwatch) -> Servable:
         modules = shared_modules()
-        # The collector would walk the growing model again and again, and predictions would wait for it.
-        with collector_pause:
-            servable = choice.load(path)
-        if choice.options.samples:
-            self._warm_up(choice, spec, servable)
+        with watch:
+            # The collector would walk the growing model again and again, and predictions would wait for it.
+            with collector_pause:
+                servable = choice.load(path)
+            if choice.options.samples:
+                self._warm_up(choice, spec, servable)
         if shared_modules() != modules:
             set_aside()
         return servable

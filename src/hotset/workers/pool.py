@@ -35,6 +35,9 @@ STEADY_S = 30.0
 
 MOST_LIGHT: Final = 10_000
 
+SLIGHT_BYTES: Final = 64 << 10
+"""What weighs no more is taken to be light before its first load here, if what was loaded last of this size was."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Resident:
@@ -119,6 +122,9 @@ class WorkerPool:
         self._may_swap = may_swap
         self._light: dict[ModelKey, frozenset[int]] = {}
         """What was light when it was loaded last, and in which workers it was."""
+        self._slight_are_light = False
+        self._not_light: set[ModelKey] = set()
+        """What is as small, and was not light."""
         self._handles = itertools.count(1)
         self._restarts: set[asyncio.Task[None]] = set()
         self._opening: asyncio.Task[None] | None = None
@@ -256,7 +262,8 @@ class WorkerPool:
             resident = await self._load_alone(key, spec, expected_bytes, wait_s)
             if resident is not None:
                 return resident
-        slot = await self._choose(key, wait_s) if worker is None else self._slot_of(worker)
+        is_slight = expected_bytes <= SLIGHT_BYTES
+        slot = await self._choose(key, wait_s, is_slight) if worker is None else self._slot_of(worker)
         chosen = slot.worker
         assert chosen is not None
         handle = next(self._handles)
@@ -288,6 +295,8 @@ class WorkerPool:
             slot.loaded += 1
             slot.bytes += reply.bytes - expected_bytes
         self._note(key, chosen.id, is_light=reply.is_light)
+        if is_slight:
+            self._note_slight(key, is_light=reply.is_light)
         return Resident(key, chosen, spec.handle, reply)
 
     async def _load_alone(
@@ -387,20 +396,21 @@ class WorkerPool:
         resident.worker.give_up(f"the load of {resident.key} took longer than {self._hang_s:g} s")
         swapped.cancel()
 
-    def suits(self, key: ModelKey, worker: int) -> bool:
+    def suits(self, key: ModelKey, worker: int, *, expected_bytes: int = SLIGHT_BYTES + 1) -> bool:
         """Whether this worker is up, and about as good a place for this load as the best; where one is wished for, that one."""
         wished = self.wishes.get(key) if self.wishes else None
         if wished is not None:
             return wished == worker
-        loads = self._candidates(key)
+        loads = self._candidates(key, is_slight=expected_bytes <= SLIGHT_BYTES)
         return bool(loads) and suits(loads, worker)
 
-    def _candidates(self, key: ModelKey) -> Sequence[WorkerLoad]:
+    def _candidates(self, key: ModelKey, *, is_slight: bool = False) -> Sequence[WorkerLoad]:
+        """Return what the workers carry into which it may be loaded."""
         loads: Sequence[WorkerLoad] = self.loads()
         if self.bounds and key in self.bounds:
             may = self.bounds[key]
             loads = [load for load in loads if may(load.id)]
-        if key not in self._light:
+        if key not in self._light and not (is_slight and self._is_presumed_light(key)):
             return loads
         return [load for load in loads if load.id <= self._serving] or loads
 
@@ -414,6 +424,19 @@ class WorkerPool:
             if len(self._light) >= MOST_LIGHT:
                 self._light.clear()
             self._light[key] = places | {worker}
+
+    def _is_presumed_light(self, key: ModelKey) -> bool:
+        """Else a store of small models would be spread over all workers for good, if it fits into memory."""
+        return self._slight_are_light and key not in self._not_light
+
+    def _note_slight(self, key: ModelKey, *, is_light: bool) -> None:
+        self._slight_are_light = is_light
+        if is_light:
+            self._not_light.discard(key)
+            return
+        if len(self._not_light) >= MOST_LIGHT:
+            self._not_light.clear()
+        self._not_light.add(key)
 
     def _forget_light_in(self, worker: int) -> None:
         self._light = {key: places - {worker} for key, places in self._light.items() if places != {worker}}
@@ -514,11 +537,11 @@ class WorkerPool:
         if not self.workers:
             await self._until_one_is_up(wait_s)
 
-    async def _choose(self, key: ModelKey, wait_s: float) -> _Slot:
-        loads = self._candidates(key)
+    async def _choose(self, key: ModelKey, wait_s: float, is_slight: bool) -> _Slot:
+        loads = self._candidates(key, is_slight=is_slight)
         if not loads:
             await self._until_one_is_up(wait_s, key)
-            loads = self._candidates(key)
+            loads = self._candidates(key, is_slight=is_slight)
         return self._slot_of(place(loads))
 
     async def _until_one_is_up(self, wait_s: float, key: ModelKey | None = None) -> None:

@@ -14,7 +14,7 @@ from hotset.runtimes.ahead import Imports
 from hotset.testing import FakeWorker, Gate, ManualClock, WorkerScript
 from hotset.workers.base import DeathHandler, PredictCall
 from hotset.workers.placement import WorkerLoad
-from hotset.workers.pool import STEADY_S, WorkerPool, restart_after_s
+from hotset.workers.pool import SLIGHT_BYTES, STEADY_S, WorkerPool, restart_after_s
 from waiting import until
 
 A, B, C = (ModelKey(name, 1) for name in "abc")
@@ -446,13 +446,34 @@ async def test_what_is_known_to_be_light_goes_where_it_is_served(path: str) -> N
     bench = Bench(3, serving=2)
     await bench.pool.start()
     bench.script.light = True
+    large = [SLIGHT_BYTES + 1 + n for n in range(3)]
     first = [
-        (await bench.pool.load(key, path, expected_bytes=n)).worker.id for n, key in enumerate((A, B, C))
+        (await bench.pool.load(key, path, expected_bytes=n)).worker.id
+        for n, key in zip(large, (A, B, C), strict=True)
     ]
     assert first == [1, 2, 3], "nobody knew"
     again = [(await bench.pool.load(key, path)).worker.id for key in (A, B, C, A, B, C)]
     assert set(again) == {1, 2}
     assert [bench.pool.suits(C, worker) for worker in (1, 2, 3, 4)] == [True, True, False, False]
+
+
+async def test_what_is_as_small_as_what_was_light_is_taken_to_be_light(path: str) -> None:
+    """Else small models that all fit into memory would be spread over all workers for good."""
+    bench = Bench(3, serving=1)
+    await bench.pool.start()
+    bench.script.light = True
+    names = [ModelKey(f"small-{number}", 1) for number in range(20)]
+    assert {(await bench.pool.load(key, path, expected_bytes=100)).worker.id for key in names} == {1}
+    large = [(await bench.pool.load(key, path, expected_bytes=1 << 20)).worker.id for key in (A, B)]
+    assert large == [2, 3]
+    assert [bench.pool.suits(C, worker, expected_bytes=100) for worker in (1, 2, 3)] == [True, False, False]
+    bench.script.light = False
+    assert (await bench.pool.load(A, path, expected_bytes=100)).worker.id == 1, "it was not, as it turned out"
+    assert all(bench.pool.suits(C, worker, expected_bytes=100) for worker in (1, 2, 3))
+    bench.script.light = True
+    await bench.pool.load(names[0], path, expected_bytes=100)
+    assert [bench.pool.suits(C, worker, expected_bytes=100) for worker in (1, 2, 3)] == [True, False, False]
+    assert all(bench.pool.suits(A, worker, expected_bytes=100) for worker in (1, 2, 3)), "this one is known"
 
 
 async def test_what_is_light_no_longer_goes_anywhere(path: str) -> None:
