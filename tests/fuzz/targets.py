@@ -59,6 +59,15 @@ from hotset.residency.warmup import read_hot_set
 from hotset.runtimes.base import CallMeta
 from hotset.runtimes.mlmodel_file import brings_code, read_mlmodel
 from hotset.runtimes.modelyaml import read_model_yaml
+from hotset.signing.manifest import (
+    FileDigest,
+    ManifestError,
+    differences,
+    manifest_of,
+    opened,
+    read_manifest,
+    sealed,
+)
 from hotset.tiers import record
 from hotset.tokens import Grant, Scope, line_of, read_tokens
 from hotset.units import parse_bytes, parse_duration
@@ -325,6 +334,18 @@ def token_files(data: bytes) -> None:
             token.grant.covers("paris")
 
 
+def signatures(data: bytes) -> None:
+    """As the file of a version's signature, and, where the first byte says so, as what was signed."""
+    payload = data[1:]
+    with suppress(ManifestError):
+        if data[:1] == b"{":
+            payload, found = opened(data)
+            assert opened(sealed(payload, found)) == (payload, found)
+        manifest = read_manifest(payload)
+        files = {file.path: file for file in manifest.files}
+        assert not differences(read_manifest(manifest_of(manifest.name, manifest.version, files)), files)
+
+
 def _written(name: str, data: bytes) -> Path:
     path = _PLACE / name
     path.write_bytes(data)
@@ -397,6 +418,8 @@ def _json(value: Any) -> bytes:
 def _with_first(*seeds: bytes, first: Sequence[int] = (0, 1, 4)) -> list[bytes]:
     return [bytes([byte]) + seed for seed in seeds for byte in first]
 
+
+_SIGNED: Final = manifest_of("paris", 7, {"model": FileDigest("model", 3, "00")})
 
 TARGETS: Final[dict[str, Target]] = {
     "frames": Target(
@@ -483,6 +506,7 @@ TARGETS: Final[dict[str, Target]] = {
             b"- name: a\n  handler:\n    path: h.py\n    multi_model_reloading:\n      dir: s3://b/m\n      cache_size: 3\n"
         ],
     ),
+    "signatures": Target(signatures, [sealed(_SIGNED, [("key", b"s")]), b" " + _SIGNED]),
     "token_files": Target(
         token_files, [line_of("secret", Grant("ops", frozenset(Scope), ("acme/*",))).encode()]
     ),
