@@ -103,7 +103,7 @@ class Replica:
         )
         self.guard: Final = self._real_memory.guard(
             meter,
-            models=self.manager,
+            models=self.manager.relief,
             trim=self.pool.trim,
             pids=self._workforce.pids,
             clock=self.clock,

@@ -697,7 +697,7 @@ async def test_relief_unloads_the_older_half_of_what_lies_idle(tmp_path):
             await it.ask(name)
         lease = await it.lease("a")
         it.manager.pin(ModelKey("b", 1), pinned=True)
-        await it.manager.relieve(ModelKey("d", 1), deadline_s=it.clock.now_s + 5)
+        await it.manager.relief.relieve(ModelKey("d", 1), deadline_s=it.clock.now_s + 5)
         assert it.in_memory() == {"a@1", "b@1", "d@1", "e@1"}
         lease.release()
         gone = [event for event in it.seen if isinstance(event, Evicted) and event.tier is TierName.MEMORY]
@@ -711,7 +711,9 @@ async def test_predictions_that_run_out_of_memory_together_share_one_relief(tmp_
         it.script.unload_gate.close()
         key = ModelKey("e", 1)
         deadline_s = it.clock.now_s + 5
-        reliefs = [asyncio.create_task(it.manager.relieve(key, deadline_s=deadline_s)) for _ in range(20)]
+        reliefs = [
+            asyncio.create_task(it.manager.relief.relieve(key, deadline_s=deadline_s)) for _ in range(20)
+        ]
         await it.script.unload_gate.arrived()
         await steps()
         it.script.unload_gate.open()
@@ -724,7 +726,7 @@ async def test_relief_ends_at_the_deadline(tmp_path):
         await it.ask("a")
         await it.ask("b")
         it.script.unload_gate.close()
-        await it.manager.relieve(ModelKey("b", 1), deadline_s=it.clock.now_s + 0.01)
+        await it.manager.relief.relieve(ModelKey("b", 1), deadline_s=it.clock.now_s + 0.01)
         it.script.unload_gate.open()
         await it.settled()
         assert it.in_memory() == {"b@1"}
@@ -734,7 +736,7 @@ async def test_relief_of_what_has_left_or_is_alone_does_nothing(tmp_path):
     async with bench(tmp_path, stored(a=[1])) as it:
         await it.ask("a")
         for name in ("a", "gone"):
-            await it.manager.relieve(ModelKey(name, 1), deadline_s=it.clock.now_s + 5)
+            await it.manager.relief.relieve(ModelKey(name, 1), deadline_s=it.clock.now_s + 5)
         assert it.in_memory() == {"a@1"}
 
 

@@ -616,7 +616,7 @@ class ResidencyMachine(RuleBasedStateMachine):
     @rule(key=keys, count=turns)
     def relieve(self, key: ModelKey, count: int) -> None:
         async def relieve() -> None:
-            work = self.bench.manager.relieve(key, deadline_s=self.clock.now_s + 5)
+            work = self.bench.manager.relief.relieve(key, deadline_s=self.clock.now_s + 5)
             self.background.append(self.start_task(work))
             await self.pass_turns(count)
 
@@ -739,7 +739,7 @@ class ResidencyMachine(RuleBasedStateMachine):
             task.result()
         self.background.clear()
         assert not manager.flights.flights()
-        assert not manager._reliefs.flights()
+        assert not manager.relief._under_way.flights()
         assert bench.memory.statistics().leases == 0
         assert not bench.memory.draining()
         assert not manager._departure._unloading

@@ -57,7 +57,7 @@ class Front:
         return await self._manager.lease_instead(ref, failed, deadline_s=deadline_s)
 
     async def relieve(self, key: ModelKey, *, deadline_s: float) -> None:
-        await self._manager.relieve(key, deadline_s=deadline_s)
+        await self._manager.relief.relieve(key, deadline_s=deadline_s)
 
     async def executions(self, name: str = "") -> Mapping[ModelKey, Sequence[Executions]]:
         """Ask the workers how often the versions of a model were executed, or those of all."""

@@ -9,8 +9,7 @@ step of the event loop, and fetching, loading and unloading are awaited outside.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import Final
@@ -40,8 +39,8 @@ from hotset.residency.flight import Flight, Flights
 from hotset.residency.lease import ModelLease
 from hotset.residency.light_arrival import Landing, LightArrival
 from hotset.residency.lookup import Lookup
-from hotset.residency.pressure import to_relieve, to_shed
 from hotset.residency.quarantine import Quarantine
+from hotset.residency.relief import Relief
 from hotset.residency.reload import Reload
 from hotset.residency.rollover import Rollover
 from hotset.residency.state import Phase
@@ -50,7 +49,6 @@ from hotset.tiers.disk import DiskTier
 from hotset.tiers.ledger import Weight
 from hotset.tiers.memory import MemoryTier
 from hotset.tiers.record import DiskRecord
-from hotset.workers.base import Worker
 from hotset.workers.pool import Resident, WorkerPool
 
 LOOK_AGAIN_LIMIT_S: Final = 2.0
@@ -132,8 +130,8 @@ class Manager:
             threads=threads,
             most_copies=most_copies,
         )
-        self._reliefs: Flights[int, None, None] = Flights(
-            share=lambda _, done: done, give_back=lambda _: None
+        self.relief: Final = Relief(
+            memory=memory, pool=pool, arrival=arrival, departure=self._departure, clock=clock
         )
         self._applied = 0
         self._found: set[str] = set()
@@ -560,57 +558,11 @@ class Manager:
             self._reload.forget([key])
         return self.memory.pin(key, pinned=pinned)
 
-    @property
-    def held_bytes(self) -> int:
-        """What the weights of all models in memory add up to."""
-        return self.memory.usage.bytes
-
-    def refuse_loads(self, refuse: Callable[[], None] | None) -> None:
-        """From now on ``refuse``, which raises, is called in the place of each load; None: load again."""
-        self._arrival.refuse = refuse
-
-    def shed(self, wanted_bytes: int) -> int:
-        """Real memory is short: begin to unload, by recency; what is leaving counts. Returns the bytes that leave now."""
-        wanted_bytes -= sum(entry.weight.bytes for entry in self.memory.draining())
-        idle = (*(copy for copy in self.memory.copies() if not copy.holds), *self.memory.idle())
-        chosen = to_shed(((place, place.weight.bytes) for place in idle), wanted_bytes)
-        for place in chosen:
-            self.memory.drop(place, Cause.PRESSURE)
-        return sum(place.weight.bytes for place in chosen)
-
-    async def relieve(self, key: ModelKey, *, deadline_s: float) -> None:
-        """A prediction of ``key`` ran out of memory: unload some of what lies idle beside it, at most till then.
-
-        Predictions that run out of memory at the same time in the same worker share one relief.
-        """
-        entry = self.memory.find(ModelRef(*key))
-        if entry is None:
-            return
-        workers = [place.value.resident.worker for place in (entry, *entry.copies)]
-        now_s = self._clock.monotonic()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, deadline_s - now_s)):
-                for worker in workers:  # where there are several, nobody has said which of them it was
-                    await self._reliefs.join(worker.id, partial(self._relieve, worker, key), now_s=now_s)
-
-    async def _relieve(self, worker: Worker, but: ModelKey, _flight: Flight[None, None]) -> None:
-        idle = (*(copy for copy in self.memory.copies() if not copy.holds), *self.memory.idle())
-        here = [place for place in idle if self._is_near(place, worker) and place.key != but]
-        await self._departure.unload_places(to_relieve(here), Cause.PRESSURE)
-
-    def _is_near(self, place: MemoryEntry, worker: Worker) -> bool:
-        """Whether it takes of the memory that ran out: it is in that worker, or on the same device. Where the worker holds one
-        model alone, that is the machine's, and so is what others take of it."""
-        at, devices = place.value.resident.worker, self._arrival.devices
-        if devices is None:
-            return at is worker or not self.pool.is_shared(worker.id)
-        return at is worker or devices.is_beside(place, at.id, worker.id)
-
     async def close(self) -> None:
         """End every flight, unload everything and wait for it."""
         await self.flights.close()
         await self.copies.close()
-        await self._reliefs.close()
+        await self.relief.close()
         if self._lookup is not None:
             await self._lookup.close()
         await self._departure.close()

@@ -207,7 +207,7 @@ async def test_relief_takes_copies_before_models(it: Bench) -> None:
     (home,) = workers_of(it, B)
     assert workers_of(it) == [3 - home]
     await spread(it)  # a copy of ``a`` beside ``b``
-    await it.manager.relieve(B, deadline_s=it.clock.now_s + 5)
+    await it.manager.relief.relieve(B, deadline_s=it.clock.now_s + 5)
     assert it.in_memory() == {"a@1", "b@1"}
     assert workers_of(it) == [3 - home]
 

@@ -115,8 +115,8 @@ async def test_what_is_leaving_already_counts(tmp_path: Path) -> None:
         looking = asyncio.ensure_future(it.replica.guard.look())
         while not it.memory.draining():
             await asyncio.sleep(0)
-        assert it.manager.shed(2500) == 0
-        assert it.manager.shed(3001) == 1000
+        assert it.manager.relief.shed(2500) == 0
+        assert it.manager.relief.shed(3001) == 1000
         it.script.unload_gate.open()
         await looking
         assert evicted(it) == ["a", "b", "c", "d"]

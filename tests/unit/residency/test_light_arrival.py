@@ -221,13 +221,13 @@ async def test_nothing_is_ordered_while_memory_is_short(tmp_path: Path) -> None:
         late = asyncio.ensure_future(it.ask(missing))
         for _ in range(5):
             await asyncio.sleep(0)
-        it.manager.refuse_loads(refuse)
+        it.manager.relief.refuse_loads(refuse)
         it.script.swap_gate.open()
         assert await asyncio.gather(*asks) == [f"{name}@1|{name}" for name in wanted]
         with pytest.raises(OverloadedError, match="memory is short"):
             await late
         assert len(it.script.asked) == MOST_ON_THE_WAY
-        it.manager.refuse_loads(None)
+        it.manager.relief.refuse_loads(None)
         assert await it.ask(missing) == f"{missing}@1|{missing}"
 
 
