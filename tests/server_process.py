@@ -25,6 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 START_LIMIT_S = 90.0
 STOP_LIMIT_S = 45.0
 POLL_S = 0.01
+_LINE_BEGINS = '{"time":'
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +129,10 @@ class ServerProcess:
     # Watching
 
     def lines(self) -> list[dict[str, Any]]:
-        """Return every whole line of the log."""
+        """Return every whole line of the log, also behind what a child that crashes has begun to write to the same file."""
         whole, _, _ = self.log.read_text("utf-8", "replace").rpartition("\n")
-        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
+        starts = ((line, line.find(_LINE_BEGINS)) for line in whole.splitlines())
+        return [json.loads(line[start:]) for line, start in starts if start >= 0]
 
     def events(self, name: str) -> list[dict[str, Any]]:
         return [line for line in self.lines() if line.get("event") == name]
