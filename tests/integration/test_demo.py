@@ -24,11 +24,23 @@ def command(*flags: str) -> list[str]:
     return [sys.executable, "-m", "hotset.demo", *small, *flags]
 
 
+def _hears_interrupts() -> None:
+    """A shell has what it starts in the background ignore them, and so would all that comes of it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def demo(directory: Path, *flags: str) -> Iterator[subprocess.Popen[str]]:
     """The demo with its output in a file, ended with the test."""
     with (directory / "output").open("w", encoding="utf-8") as output:
-        process = subprocess.Popen(command(*flags), cwd=directory, stdout=output, stderr=output, text=True)
+        process = subprocess.Popen(
+            command(*flags),
+            cwd=directory,
+            stdout=output,
+            stderr=output,
+            text=True,
+            preexec_fn=_hears_interrupts,  # noqa: PLW1509 - this is no program of many threads
+        )
     try:
         yield process
     finally:
