@@ -42,6 +42,10 @@ class FetchResult:
     seconds: float
 
 
+class _OtherFilesError(StoreError):
+    """What is in the stage is not what was listed, once all has come."""
+
+
 class Fetcher:
     """Owned by the event loop. Any number of ``fetch`` at once; the caller sees to it that each ends.
 
@@ -130,6 +134,9 @@ class Fetcher:
         try:
             try:
                 await self._stage(entry, contents, silence)
+            except _OtherFilesError:
+                # Each was as listed when it had come. Where somebody deletes on disk, what is written now may stay.
+                await self._stage(entry, contents, silence)
             except OSError as error:
                 if error.errno not in _DISK_FULL or not await self._disk.make_room(contents.bytes):
                     raise
@@ -157,7 +164,7 @@ class Fetcher:
             try:
                 await stage.publish({path: meta.size for path, meta in contents.objects.items()})
             except ValueError as error:
-                raise StoreError(f"the store gave other files than it listed: {error}") from error
+                raise _OtherFilesError(f"the store gave other files than it listed: {error}") from error
 
     async def _download_all(
         self, objects: Mapping[str, ObjectMeta], targets: Mapping[str, Path], silence: Silence

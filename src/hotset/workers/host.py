@@ -232,11 +232,22 @@ class Host:
             # The collector would walk the growing model again and again, and predictions would wait for it.
             with collector_pause:
                 servable = choice.load(path)
+            self._close_unless_intact(spec, servable)
             if choice.options.samples:
                 self._warm_up(choice, spec, servable)
         if shared_modules() != modules:
             set_aside()
         return servable
+
+    def _close_unless_intact(self, spec: LoadSpec, servable: Servable) -> None:
+        """What was written to while it was read is not what was published, and may be as good a model."""
+        if spec.files is None:
+            return
+        try:
+            intact_files(spec.path, spec.files)
+        except LoadFailedError:
+            servable.close()
+            raise
 
     def _warm_up(self, choice: Choice, spec: LoadSpec, servable: Servable) -> None:
         """Within the load, so that what a first prediction takes is weighed too, and nobody waits for it later."""

@@ -303,6 +303,24 @@ async def test_a_store_that_writes_other_sizes_is_not_believed(tmp_path: Path) -
         assert in_objects(tmp_path) == set()
 
 
+async def test_what_is_deleted_while_it_is_staged_is_fetched_once_more(tmp_path: Path) -> None:
+    """Somebody deletes on disk: the next request would find it there, and so may this one."""
+    async with Fetching(tmp_path) as fetching:
+        honest, taken = fetching.store.download, list[Path]()
+
+        async def robbed(object_: ObjectMeta, target: Path) -> None:
+            await honest(object_, target)
+            if not taken:
+                taken.append(target)
+                target.unlink()
+
+        fetching.store.download = robbed  # type: ignore[method-assign]
+        await fetching.fetch()
+        assert taken
+        assert fetching.files(entry_of(fetching.store).fingerprint) == FILES
+        assert len(fetching.store.downloads) == 2 * len(FILES)
+
+
 async def test_cancelled_anywhere_a_fetch_leaves_nothing(tmp_path: Path) -> None:
     async with Fetching(tmp_path, Capacity(bytes=309), objects=2) as fetching:
         entry = entry_of(fetching.store)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import sys
 import types
 import weakref
@@ -52,6 +53,30 @@ def test_a_tensor_model_answers_through_the_codecs_tensors(tmp_path: Path) -> No
     assert host.load(spec(tmp_path)).wants == frozenset()
     answer = host.predict(raw_call(body=b"abc"))
     assert (answer.body, answer.content_type) == (b"cba", "application/tensors")
+
+
+def test_what_was_written_to_while_it_was_read_is_not_kept(tmp_path: Path) -> None:
+    """It may be as good a model, and is not the one that was published."""
+    closed: list[bool] = []
+
+    class Closing(FakeTensorServable):
+        def close(self) -> None:
+            closed.append(True)
+
+    def make(path: Path) -> FakeTensorServable:
+        (path / "model.bin").write_bytes(b"other")
+        return Closing()
+
+    file = tmp_path / "model.bin"
+    file.write_bytes(b"model")
+    published = DiskFile("model.bin", 5, file.stat().st_mtime_ns - 10**9)
+    os.utime(file, ns=(published.modified_ns, published.modified_ns))
+    host = Host(fake_kit(make))
+    with pytest.raises(LoadFailedError) as raised:
+        host.load(replace(spec(tmp_path), files=(published,)))
+    assert raised.value.kind is ErrorKind.FILES_DAMAGED
+    assert closed == [True]
+    assert host.handles() == []
 
 
 @pytest.mark.parametrize(
