@@ -36,7 +36,10 @@ STEADY_S = 30.0
 MOST_LIGHT: Final = 10_000
 
 SLIGHT_BYTES: Final = 64 << 10
-"""What weighs no more is taken to be light before its first load here, if what was loaded last of this size was."""
+"""What weighs no more is taken to be light before its first load here, but where the last ones of this size were not."""
+
+MOST_NOT_LIGHT: Final = 4
+"""So many in a row: a process's first loads take longer than others."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,7 +125,7 @@ class WorkerPool:
         self._may_swap = may_swap
         self._light: dict[ModelKey, frozenset[int]] = {}
         """What was light when it was loaded last, and in which workers it was."""
-        self._slight_are_light = False
+        self._not_light_in_a_row = 0
         self._not_light: set[ModelKey] = set()
         """What is as small, and was not light."""
         self._handles = itertools.count(1)
@@ -427,10 +430,10 @@ class WorkerPool:
 
     def _is_presumed_light(self, key: ModelKey) -> bool:
         """Else a store of small models would be spread over all workers for good, if it fits into memory."""
-        return self._slight_are_light and key not in self._not_light
+        return self._not_light_in_a_row < MOST_NOT_LIGHT and key not in self._not_light
 
     def _note_slight(self, key: ModelKey, *, is_light: bool) -> None:
-        self._slight_are_light = is_light
+        self._not_light_in_a_row = 0 if is_light else self._not_light_in_a_row + 1
         if is_light:
             self._not_light.discard(key)
             return

@@ -14,7 +14,7 @@ from hotset.runtimes.ahead import Imports
 from hotset.testing import FakeWorker, Gate, ManualClock, WorkerScript
 from hotset.workers.base import DeathHandler, PredictCall
 from hotset.workers.placement import WorkerLoad
-from hotset.workers.pool import SLIGHT_BYTES, STEADY_S, WorkerPool, restart_after_s
+from hotset.workers.pool import MOST_NOT_LIGHT, SLIGHT_BYTES, STEADY_S, WorkerPool, restart_after_s
 from waiting import until
 
 A, B, C = (ModelKey(name, 1) for name in "abc")
@@ -469,6 +469,9 @@ async def test_what_is_as_small_as_what_was_light_is_taken_to_be_light(path: str
     assert [bench.pool.suits(C, worker, expected_bytes=100) for worker in (1, 2, 3)] == [True, False, False]
     bench.script.light = False
     assert (await bench.pool.load(A, path, expected_bytes=100)).worker.id == 1, "it was not, as it turned out"
+    for number in range(1, MOST_NOT_LIGHT):
+        other = await bench.pool.load(ModelKey(f"slow-{number}", 1), path, expected_bytes=100)
+        assert other.worker.id == 1, "one is none of the others' fault"
     assert all(bench.pool.suits(C, worker, expected_bytes=100) for worker in (1, 2, 3))
     bench.script.light = True
     await bench.pool.load(names[0], path, expected_bytes=100)
