@@ -89,6 +89,7 @@ class Workforce:
             serving=max(1, settings.processes_per_replica),
             own=own_processes(settings, self._children),
             may_swap=_may_swap(self._ground),
+            presumes_light=settings.predictor is None,
             clock=self._ground.clock,
             events=self._ground.events,
             hang_s=settings.load_timeout,

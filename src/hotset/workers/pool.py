@@ -38,7 +38,7 @@ MOST_LIGHT: Final = 10_000
 SLIGHT_BYTES: Final = 64 << 10
 """What weighs no more is taken to be light before its first load here, but where the last ones of this size were not."""
 
-MOST_NOT_LIGHT: Final = 4
+MOST_NOT_LIGHT: Final = 16
 """So many in a row: a process's first loads take longer than others."""
 
 
@@ -93,6 +93,7 @@ class WorkerPool:
         serving: int | None = None,
         own: OwnProcesses | None = None,
         may_swap: bool = False,
+        presumes_light: bool = True,
         clock: Clock,
         events: EventBus,
         hang_s: float = 300.0,
@@ -103,6 +104,7 @@ class WorkerPool:
     ) -> None:
         """Loads that disturb nobody go to the first ``serving`` workers alone; None: to all. One process that comes and goes
         less is one that finds more of what it needs in the processor's caches. ``may_swap`` says that workers can ``swap``.
+        ``presumes_light``: what is small is taken to be light, as no code of the user's loads it.
 
         ``own`` says which models get a child of their own, None: none; with one for everyone, ``count`` may be 0.
         ``children`` is where the workers' children come from; the pool closes it.
@@ -125,7 +127,7 @@ class WorkerPool:
         self._may_swap = may_swap
         self._light: dict[ModelKey, frozenset[int]] = {}
         """What was light when it was loaded last, and in which workers it was."""
-        self._not_light_in_a_row = 0
+        self._not_light_in_a_row = 0 if presumes_light else MOST_NOT_LIGHT
         self._not_light: set[ModelKey] = set()
         """What is as small, and was not light."""
         self._handles = itertools.count(1)
