@@ -32,8 +32,8 @@ SHARED = 2
 WEIGHTS_BYTES = 24_000_000
 SLACK_BYTES = 8_000_000
 """What the gateway and the shared processes may take more for having answered."""
-PROCESS_BYTES = 20_000_000
-"""What a process takes besides its model: the pages that it writes to of those it shares with its fork server. 3 to 10 MB."""
+PROCESS_BYTES = 8_000_000
+"""What a process takes besides its model: the pages that it writes to of those it shares with its fork server."""
 LOOK_S = 0.1
 LOOKS = 6
 SETTLED_BYTES = 500_000
@@ -110,9 +110,19 @@ def unload_large(server: ServerProcess) -> None:
 
 
 def all_memory(server: ServerProcess) -> int:
-    """What the whole server takes, the gateway and the fork server included; what some of them share counts once."""
+    """What the whole server takes, the gateway and the fork server included; what some of them share counts once.
+
+    Without files: of a library that other programs have loaded too, only a part would count, for as long as they run.
+    """
     gateway = psutil.Process(server.pid)
-    return sum(process.memory_full_info().pss for process in (gateway, *gateway.children(recursive=True)))
+    return sum(own_bytes(process.pid) for process in (gateway, *gateway.children(recursive=True)))
+
+
+def own_bytes(pid: int) -> int:
+    """Anonymous memory of a process, of what it shares its part."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    (found,) = (line.split()[1] for line in lines if line.startswith("Pss_Anon:"))
+    return int(found) * 1024
 
 
 def is_at_rest(process: psutil.Process) -> bool:
