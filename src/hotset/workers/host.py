@@ -21,6 +21,7 @@ from hotset.errors import ErrorKind, HotsetError, LoadFailedError, PredictFailed
 from hotset.payload import Encoded
 from hotset.runtimes.base import Recipe, Servable
 from hotset.runtimes.gcpause import collector_pause
+from hotset.runtimes.modelyaml import NO_FILE
 from hotset.runtimes.own_code import shared_modules
 from hotset.runtimes.reason import load_failure
 from hotset.workers.base import HANDLER, LoadReply, LoadSpec, PredictCall, Swapped
@@ -147,6 +148,8 @@ class Host:
         )
         self._proofs.recall(held)
         recipe = _recipe_of(servable)
+        if choice.options is not NO_FILE:
+            recipe = None  # what else is asked of its load, samples above all, is done each time
         is_light = held.is_plain and self._light.note(
             spec, path, choice, took_s=watch.took_s, lasted_s=watch.lasted_s, recipe=recipe
         )

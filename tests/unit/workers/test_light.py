@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +16,12 @@ import pytest
 from hotset.errors import HotsetError, LoadFailedError
 from hotset.keys import DiskFile
 from hotset.runtimes.base import Servable
+from hotset.runtimes.modelyaml import ModelOptions
 from hotset.workers import light as rules
 from hotset.workers.base import LoadReply, LoadSpec
 from hotset.workers.held import SMALL_WEIGHT
 from hotset.workers.host import Host
+from hotset.workers.kit import Choice
 from hotset.workers.light import (
     LIGHT_LOAD_S,
     LIGHT_WAIT_S,
@@ -333,3 +335,26 @@ def test_recipes_take_so_much_and_no_more() -> None:
     recipes.drop("large")
     recipes.keep("1", FakeRecipe(1000))
     assert recipes.get("1") is not None
+
+
+def test_what_model_yaml_asks_of_a_load_is_done_each_time(tmp_path: Path) -> None:
+    """Regression: a light version with warm-up samples was warmed up by its first load alone."""
+    recipe, made = FakeRecipe(), list[Path]()
+
+    def with_recipe(path: Path) -> Servable:
+        made.append(path)
+        servable = FakeTensorServable()
+        servable.recipe = recipe  # type: ignore[attr-defined]
+        return servable
+
+    with bench(tmp_path, with_recipe) as it:
+        source, asked = it.host._kit.runtimes, ModelOptions(most_rows=2)
+        told = source.choice_for
+
+        def choice_for(spec: LoadSpec, files: Sequence[str]) -> Choice:
+            return replace(told(spec, files), options=asked)
+
+        source.choice_for = choice_for  # type: ignore[method-assign]
+        it.load(1)
+        it.load(2)
+        assert (len(made), recipe.loads) == (2, 0)
