@@ -85,13 +85,14 @@ def nothing_is_left(it: Bench) -> None:
         ([OSError(errno.EDQUOT, "Disk quota exceeded")], CapacityError, ErrorKind.DISK_FULL),
         ([OSError(errno.EIO, "Input/output error")], LoadFailedError, ErrorKind.LOAD_FAILED),
         ([OSError(errno.EROFS, "Read-only file system")], LoadFailedError, ErrorKind.LOAD_FAILED),
-        ([lambda path: path.write_bytes(b"short")], StoreError, ErrorKind.STORE_UNAVAILABLE),
+        # Once, and it is fetched once more: test_files_that_are_not_as_listed_are_fetched_once_more.
+        ([lambda path: path.write_bytes(b"short")] * 2, StoreError, ErrorKind.STORE_UNAVAILABLE),
         (
-            [lambda path: path.write_bytes(b"longer than it was listed")],
+            [lambda path: path.write_bytes(b"longer than it was listed")] * 2,
             StoreError,
             ErrorKind.STORE_UNAVAILABLE,
         ),
-        ([lambda _path: None], StoreError, ErrorKind.STORE_UNAVAILABLE),
+        ([lambda _path: None] * 2, StoreError, ErrorKind.STORE_UNAVAILABLE),
     ],
 )
 async def test_a_fetch_that_fails(tmp_path, faults, expected, kind):
@@ -112,6 +113,25 @@ async def test_a_fetch_that_fails(tmp_path, faults, expected, kind):
         store.faults.clear()
         it.clock.advance(1000.0)
         assert await it.ask("paris") == "paris@1|paris-1"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda path: path.write_bytes(b"short"),
+        lambda path: path.write_bytes(b"longer than it was listed"),
+        lambda _path: None,
+    ],
+    ids=["short", "longer", "none"],
+)
+async def test_files_that_are_not_as_listed_are_fetched_once_more(tmp_path, fault):
+    store = stored(paris=[1])
+    async with bench(tmp_path, store) as it:
+        store.faults.append(fault)
+        assert await it.ask("paris") == "paris@1|paris-1"
+        assert store.counts["download"] == 2
+        assert not [event for event in it.seen if isinstance(event, FetchFailed | LoadFailed)]
+        await it.settled()
 
 
 async def test_one_failed_download_is_tried_again_within_the_fetch(tmp_path):
