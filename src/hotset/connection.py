@@ -23,6 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from hotset.api.errors import cut_off_reply, error_reply
+from hotset.api.host_header import host_fault
 from hotset.api.http1 import Wire, rendered
 from hotset.api.ports import Answer, StreamingAnswer
 from hotset.api.predictions import Predictions
@@ -51,6 +52,12 @@ MOST_CONNECTIONS: Final = most_connections(WANTED_FILES)
 
 _AT_ONCE: Final = struct.pack("ii", 1, 0)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_OURS: Final = frozenset({b"host", b"expect"})
+"""Headers that are for the connection, whatever is asked."""
+
+_SEVERAL: Final = b" "
+"""In the place of a host, where more than one was named: no header's value looks like this."""
 
 
 class Connection(HttpToolsProtocol):
@@ -84,6 +91,10 @@ class Connection(HttpToolsProtocol):
         self._is_mid_request = False
         self._is_ignored = False
         self._in_head = False
+        self._host: bytes | None = None
+        self._good_host = (
+            b""  # the last one that was looked at: nearly always that of the next request as well
+        )
         self._loose_bytes = 0  # since the request began, or its last part of a body: its head or its trailers
         self._is_ending = False
         self._is_old = False  # a client of HTTP/1.0
@@ -199,6 +210,7 @@ class Connection(HttpToolsProtocol):
         self._coming = None
         self._is_ignored = self._is_ending
         self._is_mid_request = self._in_head = True
+        self._host = None
         self._loose_bytes = 0
         self._since_s = self.loop.time()
 
@@ -206,8 +218,11 @@ class Connection(HttpToolsProtocol):
         if not self._in_head:
             return  # a trailer: it must not pass for a header, and nobody wants it
         name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = self.parser.get_http_version() != "1.0"
+        if name in _OURS:
+            if name == b"host":
+                self._host = value if self._host is None else _SEVERAL
+            elif value.lower() == b"100-continue":
+                self.expect_100_continue = self.parser.get_http_version() != "1.0"
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -220,6 +235,8 @@ class Connection(HttpToolsProtocol):
                 raise httptools.HttpParserError("this is no proxy")
             self._is_ignored = True  # until its head comes again
             return
+        if self._host != self._good_host and not self._is_host_good():
+            return
         target = self._targets.find(self.url) if parser.get_method() == b"POST" else None
         if target is None:
             self._go_uvicorns_way()
@@ -231,8 +248,18 @@ class Connection(HttpToolsProtocol):
         coming.head(self._predictions, self.headers)
         if coming.answer is not None:
             self._enter_early(coming)
-        else:
+        elif self.expect_100_continue:
             self._invite()
+
+    def _is_host_good(self) -> bool:
+        """Whether the request says as it has to which host it is for; else it is refused."""
+        hosts = [value for name, value in self.headers if name == b"host"]
+        fault = host_fault(hosts, version=self.parser.get_http_version())
+        if fault is not None:
+            self.send_400_response(fault)
+        elif hosts:
+            self._good_host = hosts[0]
+        return fault is None
 
     def _invite(self) -> None:
         """Tell a client that waits for it to send its body, once nothing stands before its answer."""

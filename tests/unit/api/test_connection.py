@@ -135,6 +135,66 @@ async def test_no_http_is_answered_in_its_turn() -> None:
         assert await client.closed()
 
 
+LOAD = "/v2/repository/models/paris/load"
+
+
+@pytest.mark.parametrize("path", [PREDICT, LOAD])
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ((), "found none"),
+        (("Host: a", "Host: a"), "found 2"),
+        (("Host: a", "HOST: b", "host: a"), "found 3"),
+        (("Host:", "Host:"), "found 2"),
+        (("Host: eve@a",), "found: eve@a"),
+        (("Host: a b",), "found: a b"),
+    ],
+)
+async def test_who_does_not_say_once_which_host_is_meant_is_refused_in_its_turn(
+    path: str, lines: tuple[str, ...], message: str
+) -> None:
+    """Whichever way it goes, on a connection that a good request has used before, and nothing behind it is done."""
+    bench = Bench()
+    go = asyncio.Event()
+    bench.model("paris").steps = deque([go.wait])
+    bad = "\r\n".join([f"POST {path} HTTP/1.1", *lines, "Content-Length: 2", "", "{}"]).encode()
+    async with serving(bench) as port, raw(port) as client:
+        client.send(predict(1) + bad + predict(2))
+        await until(lambda: bench.residency.leased == 1)
+        go.set()
+        assert json.loads((await client.answer())[2])["version"] == 1
+        status, headers, body = await client.answer()
+        assert (status, headers["connection"]) == (400, "close")
+        assert message in json.loads(body)["error"]
+        assert await client.closed()
+    assert bench.residency.leases_given == 1
+    assert not bench.residency.verbs
+
+
+@pytest.mark.parametrize("line", ["GET /models/paris", f"POST {PREDICT}"])
+async def test_a_client_of_http_1_0_may_say_nothing_of_a_host_but_not_two_things(line: str) -> None:
+    async with serving(Bench()) as port, raw(port) as silent, raw(port) as other:
+        silent.send(f"{line} HTTP/1.0\r\nContent-Length: 0\r\n\r\n".encode())
+        assert (await silent.answer())[0] == 200
+        other.send(f"{line} HTTP/1.0\r\nHost: a\r\nHost: b\r\nContent-Length: 0\r\n\r\n".encode())
+        assert (await other.answer())[0] == 400
+
+
+async def test_a_host_may_be_empty_and_another_with_each_request() -> None:
+    hosts = (b"", b"a:1", b"[::1]:8500", b"a:1")
+    async with serving(Bench()) as port, raw(port) as client:
+        for host in hosts:
+            client.send(predict(1).replace(b"Host: hotset", b"Host: " + host))
+            assert (await client.answer())[0] == 200
+
+
+async def test_an_offer_to_change_the_protocol_does_not_count_the_host_twice() -> None:
+    offering = head("/models/paris/versions/2/predict", "Content-Length: 0", *OFFER)
+    async with serving(Bench()) as port, raw(port) as client:
+        client.send(offering + offering.replace(b"Host: hotset\r\n", b""))
+        assert [(await client.answer())[0] for _ in range(2)] == [200, 400]
+
+
 async def test_a_head_without_end_is_refused() -> None:
     bench = Bench()
     async with serving(bench) as port, raw(port) as client:
