@@ -34,8 +34,8 @@ from hotset.residency.warmup import HotWord, Warmup, hot_words, read_hot_set, wr
 from hotset.status import Readiness
 from hotset.store import ObjectStore
 from hotset.tokens import tokens_of
+from hotset.workers.base import MakeWorker
 from hotset.workers.headstart import StartedServer
-from hotset.workers.own_children import MakeWorker
 
 UNLOAD_LIMIT_S: Final = 5.0
 """At the end, unloads that wait for a prediction are waited for so long."""

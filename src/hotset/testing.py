@@ -218,6 +218,8 @@ class FakeDriver:
 class WorkerScript:
     """What fake workers do: shared by all of a pool, so that a replaced worker follows it too."""
 
+    start_fault: Exception | None = None
+    """What every start fails with."""
     gates: dict[str, Gate] = field(default_factory=dict)
     unload_gate: Gate = field(default_factory=Gate)
     load_faults: dict[str, Exception] = field(default_factory=dict)
@@ -285,6 +287,8 @@ class FakeWorker:
 
     async def start(self) -> None:
         self._check_alive()
+        if self._script.start_fault is not None:
+            raise self._script.start_fault
 
     async def load(self, spec: LoadSpec) -> LoadReply:
         self._script.asked.append(spec)

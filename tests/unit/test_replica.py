@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -160,18 +159,7 @@ async def test_a_second_replica_on_the_same_directory_is_refused_and_leaves_the_
 
 async def test_a_worker_that_does_not_start_leaves_the_directory_free(tmp_path: Path) -> None:
     it = Bench(tmp_path, stored(paris=[1]))
-    make = it.replica.pool._make
-
-    def broken(number: int, on_death: Callable[[str], None]) -> object:
-        worker = make(number, on_death)
-
-        async def start() -> None:
-            raise ConfigError("predictor.py, line 3: no load_model")
-
-        worker.start = start  # type: ignore[method-assign]
-        return worker
-
-    it.replica.pool._make = broken  # type: ignore[assignment]
+    it.script.start_fault = ConfigError("predictor.py, line 3: no load_model")
     with pytest.raises(ConfigError, match="line 3"):
         await it.replica.start()
     again = Bench(tmp_path, it.store)

@@ -27,10 +27,9 @@ from hotset.shared.extents import whole_grains
 from hotset.shared.room import Room
 from hotset.tiers.record import DiskRecord
 from hotset.units import format_bytes
-from hotset.workers.base import Want, WantHandler, Word, no_models
+from hotset.workers.base import MakeWorker, Want, WantHandler, Word, no_models
 from hotset.workers.forking import ForkServer
 from hotset.workers.headstart import StartedServer
-from hotset.workers.own_children import MakeWorker
 from hotset.workers.pool import WorkerPool
 
 FRAMEWORKS_LIMIT_S: Final = 1.0

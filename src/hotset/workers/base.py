@@ -217,3 +217,6 @@ class Worker(Protocol):
 
 DeathHandler = Callable[[str], None]
 """Called once on the event loop, with the reason, when a worker ends that was not closed."""
+
+MakeWorker = Callable[[int, DeathHandler], Worker]
+"""Makes a worker with this id, which is not started yet."""

@@ -21,11 +21,9 @@ from hotset.events import EventBus, WorkerDied, WorkerStarted
 from hotset.keys import ModelKey
 from hotset.limits import Limits
 from hotset.status import WorkerStatus
-from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, Worker
+from hotset.workers.base import LoadReply, LoadSpec, MakeWorker, Worker
 from hotset.workers.intact import Files
 from hotset.workers.placement import Home, OwnRule, home
-
-MakeWorker = Callable[[int, DeathHandler], Worker]
 
 KeepsMemory = Callable[[str, Files], Awaitable[bool]]
 """Whether what lies in this directory, with these files, keeps memory until its process ends."""

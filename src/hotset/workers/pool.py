@@ -1,6 +1,7 @@
-"""All workers of a replica: starts them, chooses one for each load, and puts a new one in the place of a dead one.
+"""All workers of a replica: chooses one for each load, and knows what each carries.
 
-The residency manager loads and unloads through it; a prediction goes straight to the resident's worker.
+The residency manager loads and unloads through it; a prediction goes straight to the resident's worker. It decides nothing
+about when; that the workers are up is for the ``supervisor``.
 """
 
 from __future__ import annotations
@@ -9,37 +10,28 @@ import asyncio
 import itertools
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
-from typing import Final
+from typing import Any, Final
 
 from hotset.clock import Clock
 from hotset.errors import ErrorKind, LoadFailedError, OverloadedError, UnavailableError, WorkerDiedError
-from hotset.events import EventBus, WorkerDied, WorkerStarted
+from hotset.events import EventBus, WorkerDied
 from hotset.keys import DiskFile, ModelKey
 from hotset.limits import Limits, Waits, loop_time_s
 from hotset.payload import Encoded
 from hotset.runtimes.ahead import Imports
 from hotset.runtimes.options import MODEL_YAML
 from hotset.status import WorkerStatus
-from hotset.workers.base import LoadReply, LoadSpec, PredictCall, Swapped, Worker
+from hotset.workers.base import LoadReply, LoadSpec, MakeWorker, PredictCall, Swapped, Worker
 from hotset.workers.forking import ForkServer
 from hotset.workers.intact import Files
-from hotset.workers.own_children import MakeWorker, NoChildError, OwnChildren, OwnProcesses
-from hotset.workers.placement import CallRate, Home, WorkerLoad, place, suits
-
-RESTART_FIRST_S = 0.05
-RESTART_MOST_S = 10.0
-STEADY_S = 30.0
-
-MOST_LIGHT: Final = 10_000
-
-SLIGHT_BYTES: Final = 64 << 10
-"""What weighs no more is taken to be light before its first load here, but where the last ones of this size were not."""
-
-MOST_NOT_LIGHT: Final = 16
-"""So many in a row: a process's first loads take longer than others."""
+from hotset.workers.light_places import NOWHERE, SLIGHT_BYTES, LightPlaces
+from hotset.workers.own_children import NoChildError, OwnChildren, OwnProcesses
+from hotset.workers.placement import Home, WorkerLoad, place, suits
+from hotset.workers.slot import Slot
+from hotset.workers.supervisor import Supervisor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,31 +47,6 @@ class Resident:
     def predict(self, call: PredictCall) -> Awaitable[Encoded]:
         call.handle = self.handle
         return self.worker.predict(call)
-
-
-@dataclass(slots=True)
-class _Slot:
-    """One place for a worker; the worker in it changes when it dies."""
-
-    number: int
-    worker: Worker | None = None
-    started_s: float = 0.0
-    deaths_in_a_row: int = 0
-    restarts: int = 0
-    bytes: int = 0
-    models: int = 0
-    loading: int = 0
-    loaded: int = 0
-    rate: CallRate = field(default_factory=CallRate)
-    keys: dict[int, ModelKey] = field(default_factory=dict)
-    """What is in the worker, or on its way there, by handle."""
-
-    def come_up(self, worker: Worker, now_s: float) -> None:
-        """A new worker is in this place, with nothing in it."""
-        self.worker, self.started_s = worker, now_s
-        self.bytes = self.models = self.loading = self.loaded = 0
-        self.rate = CallRate()
-        self.keys = {}
 
 
 class WorkerPool:
@@ -110,33 +77,24 @@ class WorkerPool:
         ``children`` is where the workers' children come from; the pool closes it.
         ``on_lost`` is told the id of a dead worker and why, and returns how many models were in it; before that,
         ``on_suspects`` what it was loading or predicting, where that is known."""
-        self._make = make
         self._clock = clock
         self._events = events
         self._hang_s = hang_s
         self._children = children
         self.on_lost = on_lost
         self.on_suspects = on_suspects
-        self._sleep = sleep
         least = 0 if own is not None and own.rule.everyone else 1
-        self._slots = [_Slot(number) for number in range(1, max(least, count) + 1)]
-        self.own: Final = self._make_own(own) if own is not None else None
+        self._slots = [Slot(number) for number in range(1, max(least, count) + 1)]
+        self._supervisor = Supervisor(
+            make, self._slots, clock=clock, events=events, on_death=self._died, sleep=sleep
+        )
+        self.own: Final = self._make_own(make, own) if own is not None else None
         self._own_from = own.rule.least_bytes if own is not None else math.inf
         self._has_keepers = own is not None and own.keeps_memory is not None
         self._serving = serving if serving is not None else len(self._slots)
         self._may_swap = may_swap
-        self._light: dict[ModelKey, frozenset[int]] = {}
-        """What was light when it was loaded last, and in which workers it was."""
-        self._not_light_in_a_row = 0 if presumes_light else MOST_NOT_LIGHT
-        self._not_light: set[ModelKey] = set()
-        """What is as small, and was not light."""
+        self._light = LightPlaces(presumes=presumes_light)
         self._handles = itertools.count(1)
-        self._restarts: set[asyncio.Task[None]] = set()
-        self._opening: asyncio.Task[None] | None = None
-        self._changed = asyncio.Event()
-        self._wanted = asyncio.Event()
-        self._closing = False
-        self._leaving: tuple[Worker, ...] = ()
         self.wishes: Final[dict[ModelKey, int]] = {}
         """In which worker a version is to be loaded next, for whoever needs it in a certain one."""
         self.bounds: Final[dict[ModelKey, Callable[[int], bool]]] = {}
@@ -148,7 +106,7 @@ class WorkerPool:
     @property
     def workers(self) -> tuple[Worker, ...]:
         """Those that models share, and that can take work now."""
-        return tuple(slot.worker for slot in self._slots if slot.worker is not None)
+        return self._supervisor.workers
 
     @property
     def everyone(self) -> tuple[Worker, ...]:
@@ -183,38 +141,24 @@ class WorkerPool:
     def loads(self) -> tuple[WorkerLoad, ...]:
         """What each worker carries."""
         now_s = self._clock.monotonic()
-        return tuple([_load_of(slot, slot.worker, now_s) for slot in self._slots if slot.worker is not None])
+        return tuple([slot.load(slot.worker, now_s) for slot in self._slots if slot.worker is not None])
 
     def statuses(self) -> tuple[WorkerStatus, ...]:
         """What the status page shows, one for each place, and one for each child that holds one model alone."""
-        shared = tuple(
-            WorkerStatus(
-                id=slot.number,
-                alive=slot.worker is not None,
-                pid=slot.worker.pid if slot.worker is not None else None,
-                models=slot.models,
-                queued=slot.worker.queued if slot.worker is not None else 0,
-                restarts=slot.restarts,
-                stuck=slot.worker.stuck if slot.worker is not None else 0,
-            )
-            for slot in self._slots
-        )
+        shared = tuple([slot.status() for slot in self._slots])
         return shared if self.own is None else (*shared, *self.own.statuses())
 
     @property
     def is_starting(self) -> bool:
         """Whether all workers have yet to come up for the first time, and none has failed to."""
-        is_opening = self._opening is not None and not self._opening.done()
-        return is_opening and not any(slot.deaths_in_a_row for slot in self._slots)
+        return self._supervisor.is_starting
 
     def open(self, after: Awaitable[object]) -> None:
         """Have every worker start in the background: after ``after``, or at once when a load needs one.
 
         A start that fails is tried again, as that of a replacement is. Instead of ``start``.
         """
-        self._opening = asyncio.create_task(self._start_all(after), name="start workers")
-        self._restarts.add(self._opening)
-        self._opening.add_done_callback(self._restarts.discard)
+        self._supervisor.open(after)
 
     async def start(self) -> None:
         """Return when every worker is ready.
@@ -225,15 +169,9 @@ class WorkerPool:
         """
         if self.own is not None and not self._slots:
             await self.own.probe()
-        starts = [asyncio.create_task(self._start(slot)) for slot in self._slots]
         try:
-            await asyncio.gather(*starts)
+            await self._supervisor.start()
         except BaseException:
-            for start in starts:
-                start.cancel()
-            await asyncio.gather(
-                *starts, return_exceptions=True
-            )  # one that came up after `close` would be left
             await self.close()
             raise
 
@@ -262,47 +200,43 @@ class WorkerPool:
         """
         if worker is None and self.wishes:
             worker = self.wishes.get(key)
+        handle = next(self._handles)
+        spec = LoadSpec(handle, key.name, key.version, path, weight=weight, files=files, after=after)
         if (expected_bytes > self._own_from or self._has_keepers) and (worker is None or after):
-            spec = LoadSpec(0, key.name, key.version, path, weight=weight, files=files, after=after)
             resident = await self._load_alone(key, spec, expected_bytes, wait_s)
             if resident is not None:
                 return resident
-        is_slight = expected_bytes <= SLIGHT_BYTES
-        slot = await self._choose(key, wait_s, is_slight) if worker is None else self._slot_of(worker)
-        chosen = slot.worker
-        assert chosen is not None
-        handle = next(self._handles)
-        spec = LoadSpec(handle, key.name, key.version, path, weight=weight, files=files, after=after)
-        slot.models += 1
-        slot.loading += 1
-        slot.bytes += expected_bytes
-        slot.keys[handle] = key
+        if worker is None:
+            slot = await self._choose(key, expected_bytes, wait_s)
+        else:
+            slot = self._slot_of(worker)
+        return await self._load_into(slot, key, spec, expected_bytes)
+
+    async def _load_into(self, slot: Slot, key: ModelKey, spec: LoadSpec, expected_bytes: int) -> Resident:
+        """Load into the worker that is in this slot now."""
+        worker = slot.worker
+        assert worker is not None
+        slot.begin_load(spec.handle, key, expected_bytes)
         try:
             with self._limits.within(self._hang_s):
-                reply = await chosen.load(spec)
+                reply = await worker.load(spec)
         except TimeoutError as error:
-            self._take_off(slot, chosen, expected_bytes)
-            chosen.give_up(f"the load of {key} took longer than {self._hang_s:g} s", suspects=(handle,))
+            slot.fail_load(worker, expected_bytes)
+            worker.give_up(f"the load of {key} took longer than {self._hang_s:g} s", suspects=(spec.handle,))
             raise LoadFailedError(
                 f"{key} was not loaded within {self._hang_s:g} s; mend its load, or raise load_timeout"
             ) from error
-        except BaseException as error:
-            self._take_off(slot, chosen, expected_bytes)
-            if isinstance(error, WorkerDiedError):
-                error.is_suspect = not chosen.suspects or handle in chosen.suspects
-            else:
-                slot.keys.pop(handle, None)
+        except WorkerDiedError as error:
+            slot.fail_load(worker, expected_bytes)
+            error.is_suspect = not worker.suspects or spec.handle in worker.suspects
             raise
-        finally:
-            if slot.worker is chosen:
-                slot.loading -= 1
-        if slot.worker is chosen:
-            slot.loaded += 1
-            slot.bytes += reply.bytes - expected_bytes
-        self._note(key, chosen.id, is_light=reply.is_light)
-        if is_slight:
-            self._note_slight(key, is_light=reply.is_light)
-        return Resident(key, chosen, spec.handle, reply)
+        except BaseException:
+            slot.fail_load(worker, expected_bytes)
+            slot.keys.pop(spec.handle, None)
+            raise
+        slot.finish_load(worker, expected_bytes, reply.bytes)
+        self._light.note(key, worker.id, is_light=reply.is_light, expected_bytes=expected_bytes)
+        return Resident(key, worker, spec.handle, reply)
 
     async def _load_alone(
         self, key: ModelKey, spec: LoadSpec, expected_bytes: int, wait_s: float
@@ -321,7 +255,6 @@ class WorkerPool:
             )
         if place is Home.FULL:
             await own.room(key, wait_s)
-        spec = replace(spec, handle=next(self._handles))
         try:
             worker, reply = await own.load(key, spec)
         except NoChildError as error:
@@ -334,18 +267,19 @@ class WorkerPool:
 
     def is_light(self, key: ModelKey) -> bool:
         """Whether its last load disturbed nobody, and workers can swap."""
-        return self._may_swap and key in self._light
+        return self._may_swap and key in self._light.known
 
     def may_swap(self, key: ModelKey, worker: Worker) -> bool:
         """Whether it may come into this worker by a swap: it is up, and the model was light there."""
-        places = self._light.get(key)
+        places = self._light.known.get(key)
         if places is None or worker.id not in places or worker.id > self._serving:
             return False
         return self._slots[worker.id - 1].worker is worker
 
     def swapper(self, key: ModelKey) -> Worker | None:
         """Return the worker into which it is best swapped, or None if there is none."""
-        loads = [load for load in self._candidates(key) if load.id in self._light.get(key, ())]
+        places = self._light.known.get(key, NOWHERE)
+        loads = [load for load in self._candidates(key) if load.id in places]
         return self._slot_of(place(loads)).worker if loads and self._may_swap else None
 
     def swap(
@@ -367,9 +301,7 @@ class WorkerPool:
         handle = next(self._handles)
         after = tuple([resident.handle for resident in leaving])
         spec = LoadSpec(handle, key.name, key.version, path, weight=reply.bytes, files=files, after=after)
-        slot.models += 1
-        slot.loaded += 1
-        slot.bytes += reply.bytes
+        slot.swap_in(reply.bytes)
         resident = Resident(key, worker, handle, reply)
         swapped = asyncio.ensure_future(worker.swap(spec))
         self._swaps.add(swapped, loop_time_s() + self._hang_s, resident)
@@ -385,17 +317,18 @@ class WorkerPool:
         swapped: asyncio.Future[Swapped],
     ) -> None:
         self._swaps.drop(swapped)
-        error = None if swapped.cancelled() else swapped.exception()
-        outcome = None if swapped.cancelled() or error is not None else swapped.result()
-        if outcome is not None and outcome.are_gone:
+        if swapped.cancelled() or swapped.exception() is not None:
+            then(None)
+            _raise_unless_dead(swapped)
+            return
+        outcome = swapped.result()
+        if outcome.are_gone:
             slot = self._slots[worker.id - 1]
             for resident in leaving:
-                self._take_off(slot, worker, resident.reply.bytes)
-        if outcome is not None and not outcome.is_light:
-            self._light.pop(key, None)
+                slot.take_off(worker, resident.reply.bytes)
+        if not outcome.is_light:
+            self._light.forget(key)
         then(outcome)
-        if error is not None and not isinstance(error, WorkerDiedError):
-            raise error  # to the loop's handler of exceptions: a fault of ours
 
     def _swap_hangs(self, swapped: asyncio.Future[Swapped], resident: Resident) -> None:
         resident.worker.give_up(f"the load of {resident.key} took longer than {self._hang_s:g} s")
@@ -406,45 +339,18 @@ class WorkerPool:
         wished = self.wishes.get(key) if self.wishes else None
         if wished is not None:
             return wished == worker
-        loads = self._candidates(key, is_slight=expected_bytes <= SLIGHT_BYTES)
+        loads = self._candidates(key, expected_bytes)
         return bool(loads) and suits(loads, worker)
 
-    def _candidates(self, key: ModelKey, *, is_slight: bool = False) -> Sequence[WorkerLoad]:
+    def _candidates(self, key: ModelKey, expected_bytes: int = SLIGHT_BYTES + 1) -> Sequence[WorkerLoad]:
         """Return what the workers carry into which it may be loaded."""
         loads: Sequence[WorkerLoad] = self.loads()
         if self.bounds and key in self.bounds:
             may = self.bounds[key]
             loads = [load for load in loads if may(load.id)]
-        if key not in self._light and not (is_slight and self._is_presumed_light(key)):
+        if key not in self._light.known and not self._light.is_presumed(key, expected_bytes):
             return loads
         return [load for load in loads if load.id <= self._serving] or loads
-
-    def _note(self, key: ModelKey, worker: int, *, is_light: bool) -> None:
-        """Remember whether a load disturbed anybody."""
-        if not is_light:
-            self._light.pop(key, None)
-            return
-        places = self._light.get(key, frozenset())
-        if worker not in places:
-            if len(self._light) >= MOST_LIGHT:
-                self._light.clear()
-            self._light[key] = places | {worker}
-
-    def _is_presumed_light(self, key: ModelKey) -> bool:
-        """Else a store of small models would be spread over all workers for good, if it fits into memory."""
-        return self._not_light_in_a_row < MOST_NOT_LIGHT and key not in self._not_light
-
-    def _note_slight(self, key: ModelKey, *, is_light: bool) -> None:
-        self._not_light_in_a_row = 0 if is_light else self._not_light_in_a_row + 1
-        if is_light:
-            self._not_light.discard(key)
-            return
-        if len(self._not_light) >= MOST_LIGHT:
-            self._not_light.clear()
-        self._not_light.add(key)
-
-    def _forget_light_in(self, worker: int) -> None:
-        self._light = {key: places - {worker} for key, places in self._light.items() if places != {worker}}
 
     def import_ahead(self, imports: Imports) -> None:
         """Have every worker import these modules before a load needs them: now if it is up, or as it comes up."""
@@ -477,14 +383,12 @@ class WorkerPool:
         self, resident: Resident, then: Callable[[], None], unloading: asyncio.Future[None]
     ) -> None:
         self._unloads.drop(unloading)
-        error = None if unloading.cancelled() else unloading.exception()
         for slot in self._slots:
             if slot.worker is resident.worker:
-                self._take_off(slot, resident.worker, resident.reply.bytes)
+                slot.take_off(resident.worker, resident.reply.bytes)
                 slot.keys.pop(resident.handle, None)
         then()
-        if error is not None and not isinstance(error, WorkerDiedError):
-            raise error  # to the loop's handler of exceptions: a fault of ours
+        _raise_unless_dead(unloading)
 
     def _hangs(self, unloading: asyncio.Future[None], resident: Resident) -> None:
         resident.worker.give_up(
@@ -494,40 +398,31 @@ class WorkerPool:
 
     def kill(self) -> None:
         """End every process at once, whatever it is at; none takes its place. ``close`` is still to be called, or goes on."""
-        self._closing = True
-        for worker in (*self.workers, *self._leaving):
-            worker.kill()
+        self._supervisor.kill()
         if self.own is not None:
             self.own.kill()
 
     async def close(self) -> None:
         """Stop every worker. Safe to call twice."""
-        self._closing = True
-        for task in self._restarts:
-            task.cancel()
-        await asyncio.gather(*self._restarts, return_exceptions=True)
-        workers = self._leaving = self.workers
-        for slot in self._slots:
-            slot.worker = None
-        await asyncio.gather(*(worker.close() for worker in workers))
+        await self._supervisor.close()
         if self.own is not None:
             await self.own.close()
         if self._children is not None:
             await self._children.close()
 
-    def _make_own(self, own: OwnProcesses) -> OwnChildren:
+    def _make_own(self, make: MakeWorker, own: OwnProcesses) -> OwnChildren:
         return OwnChildren(
-            self._make,
+            make,
             own,
             behind=len(self._slots),
             clock=self._clock,
             events=self._events,
             hang_s=self._hang_s,
-            on_lost=lambda worker, reason: self.on_lost(worker, reason),  # noqa: PLW0108 - the manager sets it later
-            on_suspects=lambda keys, reason: self.on_suspects(keys, reason),  # noqa: PLW0108 - as above
+            on_lost=self._tell_lost,
+            on_suspects=self._tell_suspects,
         )
 
-    def _slot_of(self, worker: int) -> _Slot:
+    def _slot_of(self, worker: int) -> Slot:
         for slot in self._slots:
             if slot.worker is not None and slot.worker.id == worker:
                 return slot
@@ -540,97 +435,36 @@ class WorkerPool:
             UnavailableError: none came up within ``wait_s``.
         """
         if not self.workers:
-            await self._until_one_is_up(wait_s)
+            await self._supervisor.until(lambda: self.workers, wait_s)
 
-    async def _choose(self, key: ModelKey, wait_s: float, is_slight: bool) -> _Slot:
-        loads = self._candidates(key, is_slight=is_slight)
+    async def _choose(self, key: ModelKey, expected_bytes: int, wait_s: float) -> Slot:
+        loads = self._candidates(key, expected_bytes)
         if not loads:
-            await self._until_one_is_up(wait_s, key)
-            loads = self._candidates(key, is_slight=is_slight)
+            await self._supervisor.until(partial(self._candidates, key), wait_s)
+            loads = self._candidates(key, expected_bytes)
         return self._slot_of(place(loads))
 
-    async def _until_one_is_up(self, wait_s: float, key: ModelKey | None = None) -> None:
-        try:
-            async with asyncio.timeout(wait_s):
-                while not (self.workers if key is None else self._candidates(key)):
-                    self._wanted.set()
-                    self._changed.clear()
-                    await self._changed.wait()
-        except TimeoutError as error:
-            raise UnavailableError(
-                f"no worker came up within {wait_s:g} s", kind=ErrorKind.WORKER_DIED
-            ) from error
-
-    async def _start(self, slot: _Slot) -> None:
-        began_s = self._clock.monotonic()
-        worker: Worker = self._make(slot.number, lambda reason: self._died(slot, worker, reason))
-        try:
-            await worker.start()
-        except BaseException:
-            await worker.close()
-            raise
-        slot.come_up(worker, self._clock.monotonic())
-        self._changed.set()
-        self._events.publish(WorkerStarted(worker.id, worker.pid, slot.started_s - began_s))
-
-    def _died(self, slot: _Slot, worker: Worker, reason: str) -> None:
-        if slot.worker is not worker or self._closing:
-            return  # it died while it started or stopped: whoever started or stopped it is told
-        slot.worker = None
-        slot.restarts += 1
-        slot.bytes = slot.models = 0
-        steady = self._clock.monotonic() - slot.started_s >= STEADY_S
-        slot.deaths_in_a_row = 0 if steady else slot.deaths_in_a_row + 1
-        # A handler of the user's has a handle too, and is no model.
-        suspects = sorted({slot.keys[handle] for handle in worker.suspects if handle in slot.keys})
+    def _died(self, slot: Slot, worker: Worker, reason: str) -> None:
+        suspects = slot.versions(worker.suspects)
         at = " ".join(map(str, suspects)) or None
         self.on_suspects(suspects, reason)
-        self._forget_light_in(worker.id)  # the next one has loaded nothing yet
+        self._light.forget_worker(worker.id)
         lost = self.on_lost(worker.id, reason)
         self._events.publish(WorkerDied(worker.id, worker.pid, reason, lost, at))
-        task = asyncio.create_task(self._replace(slot, worker), name=f"replace worker {worker.id}")
-        self._restarts.add(task)
-        task.add_done_callback(self._restarts.discard)
 
-    async def _replace(self, slot: _Slot, dead: Worker) -> None:
-        await dead.close()
-        await self._bring_up(slot)
+    def _tell_lost(self, worker: int, reason: str) -> int:
+        """To whoever wants to know by then."""
+        return self.on_lost(worker, reason)
 
-    async def _start_all(self, after: Awaitable[object]) -> None:
-        signs = {asyncio.ensure_future(after), asyncio.create_task(self._wanted.wait())}
-        try:
-            await asyncio.wait(signs, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for sign in signs:
-                sign.cancel()
-        await asyncio.gather(*map(self._bring_up, self._slots))
-
-    async def _bring_up(self, slot: _Slot) -> None:
-        while slot.worker is None:
-            await self._sleep(restart_after_s(slot.deaths_in_a_row))
-            try:
-                await self._start(slot)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and tried again later
-                slot.deaths_in_a_row += 1
-                self._events.publish(WorkerDied(slot.number, None, f"did not start: {error}", 0))
-
-    def _take_off(self, slot: _Slot, worker: Worker, weight: int) -> None:
-        if slot.worker is worker:
-            slot.models -= 1
-            slot.bytes -= weight
-
-
-def _load_of(slot: _Slot, worker: Worker, now_s: float) -> WorkerLoad:
-    # The first call after a load has waited for it anyway.
-    calls_per_s = slot.rate.at(now_s, worker.calls - slot.loaded)
-    return WorkerLoad(worker.id, slot.bytes, slot.models, worker.queued, slot.loading, calls_per_s)
+    def _tell_suspects(self, keys: Sequence[ModelKey], reason: str) -> None:
+        self.on_suspects(keys, reason)
 
 
 _path: Final[Callable[[DiskFile], str]] = itemgetter(0)
 
 
-def restart_after_s(deaths_in_a_row: int) -> float:
-    """Return the pause before a dead worker is replaced: none after a steady life, then doubling."""
-    if deaths_in_a_row <= 1:
-        return 0.0
-    return float(min(RESTART_MOST_S, RESTART_FIRST_S * 2.0 ** min(deaths_in_a_row - 1, 30)))
+def _raise_unless_dead(done: asyncio.Future[Any]) -> None:
+    """Raise, to the loop's handler of exceptions, what is a fault of ours and not the end of a worker."""
+    error = None if done.cancelled() else done.exception()
+    if error is not None and not isinstance(error, WorkerDiedError):
+        raise error

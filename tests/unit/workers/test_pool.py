@@ -13,8 +13,9 @@ from hotset.keys import ModelKey
 from hotset.runtimes.ahead import Imports
 from hotset.testing import FakeWorker, Gate, ManualClock, WorkerScript
 from hotset.workers.base import DeathHandler, PredictCall
+from hotset.workers.light_places import MOST_NOT_LIGHT, SLIGHT_BYTES
 from hotset.workers.placement import WorkerLoad
-from hotset.workers.pool import MOST_NOT_LIGHT, SLIGHT_BYTES, STEADY_S, WorkerPool, restart_after_s
+from hotset.workers.pool import WorkerPool
 from waiting import until
 
 A, B, C = (ModelKey(name, 1) for name in "abc")
@@ -278,31 +279,6 @@ async def test_a_load_under_way_in_a_worker_that_dies(path: str) -> None:
     assert bench.loads() == [(1, 0, 0)]
 
 
-async def test_a_worker_that_keeps_dying_is_replaced_ever_more_slowly() -> None:
-    bench = Bench(1)
-    await bench.pool.start()
-    for deaths in range(1, 5):
-        bench.made[-1].die()
-        await until(lambda deaths=deaths: len(bench.made) == deaths + 1 and len(bench.pool.workers) == 1)
-    assert bench.pauses == [0.0, 0.1, 0.2, 0.4]
-    bench.clock.advance(STEADY_S)
-    bench.made[-1].die()
-    await until(lambda: len(bench.pool.workers) == 1)
-    assert bench.pauses[-1] == 0.0, "after a steady life it starts at once"
-
-
-async def test_a_replacement_that_does_not_start_is_tried_again() -> None:
-    bench = Bench(1)
-    await bench.pool.start()
-    bench.start_faults[1] = WorkerDiedError("not ready within 60 s")
-    bench.made[0].die()
-    await until(lambda: len(bench.pool.workers) == 1)
-    assert len(bench.made) == 3
-    reasons = [event.reason for event in bench.seen if isinstance(event, WorkerDied)]
-    assert reasons == ["killed by the test", "did not start: not ready within 60 s"]
-    assert all(worker.is_closed for worker in bench.made[:2])
-
-
 async def test_close_ends_workers_and_replacements() -> None:
     bench = Bench(2)
     await bench.pool.start()
@@ -336,66 +312,18 @@ async def test_statuses_show_a_place_without_a_worker() -> None:
     await bench.pool.close()
 
 
-def test_pauses_double_up_to_a_limit() -> None:
-    assert [restart_after_s(deaths) for deaths in (0, 1, 2, 3)] == [0.0, 0.0, 0.1, 0.2]
-    assert restart_after_s(1000) == 10.0
+async def test_what_is_to_be_imported_is_told_to_all_that_are_up() -> None:
+    bench = Bench(2)
+    await bench.pool.start()
+    bench.pool.import_ahead(Imports(shared=("sklearn",), own=("onnxruntime",)))
+    assert bench.script.imported == ["sklearn", "onnxruntime"] * 2
 
 
-class TestOpening:
-    """Workers that start in the background."""
-
-    async def test_they_start_once_the_time_has_come(self) -> None:
-        bench = Bench(2)
-        time_has_come = asyncio.Event()
-        bench.pool.open(time_has_come.wait())
-        assert bench.pool.is_starting
-        await asyncio.sleep(0)
-        assert bench.made == []
-        time_has_come.set()
-        await until(lambda: not bench.pool.is_starting)
-        assert [worker.id for worker in bench.pool.workers] == [1, 2]
-        await bench.pool.close()
-
-    async def test_a_load_that_needs_one_is_reason_enough(self, path: str) -> None:
-        bench = Bench()
-        bench.pool.open(asyncio.Event().wait())
-        resident = await bench.pool.load(A, path)
-        assert resident.worker.id == 1
-        await bench.pool.close()
-
-    async def test_a_start_that_fails_is_tried_again_and_holds_up_no_other(self) -> None:
-        bench = Bench(2)
-        bench.start_faults[1] = WorkerDiedError("not ready within 60 s")
-        bench.pool.open(asyncio.sleep(0))
-        await until(lambda: len(bench.pool.workers) == 2)
-        reasons = [event.reason for event in bench.seen if isinstance(event, WorkerDied)]
-        assert reasons == ["did not start: not ready within 60 s"]
-        await bench.pool.close()
-
-    async def test_what_fails_to_start_is_not_starting_any_more(self) -> None:
-        bench = Bench()
-        bench.start_faults[1] = WorkerDiedError("not ready within 60 s")
-        time_has_come = asyncio.Event()
-        bench.pool.open(time_has_come.wait())
-        assert bench.pool.is_starting
-        time_has_come.set()
-        await until(lambda: any(isinstance(event, WorkerDied) for event in bench.seen))
-        assert not bench.pool.is_starting  # it is tried again, but a server without workers is not ready
-        await bench.pool.close()
-
-    async def test_a_pool_that_is_closed_meanwhile_starts_none(self) -> None:
-        bench = Bench()
-        bench.pool.open(asyncio.Event().wait())
-        await asyncio.sleep(0)
-        await bench.pool.close()
-        assert not bench.pool.is_starting
-        assert bench.made == []
-
-    async def test_what_is_to_be_imported_is_told_to_all_that_are_up(self) -> None:
-        bench = Bench(2)
-        await bench.pool.start()
-        bench.pool.import_ahead(Imports(shared=("sklearn",), own=("onnxruntime",)))
-        assert bench.script.imported == ["sklearn", "onnxruntime"] * 2
+async def test_a_load_has_workers_start_that_were_to_start_later(path: str) -> None:
+    bench = Bench()
+    bench.pool.open(asyncio.Event().wait())
+    assert (await bench.pool.load(A, path)).worker.id == 1
+    await bench.pool.close()
 
 
 async def test_loads_stay_away_from_the_worker_that_predicts(path: str) -> None:
