@@ -23,7 +23,7 @@ from hotset.errors import HotsetError
 from hotset.payload import InferRequest
 from hotset.runtimes import registry
 from hotset.runtimes.options import CPU, Device, RuntimeOptions
-from hotset.workers.host import files_below
+from hotset.workers.intact import files_below
 
 ROWS = np.arange(12, dtype=np.float32).reshape(3, 4)
 

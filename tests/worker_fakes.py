@@ -10,7 +10,7 @@ import numpy as np
 
 from hotset.codecs.base import Codec
 from hotset.payload import Encoded, InferRequest, InferResponse, Signature
-from hotset.runtimes.base import CallMeta, Runtime, Servable
+from hotset.runtimes.base import CallMeta, Recipe, Runtime, Servable
 from hotset.runtimes.options import NO_OPTIONS, RuntimeOptions
 from hotset.workers.base import LoadSpec, PredictCall
 from hotset.workers.kit import Choice, Kit
@@ -53,7 +53,16 @@ class FakePayloadServable:
 
 
 class FakeTensorServable:
+    """``recipe`` is what it may be loaded again with; it gives it away."""
+
     signature = Signature("fake")
+
+    def __init__(self, recipe: Recipe | None = None) -> None:
+        self.recipe = recipe
+
+    def take_recipe(self) -> Recipe | None:
+        recipe, self.recipe = self.recipe, None
+        return recipe
 
     def infer(self, request: InferRequest) -> InferResponse:
         return InferResponse({"y": request.inputs["x"][::-1]})

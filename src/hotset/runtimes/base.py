@@ -31,7 +31,8 @@ class TensorServable(Protocol):
     """A loaded model that maps named arrays to named arrays. Thread-safe.
 
     One that has a true attribute ``rows_are_independent`` knows that each row of its outputs depends on that row of its
-    inputs alone; without it, requests are never joined. One whose attribute ``recipe`` is no None has a ``Recipe`` there.
+    inputs alone; without it, requests are never joined. One that can be loaded again without its files has a method
+    ``take_recipe``, which returns its ``Recipe`` (or None) once, and keeps it no longer.
     """
 
     @property

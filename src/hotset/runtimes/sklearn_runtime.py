@@ -62,10 +62,7 @@ class SklearnRuntime:
         except ImportError as error:
             raise not_installed("scikit-learn", self.extra) from error
         model, pickled = _loaded(path / file, file)
-        servable = servable_for(model, file)
-        if pickled is not None:
-            servable.recipe = SklearnRecipe(pickled, servable.traits)
-        return servable
+        return servable_for(model, file, pickled=pickled)
 
 
 class Traits(NamedTuple):
@@ -96,8 +93,8 @@ class SklearnRecipe:
         return SklearnServable(_methods(model, self.traits.names), self.traits)
 
 
-def servable_for(model: Any, file: str) -> SklearnServable:
-    """Return what serves an estimator that was read from ``file``.
+def servable_for(model: Any, file: str, *, pickled: Pickled | None = None) -> SklearnServable:
+    """Return what serves an estimator that was read from ``file``, and may be built again of what it was ``pickled`` to.
 
     Raises:
         LoadFailedError: it is none.
@@ -109,7 +106,7 @@ def servable_for(model: Any, file: str) -> SklearnServable:
             f"found: {type(model).__name__}"
         )
     methods = _methods(model, names)
-    return SklearnServable(methods, _traits(model, tuple(methods)))
+    return SklearnServable(methods, _traits(model, tuple(methods)), pickled)
 
 
 def _methods(model: Any, names: Iterable[str]) -> dict[str, Method]:
@@ -156,7 +153,7 @@ class SklearnServable:
     Legal order: any calls of ``infer``, then ``close`` once.
     """
 
-    def __init__(self, methods: dict[str, Method], traits: Traits) -> None:
+    def __init__(self, methods: dict[str, Method], traits: Traits, pickled: Pickled | None = None) -> None:
         """``methods`` are its own from now on."""
         self._methods = methods
         self._default = ("predict" if "predict" in methods else next(iter(methods)),)
@@ -164,7 +161,7 @@ class SklearnServable:
         self._columns = traits.columns
         self.traits: Final = traits
         self.rows_are_independent = traits.rows_are_independent
-        self.recipe: SklearnRecipe | None = None
+        self._pickled = pickled
 
     @property
     def signature(self) -> Signature:
@@ -181,6 +178,11 @@ class SklearnServable:
                 )
             outputs.update(_as_tensors(name, _call(name, method, data)))
         return InferResponse(outputs)
+
+    def take_recipe(self) -> SklearnRecipe | None:
+        """Return what builds it again, if there is such a thing, to whoever asks first."""
+        pickled, self._pickled = self._pickled, None
+        return None if pickled is None else SklearnRecipe(pickled, self.traits)
 
     def close(self) -> None:
         self._methods.clear()

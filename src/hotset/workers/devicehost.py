@@ -5,16 +5,26 @@ Made by a child that has one, in the place of a plain host, which knows nothing 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from hotset.workers.base import LoadReply, LoadSpec
 from hotset.workers.devices import WorkerDevice
 from hotset.workers.heap import HeapMeter
 from hotset.workers.held import Held
 from hotset.workers.host import Host
-from hotset.workers.kit import Choice, Kit
-from hotset.workers.light import Known
+from hotset.workers.kit import Choice, Kit, RuntimeSource
+
+
+class OnDevice:
+    """Implements ``RuntimeSource``: what another one chose, told to load on the device. Thread-safe."""
+
+    def __init__(self, source: RuntimeSource, device: WorkerDevice) -> None:
+        self._source = source
+        self._device = device
+
+    def choice_for(self, spec: LoadSpec, files: Sequence[str]) -> Choice:
+        return self._device.here(self._source.choice_for(spec, files))
 
 
 class DeviceHost(Host):
@@ -23,7 +33,8 @@ class DeviceHost(Host):
     def __init__(
         self, device: WorkerDevice, kit: Kit, *, meter: HeapMeter, max_batch: int, max_body_bytes: int
     ) -> None:
-        super().__init__(kit, meter=meter, max_batch=max_batch, max_body_bytes=max_body_bytes)
+        there = replace(kit, runtimes=OnDevice(kit.runtimes, device))
+        super().__init__(there, meter=meter, max_batch=max_batch, max_body_bytes=max_body_bytes)
         self._device = device
 
     def load(self, spec: LoadSpec) -> LoadReply:
@@ -39,12 +50,8 @@ class DeviceHost(Host):
             return reply
         with self._lock:
             self._device.keep(self._held[spec.handle], taken)
-        self._light.forget(spec)
+        self._loader.forget(spec)
         return replace(reply, device_bytes=taken, is_light=False)
 
     def release(self, held: Held) -> None:
         self._device.released(held, lambda: super(DeviceHost, self).release(held))
-
-    def _chosen(self, spec: LoadSpec, known: Known | None) -> tuple[Choice, Path]:
-        choice, path = super()._chosen(spec, known)
-        return self._device.here(choice), path

@@ -7,40 +7,29 @@ starts no threads, knows no wire and no deadline, and never decides what to load
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import compress
-from pathlib import Path
 from typing import Any, Final
 
 from hotset.codecs.compression import MOST_BYTES, coding_of, packed, unpacked, wished_coding
-from hotset.errors import ErrorKind, HotsetError, LoadFailedError, PredictFailedError, UnavailableError
+from hotset.errors import ErrorKind, HotsetError, PredictFailedError, UnavailableError
 from hotset.payload import Encoded
-from hotset.runtimes.base import Recipe, Servable
-from hotset.runtimes.gcpause import collector_pause
-from hotset.runtimes.modelyaml import NO_FILE
-from hotset.runtimes.own_code import shared_modules
-from hotset.runtimes.reason import load_failure
+from hotset.runtimes.base import Servable
 from hotset.workers.base import HANDLER, LoadReply, LoadSpec, PredictCall, Swapped
 from hotset.workers.executions import ExecutionBook
 from hotset.workers.heap import HeapMeter
 from hotset.workers.held import SMALL_WEIGHT, Held, Proofs
-from hotset.workers.intact import intact_files
-from hotset.workers.kit import HANDLER_SPEC, Choice, Kit
-from hotset.workers.light import Known, LightVersions, Stopwatch
+from hotset.workers.kit import HANDLER_SPEC, Kit
+from hotset.workers.loader import Loader
 from hotset.workers.loopthread import LoopThread
 from hotset.workers.question import Outcome, Question, answer_alone, answer_together, guarded
-from hotset.workers.reclaim import Reclaimer, set_aside
-from hotset.workers.samples import warm_up
+from hotset.workers.reclaim import Reclaimer
 from hotset.workers.unfinished import Unfinished
 
 _logger: Final = logging.getLogger(__name__)
-
-LEAST_WEIGHT: Final = 4096
-"""Bytes: no model weighs less, so that a count of tiny ones still counts."""
 
 
 class Host:
@@ -77,7 +66,7 @@ class Host:
             self._held[HANDLER] = Held(HANDLER_SPEC, kit.handler, most_rows=max_batch, lock=self._lock)
         if kit.asking is not None:
             kit.asking.shelf = self
-        self._light = LightVersions()
+        self._loader = Loader(kit, self._meter, self.loop)
         self.executions: Final = ExecutionBook()
 
     def handles(self) -> list[int]:
@@ -109,7 +98,7 @@ class Host:
 
     def is_light(self, spec: LoadSpec) -> bool:
         """Whether a load costs less than to hand it to another thread: it was loaded here before, in no time."""
-        return self._light.get(spec) is not None
+        return self._loader.is_light(spec)
 
     def load(self, spec: LoadSpec) -> LoadReply:
         """Load a model and measure what it weighs.
@@ -117,46 +106,23 @@ class Host:
         Raises:
             LoadFailedError: whatever the runtime or the user's code raised; or the files are damaged.
         """
-        watch = Stopwatch()
-        try:
-            known = self._light.get(spec)
-            choice, path = self._chosen(spec, known)
-            is_estimate = False
-            if spec.weight is not None and spec.weight < SMALL_WEIGHT:
-                servable = self._unmeasured_load(choice, path, spec, known, watch)
-                weight = spec.weight
-            else:
-                servable, weight, is_estimate = self._measured_load(choice, path, spec, watch)
-            signature = servable.signature
-        except HotsetError as error:
-            self._light.forget(spec)
-            _look_again(spec, error)
-            raise
-        except BaseException as error:  # the user's code may raise anything, and the loader thread must live
-            self._light.forget(spec)
-            _look_again(spec, error)
-            _logger.exception("load of %s@%d raised", spec.name, spec.version)
-            raise load_failure("the load raised", error) from error
+        loaded = self._loader.load(spec)
+        servable, weight, is_estimate = loaded.weighed
         held = Held(
             spec,
             servable,
             weight,
-            options=choice.options,
+            options=loaded.choice.options,
             most_rows=self._max_batch,
             lock=self._lock,
             executed=self.executions.of(spec.name, spec.version),
         )
         self._proofs.recall(held)
-        recipe = _recipe_of(servable)
-        if choice.options is not NO_FILE:
-            recipe = None  # what else is asked of its load, samples above all, is done each time
-        is_light = held.is_plain and self._light.note(
-            spec, path, choice, took_s=watch.took_s, lasted_s=watch.lasted_s, recipe=recipe
-        )
+        is_light = self._loader.learn(spec, loaded, is_plain=held.is_plain)
         with self._lock:
             self._held[spec.handle] = held
         wants: frozenset[str] = getattr(servable, "wants", frozenset())
-        return LoadReply(choice.runtime.name, weight, signature, wants, is_estimate, is_light)
+        return LoadReply(loaded.choice.runtime.name, weight, loaded.signature, wants, is_estimate, is_light)
 
     def swap(self, spec: LoadSpec) -> Swapped:
         """Unload the idle models that ``spec`` comes after and load it, if all of that takes no time; else it is left undone."""
@@ -184,81 +150,6 @@ class Host:
             for handle in handles:
                 self._held.pop(handle, None)
         return leaving
-
-    def _chosen(self, spec: LoadSpec, known: Known | None) -> tuple[Choice, Path]:
-        """Return how to load what is on disk as it was published."""
-        files = files_below(Path(spec.path)) if spec.files is None else intact_files(spec.path, spec.files)
-        if known is not None:
-            return known.choice, known.path
-        return self._kit.runtimes.choice_for(spec, files), Path(spec.path)
-
-    def _unmeasured_load(
-        self, choice: Choice, path: Path, spec: LoadSpec, known: Known | None, watch: Stopwatch
-    ) -> Servable:
-        if known is None:
-            with self._meter.unmeasured():
-                return self._load(choice, path, spec, watch)
-        recipe = self._light.recipe(spec)
-        if recipe is None:
-            return self._load(choice, path, spec, watch)
-        with watch:
-            return recipe.load()
-
-    def _measured_load(
-        self, choice: Choice, path: Path, spec: LoadSpec, watch: Stopwatch
-    ) -> tuple[Servable, int, bool]:
-        modules = shared_modules()
-        expected = round(_bytes_of(path, choice.files) * choice.runtime.size_factor)
-        # So many new objects have the collector run at once when it may: what it finds of others would be missing in the weight.
-        with collector_pause:
-            mark = self._meter.begin(expected)
-            try:
-                servable = self._load(choice, path, spec, watch)
-            finally:
-                grown, is_own = self._meter.end(mark)
-        is_told_apart = hasattr(servable, "infer") or getattr(servable, "brings_code", False)
-        imported = is_told_apart and shared_modules() != modules
-        is_estimate = imported or not is_own
-        if is_estimate and spec.weight is not None:
-            return servable, spec.weight, False  # what an earlier load measured is better than any estimate
-        if imported:
-            # The first load of a framework imports it, and a model is not charged for that: better the estimate.
-            # What the server's predictor imports while it loads is charged: there is no telling it from the model.
-            grown = min(grown, expected)
-        elif is_estimate:
-            grown = max(grown, expected)  # others have grown or shrunk meanwhile
-        return servable, max(grown, LEAST_WEIGHT), is_estimate
-
-    def _load(self, choice: Choice, path: Path, spec: LoadSpec, watch: Stopwatch) -> Servable:
-        modules = shared_modules()
-        with watch:
-            # The collector would walk the growing model again and again, and predictions would wait for it.
-            with collector_pause:
-                servable = choice.load(path)
-            self._close_unless_intact(spec, servable)
-            if choice.options.samples:
-                self._warm_up(choice, spec, servable)
-        if shared_modules() != modules:
-            set_aside()
-        return servable
-
-    def _close_unless_intact(self, spec: LoadSpec, servable: Servable) -> None:
-        """What was written to while it was read is not what was published, and may be as good a model."""
-        if spec.files is None:
-            return
-        try:
-            intact_files(spec.path, spec.files)
-        except LoadFailedError:
-            servable.close()
-            raise
-
-    def _warm_up(self, choice: Choice, spec: LoadSpec, servable: Servable) -> None:
-        """Within the load, so that what a first prediction takes is weighed too, and nobody waits for it later."""
-        try:
-            warm_up(spec, servable, choice.options.samples, self._kit.codecs, self.loop)
-        except BaseException:
-            servable.close()
-            raise
 
     def batch(self, handle: int) -> int:
         """Return how many calls of this model may be predicted at once."""
@@ -420,40 +311,3 @@ class Host:
         """Give back to the system all that is free, whatever it costs."""
         with self._meter.leaving():
             self._reclaimer.trim()
-
-
-def _recipe_of(servable: Servable) -> Recipe | None:
-    """Return what can load it again, which is not kept with it."""
-    recipe: Recipe | None = getattr(servable, "recipe", None)
-    if recipe is not None:
-        servable.recipe = None  # type: ignore[union-attr]
-    return recipe
-
-
-def files_below(path: Path) -> list[str]:
-    """Return the relative paths of all files below ``path``, with ``/`` between parts, in order.
-
-    Raises:
-        LoadFailedError: ``path`` is no directory.
-    """
-    if not path.is_dir():
-        raise LoadFailedError(f"expected a directory with the version's files, found none: {path}")
-    files = []
-    for folder, _, names in os.walk(path):
-        relative = Path(folder).relative_to(path)
-        files += [(relative / name).as_posix() for name in names]
-    return sorted(files)
-
-
-def _look_again(spec: LoadSpec, error: BaseException) -> None:
-    """Raise, in the place of the error of a load, that its files were damaged after they were looked at: it is not to blame."""
-    if spec.files is None:
-        return
-    try:
-        intact_files(spec.path, spec.files)
-    except LoadFailedError as damaged:
-        raise damaged from error
-
-
-def _bytes_of(path: Path, files: Sequence[str]) -> int:
-    return sum((path / file).stat().st_size for file in files)

@@ -1,6 +1,6 @@
 """The files of a version as a worker finds them: those that were published, each of the size that it had, and untouched.
 
-Called by whoever loads (the host, and the shipped fake) just before a load, so that nobody has to look at the files
+Called by whoever loads (the loader, and the shipped fake) just before a load, so that nobody has to look at the files
 twice. It reads sizes and times and no contents: what was on disk whole was verified when it was fetched.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 from hotset.errors import ErrorKind, LoadFailedError
@@ -38,6 +39,21 @@ def intact_files(path: str, files: Files) -> Sequence[str]:
         if modified_ns and found.st_mtime_ns != modified_ns:
             raise _damaged(f"{file} was written to since it was published")
     return [file for file, _, _ in files]
+
+
+def files_below(path: Path) -> list[str]:
+    """Return the relative paths of all files below ``path``, with ``/`` between parts, in order.
+
+    Raises:
+        LoadFailedError: ``path`` is no directory.
+    """
+    if not path.is_dir():
+        raise LoadFailedError(f"expected a directory with the version's files, found none: {path}")
+    files = []
+    for folder, _, names in os.walk(path):
+        relative = Path(folder).relative_to(path)
+        files += [(relative / name).as_posix() for name in names]
+    return sorted(files)
 
 
 def _damaged(reason: str) -> LoadFailedError:

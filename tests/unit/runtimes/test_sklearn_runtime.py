@@ -217,13 +217,15 @@ def test_a_small_one_is_built_again_without_its_file(tmp_path: Path, name: str, 
     joblib.dump(SMALL[name], path) if how == "joblib" else path.write_bytes(pickle.dumps(SMALL[name]))
     first = SklearnRuntime().load(tmp_path, [path.name])
     path.unlink()
-    assert first.recipe is not None
-    assert 0 < first.recipe.bytes <= MOST_KEPT_BYTES
+    recipe = first.take_recipe()
+    assert recipe is not None
+    assert first.take_recipe() is None, "it is kept in one place"
+    assert 0 < recipe.bytes <= MOST_KEPT_BYTES
     names = [spec.name for spec in first.signature.outputs]
-    for again in (first.recipe.load(), first.recipe.load()):
+    for again in (recipe.load(), recipe.load()):
         assert again.signature == first.signature
         assert again.rows_are_independent == first.rows_are_independent
-        assert again.recipe is None
+        assert again.take_recipe() is None
         for output, expected in ask(first, ROWS, *names).items():
             np.testing.assert_array_equal(ask(again, ROWS, output)[output], expected)
 
@@ -231,9 +233,10 @@ def test_a_small_one_is_built_again_without_its_file(tmp_path: Path, name: str, 
 def test_what_one_does_to_its_arrays_no_other_has(tmp_path: Path) -> None:
     joblib.dump(Writes(), tmp_path / "model.joblib")
     first = SklearnRuntime().load(tmp_path, ["model.joblib"])
-    assert first.recipe is not None
-    second, third = first.recipe.load(), first.recipe.load()
-    for servable in (first, second, third, first.recipe.load()):
+    recipe = first.take_recipe()
+    assert recipe is not None
+    second, third = recipe.load(), recipe.load()
+    for servable in (first, second, third, recipe.load()):
         assert ask(servable, np.zeros((2, 1)))["predict"].tolist() == [1.0, 1.0]
         assert ask(servable, np.zeros((2, 1)))["predict"].tolist() == [2.0, 2.0]
 
@@ -252,7 +255,7 @@ class Writes:
 def test_a_large_one_has_to_be_read(tmp_path: Path) -> None:
     model = LinearRegression().fit(ROWS, ROWS @ [1.0, 2.0, 3.0, 4.0])
     model.note_ = "x" * MOST_KEPT_BYTES
-    assert load(tmp_path, model).recipe is None
+    assert load(tmp_path, model).take_recipe() is None
     model.note_ = ""
     joblib.dump(model, tmp_path / "model.joblib", compress=3)
-    assert SklearnRuntime().load(tmp_path, ["model.joblib"]).recipe is None
+    assert SklearnRuntime().load(tmp_path, ["model.joblib"]).take_recipe() is None

@@ -10,7 +10,7 @@ import pytest
 
 from hotset.errors import ErrorKind, LoadFailedError
 from hotset.keys import DiskFile
-from hotset.workers.intact import intact_files
+from hotset.workers.intact import files_below, intact_files
 
 FILES = (DiskFile("a.bin", 3), DiskFile("sub/b.bin", 0))
 
@@ -71,3 +71,12 @@ def test_a_file_that_was_written_to_is_damaged_whatever_its_size(directory: Path
     with pytest.raises(LoadFailedError, match=r"a\.bin was written to since it was published") as error:
         intact_files(str(directory), (published,))
     assert error.value.kind is ErrorKind.FILES_DAMAGED
+
+
+def test_files_below_are_relative_sorted_and_with_slashes(tmp_path: Path) -> None:
+    (tmp_path / "b" / "c").mkdir(parents=True)
+    for name in ("b/c/x", "a", "b/y"):
+        (tmp_path / name).touch()
+    assert files_below(tmp_path) == ["a", "b/c/x", "b/y"]
+    with pytest.raises(LoadFailedError, match="expected a directory"):
+        files_below(tmp_path / "a")

@@ -278,13 +278,12 @@ def test_what_can_be_built_again_is_not_read_again(tmp_path: Path) -> None:
     made: list[FakeTensorServable] = []
 
     def with_recipe(_: Path) -> Servable:
-        made.append(FakeTensorServable())
-        made[-1].recipe = recipe  # type: ignore[attr-defined]
+        made.append(FakeTensorServable(recipe))
         return made[-1]
 
     with bench(tmp_path, with_recipe) as it:
         first, _ = it.load(1)
-        assert made[0].recipe is None, "kept once, and not with each model"  # type: ignore[attr-defined]
+        assert made[0].recipe is None, "kept once, and not with each model"
         second, _ = it.load(2)
         assert second == first
         assert (len(made), recipe.loads) == (1, 1)
@@ -294,9 +293,7 @@ def test_files_that_are_damaged_are_noticed_all_the_same(tmp_path: Path) -> None
     recipe = FakeRecipe()
 
     def with_recipe(_: Path) -> Servable:
-        servable = FakeTensorServable()
-        servable.recipe = recipe  # type: ignore[attr-defined]
-        return servable
+        return FakeTensorServable(recipe)
 
     with bench(tmp_path, with_recipe) as it:
         it.load(1)
@@ -343,9 +340,7 @@ def test_what_model_yaml_asks_of_a_load_is_done_each_time(tmp_path: Path) -> Non
 
     def with_recipe(path: Path) -> Servable:
         made.append(path)
-        servable = FakeTensorServable()
-        servable.recipe = recipe  # type: ignore[attr-defined]
-        return servable
+        return FakeTensorServable(recipe)
 
     with bench(tmp_path, with_recipe) as it:
         source, asked = it.host._kit.runtimes, ModelOptions(most_rows=2)
