@@ -22,6 +22,7 @@ from hotset.replica import Replica
 from hotset.runtimes.modelyaml import ModelOptions
 from hotset.runtimes.options import CPU, Device, RuntimeOptions
 from hotset.testing import FakeDriver, FakeMeter, FakeStore
+from hotset.workers import light
 from hotset.workers.base import LoadSpec
 from hotset.workers.cuda import CudaMeter
 from hotset.workers.devicehost import DeviceHost
@@ -29,7 +30,7 @@ from hotset.workers.devices import Growth, WorkerDevice, bind
 from hotset.workers.heap import HeapMeter
 from hotset.workers.kit import Choice, Kit
 from hotset.workers.standard import OneRuntime
-from worker_fakes import FakeRuntime, RawCodec
+from worker_fakes import FakeRuntime, FakeTensorServable, RawCodec
 
 SECOND = Bound(1, "GPU-b", "hotset.testing:FakeMeter")
 
@@ -118,10 +119,12 @@ class Tensor:
         FakeMeter.drop(self.bytes)
 
 
-def host_of(make: Any) -> DeviceHost:
-    kit = Kit(OneRuntime(FakeRuntime(make)), lambda _name: RawCodec())
-    device = WorkerDevice(SECOND, FakeMeter("GPU-b"))
-    return DeviceHost(device, kit, meter=HeapMeter(), max_batch=1, max_body_bytes=1000)
+def host_of(make: Any, *, device: Device = CPU) -> DeviceHost:
+    runtime, asked = FakeRuntime(make), ModelOptions(runtime_options=RuntimeOptions(device))
+    source = SimpleNamespace(choice_for=lambda _spec, files: Choice(runtime, files, asked))
+    kit = Kit(OneRuntime(runtime) if device is CPU else source, lambda _name: RawCodec())
+    second = WorkerDevice(SECOND, FakeMeter("GPU-b"))
+    return DeviceHost(second, kit, meter=HeapMeter(), max_batch=1, max_body_bytes=1000)
 
 
 def spec(tmp_path: Path, handle: int = 1) -> LoadSpec:
@@ -179,6 +182,15 @@ def test_a_light_model_that_takes_device_memory_is_never_loaded_in_between(tmp_p
         host.load(spec(tmp_path, handle))
         assert not host.is_light(spec(tmp_path, handle))
         unload(host, handle)
+
+
+def test_a_light_model_that_names_its_device_is_loaded_there_each_time(tmp_path: Path, monkeypatch: Any):
+    """Regression: the second load of one that was found to take nothing was told the device once more, and refused."""
+    monkeypatch.setattr(light, "LIGHT_LOAD_S", 60.0)
+    monkeypatch.setattr(light, "LIGHT_WAIT_S", 60.0)
+    host = host_of(lambda _path: FakeTensorServable(), device=Device("cuda", 1))
+    assert host.load(spec(tmp_path)).is_light
+    assert host.load(spec(tmp_path, 2)).is_light
 
 
 # What CUDA says
