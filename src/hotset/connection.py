@@ -106,8 +106,8 @@ class Connection(HttpToolsProtocol):
 
     # What the transport says
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast("asyncio.Transport", transport))
         connections = cast("set[Connection]", self.connections)
         if not make_way(connections, self._most, newcomer=self):
             crowded = OverloadedError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -74,6 +74,10 @@ class Metrics:
         self._counts = {item: _zero(item) for item in _EVENT_COUNTERS}
         self._seconds: dict[Instrument, dict[Labels, Distribution]] = {item: {} for item in _EVENT_HISTOGRAMS}
         # The two of which there are hundreds a second where models come and go.
+        self._often: Final[dict[type[Event], Callable[[Any], None]]] = {
+            Loaded: self._count_load,
+            Evicted: self._count_eviction,
+        }
         self._loads = self._seconds[instruments.LOAD_SECONDS]
         self._evictions = self._counts[instruments.EVICTIONS]
         self._evicted_bytes = self._counts[instruments.EVICTED_BYTES]
@@ -102,13 +106,7 @@ class Metrics:
 
     def on_event(self, event: Event) -> None:
         """Count one event. A subscriber for the event bus."""
-        kind = type(event)
-        if kind is Loaded:
-            self._count_load(event)  # type: ignore[arg-type]
-        elif kind is Evicted:
-            self._count_eviction(event)  # type: ignore[arg-type]
-        else:
-            self._count_other(event)
+        self._often.get(type(event), self._count_other)(event)
 
     def _count_load(self, event: Loaded) -> None:
         labels = (event.runtime,)

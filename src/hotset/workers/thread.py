@@ -266,8 +266,9 @@ class ThreadWorker:
             self._mailbox.put(Job(number, call))
         return answer
 
-    def give_up(self, reason: str, *, suspects: Collection[int] = ()) -> None:  # noqa: ARG002 - for those who can be ended
+    def give_up(self, reason: str, *, suspects: Collection[int] = ()) -> None:
         """A thread cannot be ended from outside: whatever hangs in it hangs on."""
+        del suspects  # they are told with the end
         _logger.error("%s; a restart of this process is the only remedy", reason)
 
     def kill(self) -> None:

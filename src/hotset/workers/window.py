@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 from hotset.workers.answers import WINDOW
@@ -74,7 +76,7 @@ class LoopWindow:
         self._room -= 1
 
     def give(self, count: int) -> None:
-        self._call(self._given, count)
+        self._call(partial(self._given, count))
 
     def stop(self) -> None:
         self._call(self._stopped)
@@ -83,9 +85,9 @@ class LoopWindow:
         """From now on ``stop`` changes nothing: the task cleans up. In that task."""
         self._task = None
 
-    def _call(self, step: object, *arguments: object) -> None:
+    def _call(self, step: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the loop was closed: nothing is made any more
-            self._loop.call_soon_threadsafe(step, *arguments)  # type: ignore[arg-type]
+            self._loop.call_soon_threadsafe(step)
 
     def _given(self, count: int) -> None:
         self._room += count
