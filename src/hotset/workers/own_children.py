@@ -1,7 +1,8 @@
 """Children that hold one model each: started for its load, ended by its unload, which gives all of its memory back.
 
-The worker pool calls it, once ``placement`` has settled that a model is to live alone. It chooses no model and no time, and
-never starts one anew by itself: when one dies, only its model is lost, and whoever needs that loads it again.
+The worker pool asks it before each load that may be of that kind; ``placement`` settles whether the model is to live alone.
+It chooses no model and no time, and never starts one anew by itself: when one dies, only its model is lost, and whoever
+needs that loads it again.
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ import contextlib
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import psutil
 
 from hotset.clock import Clock
-from hotset.errors import ErrorKind, LoadFailedError, OverloadedError, WorkerDiedError
+from hotset.errors import ErrorKind, LoadFailedError, OverloadedError, UnavailableError, WorkerDiedError
 from hotset.events import EventBus, WorkerDied, WorkerStarted
 from hotset.keys import ModelKey
 from hotset.limits import Limits
+from hotset.runtimes.options import MODEL_YAML
 from hotset.status import WorkerStatus
 from hotset.workers.base import LoadReply, LoadSpec, MakeWorker, Worker
 from hotset.workers.intact import Files
@@ -44,8 +46,15 @@ LOOK_S: Final = 0.1
 """Who waits for a child looks so often whether a model has become idle."""
 
 
-class NoChildError(Exception):
+class _NoChildError(Exception):
     """A child of its own could not be started; the model is not to blame. The text says why."""
+
+
+class Alone(NamedTuple):
+    """A model that has a worker to itself."""
+
+    worker: Worker
+    reply: LoadReply
 
 
 @dataclass(slots=True)
@@ -58,7 +67,7 @@ class _Child:
 
 
 class OwnChildren:
-    """Owned by the event loop. For each model: ``home``; ``load``; ``begin_unload`` once, unless its child dies. ``close`` last."""
+    """Owned by the event loop. For each model: ``load``; ``begin_unload`` once, unless its child dies. ``close`` last."""
 
     def __init__(
         self,
@@ -73,13 +82,14 @@ class OwnChildren:
         on_suspects: Callable[[Sequence[ModelKey], str], None] = lambda _keys, _reason: None,
         weigh: Callable[[int | None], int | None] | None = None,
     ) -> None:
-        """Their workers' ids begin ``behind`` those of the shared ones.
+        """Their workers' ids begin ``behind`` those of the shared ones, of which there are so many.
 
         ``weigh`` returns what the process of that id has for itself alone, in bytes, or None if nobody can tell.
         """
         self._make = make
         self._own = own
         self._rule = own.rule
+        self._least_bytes = own.rule.least_bytes
         self._behind = behind
         self._clock = clock
         self._events = events
@@ -126,12 +136,78 @@ class OwnChildren:
             for child in self._children.values()
         )
 
-    async def home(self, path: str, files: Files | None, expected_bytes: int) -> Home:
+    def may_be_for(self, expected_bytes: int) -> bool:
+        """Whether a model that weighs so much could get a child of its own: if not, ``load`` need not be asked."""
+        return expected_bytes > self._least_bytes or self._own.keeps_memory is not None
+
+    async def load(self, key: ModelKey, spec: LoadSpec, expected_bytes: int, wait_s: float) -> Alone | None:
+        """Load into a child of its own a model that gets one; None, and nothing was done, if it is to share a worker.
+
+        Raises:
+            LoadFailedError, WorkerDiedError: as in ``Worker``.
+            UnavailableError: no child could be started, and there are no shared ones.
+            OverloadedError: all of them were in use for ``wait_s``; or it was to come ``after`` others, which is no use to it.
+        """
+        place = await self._home(spec, expected_bytes)
+        if place is Home.SHARED:
+            return None
+        if spec.after:
+            raise OverloadedError(
+                f"{key} gets a child of its own, and its room has to be there before", kind=ErrorKind.NO_ROOM
+            )
+        if place is Home.FULL:
+            await self._room(key, wait_s)
+        try:
+            return await self._load(key, spec)
+        except _NoChildError as error:
+            if self._behind:
+                return None  # better beside others than not at all
+            raise UnavailableError(
+                f"no child process could be started for {key}: {error}", kind=ErrorKind.WORKER_DIED
+            ) from error
+
+    async def probe(self) -> None:
+        """Start one and end it, to find out whether one can be started.
+
+        Raises:
+            ConfigError: the predictor file does not fit.
+            WorkerDiedError: it did not start.
+        """
+        worker = self._make(self._behind + 1, lambda _reason: None)
+        try:
+            await worker.start()
+        finally:
+            await worker.close()
+
+    def begin_unload(self, worker: Worker, handle: int, then: Callable[[], None]) -> None:
+        """Unload the model and end its child; call ``then`` once, when the process is gone."""
+        self._ending += 1
+        self._spawn(self._unload(worker, handle, then), f"unload with worker {worker.id}")
+
+    def kill(self) -> None:
+        """End their processes at once; none takes their place. ``close`` is still to be called."""
+        self._closing = True
+        for worker in self.workers:
+            worker.kill()
+
+    async def close(self) -> None:
+        """End all of them. Safe to call twice."""
+        self._closing = True
+        await asyncio.gather(*(worker.close() for worker in self.workers))
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # Which models
+
+    async def _home(self, spec: LoadSpec, expected_bytes: int) -> Home:
         """Return where a model goes now."""
-        keeps = self._own.keeps_memory is not None and await self._own.keeps_memory(path, files or ())
+        files = spec.files or ()
+        if expected_bytes <= self._least_bytes and not any(file.path == MODEL_YAML for file in files):
+            return Home.SHARED  # nothing names a device that it could keep memory of
+        keeps = self._own.keeps_memory is not None and await self._own.keeps_memory(spec.path, files)
         return home(self._rule, expected_bytes=expected_bytes, keeps_memory=keeps, running=len(self))
 
-    async def room(self, key: ModelKey, wait_s: float) -> None:
+    async def _room(self, key: ModelKey, wait_s: float) -> None:
         """Return when there may be one more.
 
         Raises:
@@ -153,24 +229,13 @@ class OwnChildren:
         finally:
             self._waiting -= 1
 
-    async def probe(self) -> None:
-        """Start one and end it, to find out whether one can be started.
+    # Life of one
 
-        Raises:
-            ConfigError: the predictor file does not fit.
-            WorkerDiedError: it did not start.
-        """
-        worker = self._make(self._behind + 1, lambda _reason: None)
-        try:
-            await worker.start()
-        finally:
-            await worker.close()
-
-    async def load(self, key: ModelKey, spec: LoadSpec) -> tuple[Worker, LoadReply]:
+    async def _load(self, key: ModelKey, spec: LoadSpec) -> Alone:
         """Start a child and load into it. The weight is that of the whole process, as far as it shares it with none.
 
         Raises:
-            NoChildError: none could be started.
+            _NoChildError: none could be started.
             LoadFailedError: the runtime's reason, or it took too long.
             WorkerDiedError: it ended while it loaded.
         """
@@ -186,28 +251,8 @@ class OwnChildren:
             await asyncio.shield(self._spawn(self._end(child), f"end the child of {key}"))
             raise
         if unique is None:
-            return worker, reply
-        return worker, replace(reply, bytes=max(unique, reply.bytes), is_estimate=False)
-
-    def begin_unload(self, worker: Worker, handle: int, then: Callable[[], None]) -> None:
-        """Unload the model and end its child; call ``then`` once, when the process is gone."""
-        self._ending += 1
-        self._spawn(self._unload(worker, handle, then), f"unload with worker {worker.id}")
-
-    def kill(self) -> None:
-        """End their processes at once; none takes their place. ``close`` is still to be called."""
-        self._closing = True
-        for worker in self.workers:
-            worker.kill()
-
-    async def close(self) -> None:
-        """End all of them. Safe to call twice."""
-        self._closing = True
-        await asyncio.gather(*(worker.close() for worker in self.workers))
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    # Life of one
+            return Alone(worker, reply)
+        return Alone(worker, replace(reply, bytes=max(unique, reply.bytes), is_estimate=False))
 
     async def _started(self, child: _Child, files: Files) -> Worker:
         began_s = self._clock.monotonic()
@@ -217,10 +262,10 @@ class OwnChildren:
             await worker.start()
         except WorkerDiedError as error:
             self._events.publish(WorkerDied(child.number, None, f"did not start: {error}", 0))
-            raise NoChildError(str(error)) from error
+            raise _NoChildError(str(error)) from error
         child.worker = worker
         if self._closing:
-            raise NoChildError("the server stops")
+            raise _NoChildError("the server stops")
         took_s = self._clock.monotonic() - began_s
         self._events.publish(WorkerStarted(child.number, worker.pid, took_s, child.key))
         return worker

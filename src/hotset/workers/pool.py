@@ -8,28 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from operator import itemgetter
 from typing import Any, Final
 
 from hotset.clock import Clock
-from hotset.errors import ErrorKind, LoadFailedError, OverloadedError, UnavailableError, WorkerDiedError
+from hotset.errors import ErrorKind, LoadFailedError, UnavailableError, WorkerDiedError
 from hotset.events import EventBus, WorkerDied
-from hotset.keys import DiskFile, ModelKey
+from hotset.keys import ModelKey
 from hotset.limits import Limits, Waits, loop_time_s
 from hotset.payload import Encoded
 from hotset.runtimes.ahead import Imports
-from hotset.runtimes.options import MODEL_YAML
 from hotset.status import WorkerStatus
 from hotset.workers.base import LoadReply, LoadSpec, MakeWorker, PredictCall, Swapped, Worker
 from hotset.workers.forking import ForkServer
 from hotset.workers.intact import Files
 from hotset.workers.light_places import NOWHERE, SLIGHT_BYTES, LightPlaces
-from hotset.workers.own_children import NoChildError, OwnChildren, OwnProcesses
-from hotset.workers.placement import Home, WorkerLoad, place, suits
+from hotset.workers.own_children import OwnChildren, OwnProcesses
+from hotset.workers.placement import WorkerLoad, place, suits
 from hotset.workers.slot import Slot
 from hotset.workers.supervisor import Supervisor
 
@@ -89,8 +86,6 @@ class WorkerPool:
             make, self._slots, clock=clock, events=events, on_death=self._died, sleep=sleep
         )
         self.own: Final = self._make_own(make, own) if own is not None else None
-        self._own_from = own.rule.least_bytes if own is not None else math.inf
-        self._has_keepers = own is not None and own.keeps_memory is not None
         self._serving = serving if serving is not None else len(self._slots)
         self._may_swap = may_swap
         self._light = LightPlaces(presumes=presumes_light)
@@ -202,10 +197,10 @@ class WorkerPool:
             worker = self.wishes.get(key)
         handle = next(self._handles)
         spec = LoadSpec(handle, key.name, key.version, path, weight=weight, files=files, after=after)
-        if (expected_bytes > self._own_from or self._has_keepers) and (worker is None or after):
-            resident = await self._load_alone(key, spec, expected_bytes, wait_s)
-            if resident is not None:
-                return resident
+        if self.own is not None and (worker is None or after) and self.own.may_be_for(expected_bytes):
+            alone = await self.own.load(key, spec, expected_bytes, wait_s)
+            if alone is not None:
+                return Resident(key, alone.worker, handle, alone.reply, is_alone=True)
         if worker is None:
             slot = await self._choose(key, expected_bytes, wait_s)
         else:
@@ -237,33 +232,6 @@ class WorkerPool:
         slot.finish_load(worker, expected_bytes, reply.bytes)
         self._light.note(key, worker.id, is_light=reply.is_light, expected_bytes=expected_bytes)
         return Resident(key, worker, spec.handle, reply)
-
-    async def _load_alone(
-        self, key: ModelKey, spec: LoadSpec, expected_bytes: int, wait_s: float
-    ) -> Resident | None:
-        """Load into a child of its own; None if the model is to share one."""
-        own = self.own
-        assert own is not None
-        if expected_bytes <= self._own_from and MODEL_YAML not in map(_path, spec.files or ()):
-            return None  # nothing names a device that it could keep memory of
-        place = await own.home(spec.path, spec.files, expected_bytes)
-        if place is Home.SHARED:
-            return None
-        if spec.after:
-            raise OverloadedError(
-                f"{key} gets a child of its own, and its room has to be there before", kind=ErrorKind.NO_ROOM
-            )
-        if place is Home.FULL:
-            await own.room(key, wait_s)
-        try:
-            worker, reply = await own.load(key, spec)
-        except NoChildError as error:
-            if self._slots:
-                return None  # better beside others than not at all
-            raise UnavailableError(
-                f"no child process could be started for {key}: {error}", kind=ErrorKind.WORKER_DIED
-            ) from error
-        return Resident(key, worker, spec.handle, reply, is_alone=True)
 
     def is_light(self, key: ModelKey) -> bool:
         """Whether its last load disturbed nobody, and workers can swap."""
@@ -458,9 +426,6 @@ class WorkerPool:
 
     def _tell_suspects(self, keys: Sequence[ModelKey], reason: str) -> None:
         self.on_suspects(keys, reason)
-
-
-_path: Final[Callable[[DiskFile], str]] = itemgetter(0)
 
 
 def _raise_unless_dead(done: asyncio.Future[Any]) -> None:
