@@ -23,6 +23,7 @@ LIMIT_S = 30.0
 """For waits that end by an event: past it the test is wrong, and fails."""
 
 PREDICTOR = """
+import ctypes
 import json
 import os
 import pathlib
@@ -71,6 +72,10 @@ class Predictor:
             time.sleep(60)
         if "exit" in order:
             os._exit(order["exit"])
+        if "hold_s" in order:
+            ctypes.PyDLL(None).sleep(order["hold_s"])
+        if "power" in order:
+            3 ** order["power"]
 """
 
 

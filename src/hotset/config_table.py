@@ -255,6 +255,11 @@ class SettingsTable(BaseModel):
         60.0,
         "How long a child process may take to start, your `Predictor.__init__` included.",
     )
+    ping_timeout: Annotated[float, duration()] = _workers(
+        30.0,
+        "How long a child process may give no sign of life while native code computes in it; then it is replaced. If it does"
+        " nothing meanwhile: a third of that; if a signal stopped it: two seconds.",
+    )
 
     host: Annotated[str, text("host name or address", "a host name or address such as 0.0.0.0")] = _server(
         "127.0.0.1",

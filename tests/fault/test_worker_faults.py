@@ -113,7 +113,7 @@ async def test_answers_that_were_written_before_the_end_still_count(bench: Bench
 
 
 async def test_a_child_that_is_stopped_does_not_answer_pings_and_is_killed(bench: Bench) -> None:
-    worker = bench.process_worker(ping_interval_s=0.5, ping_timeout_s=2.0)
+    worker = bench.process_worker(ping_interval_s=0.1, ping_timeout_s=3600.0)
     async with bench.running(worker):
         spec = bench.spec()
         await worker.load(spec)
@@ -121,10 +121,39 @@ async def test_a_child_that_is_stopped_does_not_answer_pings_and_is_killed(bench
         child.send_signal(signal.SIGSTOP)
         await until(lambda: child.status() == psutil.STATUS_STOPPED)
         waiting = worker.predict(call(spec.handle))
-        assert await died(bench) == "did not answer pings for 2 s and was killed"
+        assert await died(bench) == "was stopped by a signal, did not answer pings and was killed"
         with pytest.raises(WorkerDiedError, match="pings"):
             await waiting
         assert not psutil.pid_exists(pid_of(worker))
+
+
+async def test_a_child_that_does_nothing_with_the_interpreter_in_its_hand_is_killed(bench: Bench) -> None:
+    worker = bench.process_worker(ping_interval_s=0.1, ping_timeout_s=3600.0)
+    async with bench.running(worker):
+        worker._heartbeat._most_asleep = 8
+        spec = bench.spec()
+        await worker.load(spec)
+        waiting = worker.predict(call(spec.handle, {"hold_s": 600}))
+        assert await died(bench) == "did nothing for 1200 s, did not answer pings and was killed"
+        with pytest.raises(WorkerDiedError, match="did nothing"):
+            await waiting
+        assert worker.suspects == {spec.handle}
+
+
+async def test_a_child_that_computes_with_the_interpreter_in_its_hand_is_left_alone_for_longer(
+    bench: Bench,
+) -> None:
+    """One power in C, of most of a second: no ping is answered before its end."""
+    worker = bench.process_worker(ping_interval_s=0.05, ping_timeout_s=600.0, threads=1)
+    async with bench.running(worker):
+        spec = bench.spec()
+        await worker.load(spec)
+        answer = asyncio.ensure_future(worker.predict(call(spec.handle, {"power": 5_000_000})))
+        heartbeat = worker._heartbeat
+        await until(lambda: heartbeat.unanswered > 2)
+        heartbeat._most_asleep = 2  # it would take no more than this, if it were taken for asleep
+        await answer
+    assert bench.deaths == []
 
 
 async def test_a_child_that_answers_pings_lives_on(bench: Bench) -> None:
@@ -138,7 +167,7 @@ async def test_a_child_that_answers_pings_lives_on(bench: Bench) -> None:
         pinged: list[int] = []
 
         def pinged_again() -> bool:
-            pinged.append(worker._missed_pings)
+            pinged.append(worker._heartbeat.unanswered)
             return pinged.count(0) >= 3 and max(pinged) >= 1
 
         await until(pinged_again)

@@ -75,6 +75,7 @@ class WorkerMaker:
             log_level=settings.log_level,
             log_format=settings.log_format,
             start_timeout_s=settings.start_timeout,
+            ping_timeout_s=settings.ping_timeout,
             stuck_after_s=settings.request_timeout,
             children=self._children,
             on_want=self._on_want,

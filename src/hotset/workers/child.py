@@ -14,6 +14,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -42,6 +43,8 @@ _CLOSED_ON_EXEC: Final[int] = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 CRASHED: Final = 70
 """Exit status after a fault of hotset's own."""
+
+TRIM_EVERY_S: Final = 4.0
 
 
 class ControlChannel:
@@ -97,6 +100,7 @@ class Child:
         self._shared: Shared | None = None
         self._board: Board | None = None
         self._asking: Asking | None = None
+        self._trim_from_s = 0.0
         self._host: Host
         self._mailbox: DataChannel
         self._loading: LoadThreads
@@ -183,7 +187,7 @@ class Child:
         match order:
             case wire.Ping(number):
                 self._control.send(wire.Pong(number))
-                self._mailbox.trim()
+                self._trim_mailbox()
             case wire.Load(number, spec):
                 self._loading.load(spec, self._load_done(number, spec))
             case wire.Unload(number, handle):
@@ -204,6 +208,13 @@ class Child:
                 imports.start(modules, prepare=priorities.give_way)
             case _:
                 raise wire.WireError(f"an order out of place: {order}")
+
+    def _trim_mailbox(self) -> None:
+        """Not with each ping, as they come faster where somebody waits: what is used again within seconds stays."""
+        now_s = time.monotonic()
+        if now_s >= self._trim_from_s:
+            self._trim_from_s = now_s + TRIM_EVERY_S
+            self._mailbox.trim()
 
     def _load_done(self, number: int, spec: LoadSpec) -> Callable[[LoadReply | HotsetError], None]:
         def done(outcome: LoadReply | HotsetError) -> None:

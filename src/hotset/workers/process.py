@@ -49,6 +49,7 @@ from hotset.workers.channel import Channel
 from hotset.workers.deadlines import Deadlines
 from hotset.workers.executions import Told
 from hotset.workers.failure import pack, unpack
+from hotset.workers.heartbeat import Heartbeat, look_at
 from hotset.workers.incoming import IncomingStreams
 from hotset.workers.kit import STANDARD_KIT
 from hotset.workers.spawn import CHILD_COMMAND, ChildProcess, ChildSource, FreshInterpreters, described_exit
@@ -63,9 +64,9 @@ _GRACE_S: Final = 1.0
 class ProcessOptions:
     """How a child is made and watched. ``kit`` names what it loads with (see ``kit.py``).
 
-    ``ping_timeout_s`` is long because native code may keep the interpreter to itself while it loads. ``children``
-    None means: fresh interpreters, from ``command`` and ``environment``, which None means: the gateway's own. A predict
-    thread that is at the same for ``stuck_after_s`` counts as one that never comes back.
+    ``ping_timeout_s`` is long because native code may keep the interpreter to itself while it loads; what does nothing has
+    less of it (see ``heartbeat.py``). ``children`` None means: fresh interpreters, from ``command`` and ``environment``, which
+    None means: the gateway's own. A predict thread that is at the same for ``stuck_after_s`` counts as one that never comes back.
     """
 
     threads: int = 1
@@ -81,7 +82,7 @@ class ProcessOptions:
     log_format: LogFormat = "console"
     start_timeout_s: float = 60.0
     close_timeout_s: float = 5.0
-    ping_interval_s: float = 5.0
+    ping_interval_s: float = 1.0
     ping_timeout_s: float = 30.0
     stuck_after_s: float = math.inf
     max_queued: int = 10_000
@@ -127,7 +128,6 @@ class ProcessWorker:
         self._swaps: dict[int, asyncio.Future[Swapped]] = {}
         self._gone: str | None = "was not started"
         self._is_ending = False
-        self._missed_pings = 0
         self._process: ChildProcess | None = None
         self._watch: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -164,6 +164,11 @@ class ProcessWorker:
             self._process = process = await self._children.start_child()
         except OSError as error:
             raise WorkerDiedError(f"the system could not start a child process: {error}") from error
+        self._heartbeat = Heartbeat(
+            interval_s=self._options.ping_interval_s,
+            limit_s=self._options.ping_timeout_s,
+            look=partial(look_at, process.pid),
+        )
         self._control = Channel(process.control, decode=wire.decode_control_reply, on_message=self._on_reply)
         self._data = Channel(process.data, decode=wire.decode_data_reply, on_message=self._on_answer)
         try:
@@ -359,21 +364,18 @@ class ProcessWorker:
         self._on_death(self._gone)
 
     async def _first_sign(self, process: ChildProcess) -> str | None:
-        """Return when the child ends or ended, with words only if it has to be killed for its silence.
-
-        Pings are counted and not timed: where the gateway itself stood still, the child's answer is waiting.
-        """
-        options = self._options
-        most = max(1, math.ceil(options.ping_timeout_s / options.ping_interval_s))
+        """Return when the child ends or ended, with words only if it has to be killed for its silence."""
+        interval_s = self._options.ping_interval_s
         signs = (self._control.lost, self._data.lost, process.exited)
         while True:
-            await asyncio.wait(signs, timeout=options.ping_interval_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(signs, timeout=interval_s, return_when=asyncio.FIRST_COMPLETED)
             if any(sign.done() for sign in signs):
                 return None
-            if self._missed_pings >= most:
-                return f"did not answer pings for {options.ping_timeout_s:g} s and was killed"
-            self._missed_pings += 1
-            self._control.send(wire.Ping(self._missed_pings))
+            silence = self._heartbeat.silence(self._calls - len(self._answers))
+            if silence is not None:
+                return silence
+            if self._heartbeat.due(is_waited_for=bool(self._answers or self._replies or self._swaps)):
+                self._control.send(wire.Ping(next(self._numbers)))
             self._look_for_stuck()
 
     def _one_is_late(self) -> None:
@@ -525,7 +527,7 @@ class ProcessWorker:
     def _on_reply(self, message: wire.ControlReply, _payload: bytes) -> None:
         match message:
             case wire.Pong():
-                self._missed_pings = 0
+                self._heartbeat.answered()
             case wire.Loaded(number, handle, reply):
                 if not self._settle(number, reply):
                     self._drop_model(handle)
