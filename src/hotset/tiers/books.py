@@ -6,6 +6,7 @@ The ledger keeps them; whoever uses a tier reads them, and changes nothing but `
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from operator import add, sub
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
@@ -196,6 +197,19 @@ class Reservation(Generic[K]):
     @property
     def is_granted(self) -> bool:
         return self.granted == self.weight
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerStatistics:
+    """A moment of a tier's books; ``entries`` are counted without their ``copies``."""
+
+    capacity: Capacity
+    usage: Weight
+    entries: int
+    copies: int
+    draining: int
+    reservations: int
+    held: int
 
 
 def larger(one: Weight, other: Weight) -> Weight:

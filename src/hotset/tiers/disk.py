@@ -244,7 +244,7 @@ class DiskTier(Shelf):
 
     def limit(self, capacity: Capacity) -> None:
         """Set another capacity; what is beyond it is evicted, the least recently used first."""
-        self._ledger.capacity = capacity
+        self._ledger.limit(capacity)
         self._pump_soon()
 
     async def free_bytes(self) -> int:

@@ -2,16 +2,7 @@
 
 Both tiers keep them here. The ledger decides, the tier's owner acts: it asks for room (``reserve``), unloads or
 deletes what ``advance`` hands out, says when that is done (``freed``), and turns a granted reservation into an
-entry (``commit``). No I/O, no await, no clock.
-
-Two sums are kept below the capacity, each in every part:
-
-* *usage* = entries + entries that are being given back + reservations that were granted. It is what the tier
-  really holds, so a reservation is granted only once the room is physically there. But whoever comes in behind those who
-  leave, in the same place and not before they are gone, is granted their room at once (``grant_behind``, or by one order that
-  ``takes`` their places); of the two, what is larger counts.
-* *commitment* = entries + reservations that have been promised room. Victims are chosen against it, so that the
-  room which one reservation waits for is never given to another.
+entry (``commit``). Whether there is room, and for whom, are sums: its ``balance``. No I/O, no await, no clock.
 
 An entry may have *copies*: further values for the same key, each with a weight and holds of its own. They take only
 room that nobody else wants, they are the first to go, and they go with their entry.
@@ -20,34 +11,20 @@ room that nobody else wants, they are the first to go, and they go with their en
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from functools import partial
+from typing import Generic, TypeVar
 
 from hotset.errors import CapacityError, ErrorKind
 from hotset.events import Cause
-from hotset.tiers.books import NOTHING, Capacity, Entry, Reservation, Takes, Weight, larger, smaller
+from hotset.tiers.balance import Balance
+from hotset.tiers.books import NOTHING, Capacity, Entry, LedgerStatistics, Reservation, Takes, Weight, smaller
+from hotset.tiers.line import serve
 from hotset.tiers.victims import choose
 
 __all__ = ["NOTHING", "Capacity", "Entry", "Ledger", "LedgerStatistics", "Reservation", "Weight"]
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
-
-MOST_OVERTAKEN: Final = 32
-"""So many later reservations may be promised room before one that waits for more of it; then it is its turn."""
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerStatistics:
-    """A moment of a tier's books; ``entries`` are counted without their ``copies``."""
-
-    capacity: Capacity
-    usage: Weight
-    entries: int
-    copies: int
-    draining: int
-    reservations: int
-    held: int
 
 
 class Ledger(Generic[K, V]):
@@ -61,27 +38,28 @@ class Ledger(Generic[K, V]):
         self, capacity: Capacity, *, order: Callable[[], Iterator[K]], wake: Callable[[], None] = lambda: None
     ) -> None:
         """``order`` yields keys, each once, the first to go first; ``wake`` is called when ``advance`` is worth calling."""
-        self.capacity = capacity
         self.entries: dict[K, Entry[K, V]] = {}
         self._order = order
         self._wake = wake
         self._copies: dict[Entry[K, V], None] = {}  # in the order in which they came
         self._draining: dict[Entry[K, V], None] = {}  # in the order in which they were evicted
         self._reservations: dict[Reservation[K], None] = {}
-        self._usage = NOTHING
-        self._commitment = NOTHING
-        self._spare = NOTHING  # what copies take, of both
+        self._balance = Balance(capacity)
         self._is_advancing = False
 
     # What is there
 
     @property
+    def capacity(self) -> Capacity:
+        return self._balance.capacity
+
+    @property
     def usage(self) -> Weight:
-        return self._usage
+        return self._balance.usage
 
     @property
     def commitment(self) -> Weight:
-        return self._commitment
+        return self._balance.commitment
 
     def draining(self) -> tuple[Entry[K, V], ...]:
         return tuple(self._draining)
@@ -114,19 +92,17 @@ class Ledger(Generic[K, V]):
 
     def has_room(self, weight: Weight) -> bool:
         """Whether ``weight`` would fit without evicting anything but copies."""
-        return self.capacity.holds(self._commitment.minus(self._spare).plus(weight)) and self.capacity.holds(
-            self._usage.minus(self._spare).plus(weight)
-        )
+        return self._balance.has_room(weight)
 
     def has_free_room(self, weight: Weight) -> bool:
         """Whether ``weight`` would fit without evicting anything at all, and nobody waits for room."""
-        return (
-            not self.is_short
-            and self.capacity.holds(self._commitment.plus(weight))
-            and self.capacity.holds(self._usage.plus(weight))
-        )
+        return not self.is_short and self._balance.has_free_room(weight)
 
     # Room
+
+    def limit(self, capacity: Capacity) -> None:
+        """Set the capacity; ``advance`` shrinks what is there to it."""
+        self._balance.capacity = capacity
 
     def reserve(
         self,
@@ -160,9 +136,7 @@ class Ledger(Generic[K, V]):
             reservation.weight = weight
             return
         reservation.weight = weight
-        kept = smaller(reservation.granted, weight)
-        self._set_granted(reservation, kept)
-        self._set_promised(reservation, kept)
+        self._balance.assign(reservation, smaller(reservation.granted, weight))
         self._wake()
 
     def reserve_free(self, key: K, weight: Weight) -> Reservation[K] | None:
@@ -171,8 +145,7 @@ class Ledger(Generic[K, V]):
             return None
         reservation = Reservation(key, weight, lambda: None)
         self._reservations[reservation] = None
-        self._set_promised(reservation, weight)
-        self._set_granted(reservation, weight)
+        self._balance.assign(reservation, weight)
         return reservation
 
     def resize_free(self, reservation: Reservation[K], weight: Weight) -> bool:
@@ -181,8 +154,7 @@ class Ledger(Generic[K, V]):
         if more != NOTHING and not self.has_free_room(more):
             return False
         reservation.weight = weight
-        self._set_granted(reservation, weight)
-        self._set_promised(reservation, weight)
+        self._balance.assign(reservation, weight)
         self._wake()
         return True
 
@@ -192,27 +164,11 @@ class Ledger(Generic[K, V]):
         They have to be handed out. ``reservation.behind`` are those that it needs. False, and nothing is changed, if all of
         them are not enough.
         """
-        if not reservation.is_promised or reservation.granted != NOTHING:
-            return False
-        behind, leaving, usage = [], NOTHING, self._usage.plus(reservation.weight)
-        for entry in entries:
-            if self.capacity.holds(usage):
-                break
-            if entry.handed_out and entry.followed_by is None:
-                behind.append(entry)
-                leaving = leaving.plus(entry.weight)
-                usage = self._usage.minus(leaving).plus(larger(leaving, reservation.weight))
-        if not self.capacity.holds(usage):
-            return False
-        for entry in behind:
-            entry.followed_by = reservation
-        self._usage, reservation.granted = usage, reservation.weight
-        reservation.behind, reservation.leaving = tuple(behind), leaving
-        return True
+        return self._balance.grant_behind(reservation, entries)
 
     def stand_back(self, reservation: Reservation[K]) -> None:
         """Undo ``grant_behind``: the promised room is granted once it is there, as any other."""
-        self._fall_back(reservation)
+        self._balance.fall_back(reservation)
         self._wake()
 
     def cancel(self, reservation: Reservation[K]) -> None:
@@ -265,9 +221,9 @@ class Ledger(Generic[K, V]):
             self.evict(entry.key, Cause.CORRUPT)
         behind = follows.behind if follows is not None else ()
         if follows is not None:
-            self._fall_back(follows)
+            self._balance.fall_back(follows)
         else:
-            self._usage = self._usage.minus(entry.weight)
+            self._balance.give_back(entry)
         entry.weight = NOTHING
         self.release(entry)
         return behind
@@ -282,9 +238,7 @@ class Ledger(Generic[K, V]):
         copy.is_copy = True
         first.copies = (*first.copies, copy)
         self._copies[copy] = None
-        self._spare = self._spare.plus(copy.weight)
-        self._usage = self._usage.plus(copy.weight)
-        self._commitment = self._commitment.plus(copy.weight)
+        self._balance.add_copy(copy.weight)
         if self._reservations:
             self._wake()  # it came too late: whoever waits may have its room
         return copy
@@ -295,8 +249,7 @@ class Ledger(Generic[K, V]):
             raise RuntimeError(f"there is an entry already: {key!s}")
         entry: Entry[K, V] = Entry(key, value, weight)
         self.entries[key] = entry
-        self._usage = self._usage.plus(weight)
-        self._commitment = self._commitment.plus(weight)
+        self._balance.add(weight)
         return entry
 
     def advance(self) -> list[Entry[K, V]]:
@@ -304,13 +257,18 @@ class Ledger(Generic[K, V]):
 
         They come in the order in which they were evicted. ``on_granted`` must not raise.
         """
+        balance, reservations = self._balance, self._reservations
+        granted: list[Reservation[K]] = []
         self._is_advancing = True
         try:
-            self._shrink_to_capacity()
-            granted = self._promise_in_turn()
+            if not balance.capacity.holds(balance.commitment):
+                self._shrink_to_capacity()
+            if reservations:
+                serve(reservations, partial(self._promise, granted))
         finally:
             self._is_advancing = False
-        granted += [r for r in self._reservations if self._grant(r)]
+        if reservations:
+            granted += filter(balance.grant, reservations)
         ready = [entry for entry in self._draining if entry.holds == 0 and not entry.handed_out]
         for entry in ready:
             entry.handed_out = True
@@ -325,9 +283,10 @@ class Ledger(Generic[K, V]):
         entry = self.entries.pop(key, None)
         if entry is None:
             return None
-        for copy in entry.copies:
-            self._drain_copy(copy, cause)
-        entry.copies = ()
+        if entry.copies:
+            for copy in entry.copies:
+                self._drain_copy(copy, cause)
+            entry.copies = ()
         self._drain(entry, cause)
         return entry
 
@@ -350,7 +309,7 @@ class Ledger(Generic[K, V]):
         heir, *others = first.copies
         first.copies = ()
         del self._copies[heir]
-        self._spare = self._spare.minus(heir.weight)
+        self._balance.drop_copy(heir.weight)
         first.is_copy, heir.is_copy = True, False  # they change places
         heir.copies = tuple(others)
         heir.pinned = first.pinned
@@ -358,13 +317,13 @@ class Ledger(Generic[K, V]):
 
     def _drain_copy(self, copy: Entry[K, V], cause: Cause) -> None:
         del self._copies[copy]
-        self._spare = self._spare.minus(copy.weight)
+        self._balance.drop_copy(copy.weight)
         self._drain(copy, cause)
 
     def _drain(self, entry: Entry[K, V], cause: Cause) -> None:
         entry.cause = cause
         self._draining[entry] = None
-        self._commitment = self._commitment.minus(entry.weight)
+        self._balance.leave(entry.weight)
         if not self._is_advancing:  # else it is handed out in this very call
             self._wake()
 
@@ -373,15 +332,7 @@ class Ledger(Generic[K, V]):
         if not entry.handed_out or entry not in self._draining:
             raise RuntimeError(f"freed twice, or before it was handed out: {entry.key!s}")
         del self._draining[entry]
-        follower = entry.followed_by
-        if follower is None:
-            self._usage = self._usage.minus(entry.weight)
-        else:
-            taken = _taken(follower)
-            is_last = follower.leaving == entry.weight
-            follower.leaving = NOTHING if is_last else follower.leaving.minus(entry.weight)
-            if taken != follower.granted:  # as what leaves is larger than what comes
-                self._usage = self._usage.minus(taken).plus(_taken(follower))
+        self._balance.give_back(entry)
         if self._reservations:
             self._wake()
 
@@ -405,44 +356,19 @@ class Ledger(Generic[K, V]):
 
     def check_invariants(self) -> None:
         """Recompute every sum from the entries and compare. For tests and for the sync loop's pass."""
-        total = NOTHING
-        following = NOTHING  # what is on its way in takes more as long as those are there whom it follows
-        for entry in self.entries.values():
-            total = total.plus(entry.weight)
-            following = following.plus(_extra(entry))
-            assert entry.cause is None
-            assert not entry.is_copy
-        assert {copy for entry in self.entries.values() for copy in entry.copies} == self._copies.keys()
-        spare = NOTHING
-        for copy in self._copies:
-            spare = spare.plus(copy.weight)
-            assert copy.cause is None
-            assert copy.is_copy
-            assert not copy.copies
-        assert spare == self._spare, (spare, self._spare)
-        usage = commitment = total.plus(spare)
-        usage = usage.plus(following)
-        for entry in self._draining:
-            assert entry.cause is not None
-            if entry.followed_by is None:
-                usage = usage.plus(entry.weight).plus(_extra(entry))
-            else:
-                assert entry in entry.followed_by.behind
-        for reservation in self._reservations:
-            leaving = NOTHING
-            for entry in reservation.behind:
-                leaving = leaving.plus(entry.weight if entry in self._draining else NOTHING)
-            assert leaving == reservation.leaving, (leaving, reservation.leaving)
-            usage = usage.plus(_taken(reservation))
-            commitment = commitment.plus(reservation.promised)
-        assert (usage, commitment) == (self._usage, self._commitment)
+        entries, copies = self.entries.values(), self._copies.keys()
+        assert not any(entry.is_copy or entry.cause for entry in entries)
+        assert all(copy.is_copy and not (copy.cause or copy.copies) for copy in copies)
+        assert {copy for entry in entries for copy in entry.copies} == copies
+        assert all(entry.cause for entry in self._draining)
+        self._balance.check(entries, copies, self._draining, self._reservations)
 
     # Inside
 
     def _refuse_larger_than_capacity(self, key: K, weight: Weight) -> None:
-        if self.capacity.holds(weight):
+        if self._balance.capacity.holds(weight):
             return
-        excess = self.capacity.excess(weight)
+        excess = self._balance.capacity.excess(weight)
         assert excess is not None
         part, need, limit = excess
         raise CapacityError(
@@ -451,48 +377,25 @@ class Ledger(Generic[K, V]):
 
     def _shrink_to_capacity(self) -> None:
         """What was adopted beyond the capacity leaves, as far as it is free to."""
-        if self.capacity.holds(self._commitment):
-            return
-        victims, _ = self._choose(self._commitment, None)
+        victims, _ = self._choose(self._balance.commitment, None)
         self._evict_all(victims)
 
-    def _promise_in_turn(self) -> list[Reservation[K]]:
-        """First come, first served; who needs more room than there is now may be overtaken, but not for ever.
-
-        Else one large entry could wait until many small ones stop coming. Whoever holds a part already (it was
-        corrected to more) is served even then: those before it may be waiting for that part. Returns those who took places, and
-        have their room with that.
-        """
-        took: list[Reservation[K]] = []
-        passed: list[Reservation[K]] = []
-        is_blocked = False
-        for reservation in [r for r in self._reservations if r.promised != r.weight]:
-            if is_blocked and reservation.granted == NOTHING:
-                continue
-            before = reservation.granted
-            if self._promise(reservation):
-                if reservation.granted is not before:
-                    took.append(reservation)
-                for earlier in passed:
-                    earlier.overtaken += 1
-            else:
-                passed.append(reservation)
-                is_blocked = is_blocked or reservation.overtaken >= MOST_OVERTAKEN
-        return took
-
-    def _promise(self, reservation: Reservation[K]) -> bool:
-        target = self._commitment.plus(reservation.weight)
+    def _promise(self, granted: list[Reservation[K]], reservation: Reservation[K]) -> bool:
+        """Promise it its room, if that can be made. One that takes the places of others has it with that, and is ``granted``."""
+        balance = self._balance
+        target = balance.commitment.plus(reservation.weight)
         if reservation.promised is not NOTHING:
             target = target.minus(reservation.promised)
-        if not self.capacity.holds(target):
+        if not balance.capacity.holds(target):
             victims, fits = self._choose(target, reservation.key)
             if not fits:
                 return False
             takes = reservation.takes
             if takes is not None and self._take_places(reservation, victims, takes):
+                granted.append(reservation)
                 return True
             self._evict_all(victims)
-        self._set_promised(reservation, reservation.weight)
+        balance.promise(reservation, reservation.weight)
         return True
 
     def _take_places(self, reservation: Reservation[K], victims: list[Entry[K, V]], takes: Takes[K]) -> bool:
@@ -507,15 +410,15 @@ class Ledger(Generic[K, V]):
             if entry.is_copy or entry.copies:
                 return False
             leaving = entry.weight if leaving is NOTHING else leaving.plus(entry.weight)
-        usage = self._usage.minus(leaving).plus(larger(leaving, reservation.weight))
-        if not self.capacity.holds(usage) or not takes(victims):
+        balance = self._balance
+        usage = balance.behind(leaving, reservation.weight)
+        if not balance.capacity.holds(usage) or not takes(victims):
             return False
         for entry in victims:
             self.evict(entry.key, Cause.CAPACITY)
-            entry.handed_out, entry.followed_by = True, reservation
-        self._usage, reservation.granted = usage, reservation.weight
-        reservation.behind, reservation.leaving = tuple(victims), leaving
-        self._set_promised(reservation, reservation.weight)
+            entry.handed_out = True
+        balance.take_over(reservation, victims, leaving, usage)
+        balance.promise(reservation, reservation.weight)
         return True
 
     def _evict_all(self, victims: list[Entry[K, V]]) -> None:
@@ -531,7 +434,7 @@ class Ledger(Generic[K, V]):
 
     def _choose(self, target: Weight, but: K | None) -> tuple[list[Entry[K, V]], bool]:
         copies = tuple([copy for copy in self._copies if not copy.pinned]) if self._copies else ()
-        return choose(self.capacity, target, copies=copies, entries=self._evictable(but))
+        return choose(self._balance.capacity, target, copies=copies, entries=self._evictable(but))
 
     def _evictable(self, but: K | None) -> Iterator[Entry[K, V]]:
         """Entries that nobody uses, in the order in which they go, ``but`` last."""
@@ -547,50 +450,6 @@ class Ledger(Generic[K, V]):
         if spared is not None:
             yield spared
 
-    def _grant(self, reservation: Reservation[K]) -> bool:
-        weight = reservation.weight
-        if reservation.granted == weight or reservation.promised != weight:
-            return False
-        leaving = reservation.leaving
-        usage = self._usage.minus(_taken(reservation))
-        usage = usage.plus(weight if leaving is NOTHING else larger(weight, leaving))
-        if not self.capacity.holds(usage):
-            return False
-        self._usage, reservation.granted = usage, weight
-        return True
-
-    def _set_granted(self, reservation: Reservation[K], weight: Weight) -> None:
-        self._usage = self._usage.minus(_taken(reservation))
-        reservation.granted = weight
-        self._usage = self._usage.plus(_taken(reservation))
-
-    def _set_promised(self, reservation: Reservation[K], weight: Weight) -> None:
-        if reservation.promised is not NOTHING:
-            self._commitment = self._commitment.minus(reservation.promised)
-        self._commitment = self._commitment.plus(weight)
-        reservation.promised = weight
-
     def _close(self, reservation: Reservation[K]) -> None:
         del self._reservations[reservation]
-        self._fall_back(reservation)
-        self._commitment = self._commitment.minus(reservation.promised)
-        reservation.promised = NOTHING
-
-    def _fall_back(self, reservation: Reservation[K]) -> None:
-        """It has no room any more; whoever it was to come in behind has theirs until they are gone."""
-        self._usage = self._usage.minus(_taken(reservation)).plus(reservation.leaving)
-        reservation.granted = reservation.leaving = NOTHING
-        for entry in reservation.behind:
-            entry.followed_by = None
-        reservation.behind = ()
-
-
-def _extra(entry: Entry[K, V]) -> Weight:
-    """What those still take beyond it whom an entry follows."""
-    return NOTHING if entry.follows is None else _taken(entry.follows).minus(entry.weight)
-
-
-def _taken(reservation: Reservation[K]) -> Weight:
-    """What a reservation and those whom it comes in behind take together, as they are never there at once."""
-    granted, leaving = reservation.granted, reservation.leaving
-    return granted if leaving is NOTHING else larger(granted, leaving)
+        self._balance.close(reservation)

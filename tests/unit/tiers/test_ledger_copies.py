@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotset.events import Cause
-from hotset.tiers.ledger import MOST_OVERTAKEN, Capacity, Entry, Ledger, Reservation, Weight
+from hotset.tiers.ledger import Capacity, Entry, Ledger, Reservation, Weight
+from hotset.tiers.line import MOST_OVERTAKEN
 
 
 class Books:

@@ -1,4 +1,4 @@
-"""The memory tier: leases, what ``latest`` means, and whose time counts for whom."""
+"""The memory tier: leases, room, and words that go with what leaves. What words mean: test_words.py."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_evicting_what_is_not_there(tier: Tier):
     assert not tier.tier.evict(PARIS1, Cause.EXPLICIT)
 
 
-# Whose time counts for whom
+# Who goes, and what goes with it
 
 
 def test_the_least_recently_used_goes_first():
@@ -140,124 +140,6 @@ def test_the_least_recently_used_goes_first():
     tier.use(PARIS1, 3.0)
     tier.load(OSLO1)
     assert {entry.key for entry in tier.tier.entries()} == {PARIS1, OSLO1}
-
-
-def test_what_nobody_asked_for_goes_before_all_others(tier: Tier):
-    for key in (PARIS1, ROME1, OSLO1):
-        tier.load(key)
-    tier.use(PARIS1, 1.0)
-    assert tier.victims(3) == [ROME1, OSLO1, PARIS1]
-    assert tier.tier.oldest_used_s() == float("-inf")
-
-
-def test_latest_and_the_number_are_two_words_and_the_younger_one_counts(tier: Tier):
-    tier.load(PARIS2, latest=True)
-    tier.load(ROME1)
-    tier.use(PARIS2, 1.0)
-    tier.use(ROME1, 2.0)
-    assert tier.victims() == [PARIS2]
-    tier.use(PARIS, 3.0)
-    assert tier.victims() == [ROME1]
-    assert tier.tier.entry_used_s(PARIS2) == 3.0
-    tier.use(ROME1, 4.0)
-    tier.use(PARIS2, 5.0)
-    assert tier.victims() == [ROME1]
-    assert tier.tier.last_used_s(PARIS) == 3.0
-    assert tier.tier.last_used_s(ModelRef("paris", 2)) == 5.0
-
-
-def test_when_latest_moves_on_the_old_version_keeps_what_was_asked_by_number(tier: Tier):
-    tier.load(PARIS1, latest=True)
-    tier.load(ROME1)
-    tier.use(PARIS1, 1.0)
-    tier.use(ROME1, 2.0)
-    tier.use(PARIS, 3.0)
-    tier.load(PARIS2)
-    assert tier.tier.serving_latest("paris") == PARIS1
-    assert tier.tier.point_latest(PARIS2) == PARIS1
-    assert tier.tier.entry_used_s(PARIS1) == 1.0
-    assert tier.tier.entry_used_s(PARIS2) == 3.0
-    assert tier.victims(3) == [PARIS1, ROME1, PARIS2]
-
-
-def test_when_latest_moves_on_a_version_never_asked_by_number_goes_first(tier: Tier):
-    tier.load(ROME1)
-    tier.use(ROME1, 1.0)
-    tier.load(PARIS1, latest=True)
-    tier.use(PARIS, 2.0)
-    tier.load(PARIS2, latest=True)
-    assert tier.tier.entry_used_s(PARIS1) is None
-    assert tier.victims(3) == [PARIS1, ROME1, PARIS2]
-    tier.tier.check_invariants()
-
-
-def test_a_label_is_a_word_of_its_own(tier: Tier):
-    stable = ModelRef("paris", "stable")
-    tier.load(PARIS1)
-    tier.load(ROME1)
-    assert tier.tier.find(stable) is None
-    assert tier.tier.point(stable, PARIS1) is None
-    assert tier.tier.serving(stable) == PARIS1
-    tier.use(PARIS1, 1.0)
-    tier.use(ROME1, 2.0)
-    assert tier.victims() == [PARIS1]
-    tier.use(stable, 3.0)
-    assert tier.victims() == [ROME1]
-    assert tier.tier.entry_used_s(PARIS1) == 3.0
-    tier.load(PARIS2)
-    assert tier.tier.point(stable, PARIS2) == PARIS1
-    assert tier.tier.entry_used_s(PARIS1) == 1.0, "what was asked of it by number"
-    assert tier.tier.entry_used_s(PARIS2) == 3.0, "what was asked of the label"
-    tier.tier.check_invariants()
-
-
-def test_a_label_goes_with_the_version_that_it_means(tier: Tier):
-    stable = ModelRef("paris", "stable")
-    tier.load(PARIS1)
-    tier.tier.point(stable, PARIS1)
-    tier.use(stable, 1.0)
-    tier.tier.evict(PARIS1, Cause.DELETED)
-    assert tier.tier.find(stable) is None
-    assert tier.tier.last_used_s(stable) is None
-    assert not tier.tier.labels_of("paris")
-    with pytest.raises(RuntimeError, match="not in memory"):
-        tier.tier.point(stable, PARIS1)
-
-
-def test_a_label_that_is_forgotten_leaves_its_version_unasked(tier: Tier):
-    stable = ModelRef("paris", "stable")
-    tier.load(PARIS1)
-    tier.load(ROME1)
-    tier.tier.point(stable, PARIS1)
-    tier.use(ROME1, 1.0)
-    tier.use(stable, 2.0)
-    tier.tier.forget_label(stable)
-    tier.tier.check_invariants()
-    assert tier.victims() == [PARIS1]
-
-
-def test_a_label_whose_version_is_being_loaded_has_a_time_until_that_ends(tier: Tier):
-    stable = ModelRef("paris", "stable")
-    tier.tier.touch(stable, 1.0)
-    assert tier.tier.find(stable) is None
-    assert tier.tier.last_used_s(stable) == 1.0
-    tier.tier.forget_words(PARIS1)
-    assert tier.tier.last_used_s(stable) is None
-    tier.nothing_is_left()
-
-
-def test_latest_moves_back(tier: Tier):
-    tier.load(PARIS1, latest=True)
-    tier.use(PARIS, 1.0)
-    tier.load(PARIS2, latest=True)
-    assert tier.tier.point_latest(PARIS1) == PARIS2
-    assert tier.tier.entry_used_s(PARIS1) == 1.0
-    assert tier.victims(2) == [PARIS2, PARIS1]
-
-
-def test_latest_cannot_mean_what_is_not_in_memory(tier: Tier):
-    with pytest.raises(RuntimeError, match="latest cannot mean what is not in memory: paris@1"):
-        tier.tier.point_latest(PARIS1)
 
 
 def test_two_words_used_at_the_same_time_are_one_victim():
@@ -277,35 +159,6 @@ def test_two_words_used_at_the_same_time_are_one_victim():
     tier.tier.advance()
     assert all(reservation.is_granted for reservation in reservations)
     assert [entry.key for entry in tier.tier.entries()] == [OSLO1]
-
-
-def test_evicting_the_version_that_latest_means_keeps_its_time_for_the_next(tier: Tier):
-    tier.load(PARIS1)
-    tier.load(PARIS2, latest=True)
-    tier.use(PARIS, 5.0)
-    tier.tier.evict(PARIS2, Cause.DELETED)
-    assert tier.tier.serving_latest("paris") is None
-    assert tier.tier.find(PARIS) is None
-    tier.tier.point_latest(PARIS1)
-    assert tier.tier.entry_used_s(PARIS1) == 5.0
-    tier.tier.check_invariants()
-
-
-def test_a_word_used_while_it_is_loaded_counts_at_once(tier: Tier):
-    tier.load(ROME1)
-    tier.use(ROME1, 1.0)
-    tier.tier.touch(ModelRef("paris", 1), 2.0)
-    tier.load(PARIS1)
-    assert tier.victims(2) == [ROME1, PARIS1]
-
-
-def test_touching_what_nobody_asked_for_makes_it_asked_for(tier: Tier):
-    tier.load(PARIS1, latest=True)
-    tier.load(ROME1)
-    assert tier.victims(2) == [PARIS1, ROME1]
-    tier.tier.touch(PARIS, 1.0)
-    assert tier.victims(2) == [ROME1, PARIS1]
-    tier.tier.check_invariants()
 
 
 @pytest.mark.parametrize("others", [[], [PARIS2]])
@@ -340,59 +193,6 @@ def test_replaced_in_place_it_keeps_its_words(tier: Tier):
     assert tier.tier.serving_latest("paris") == PARIS1
 
 
-def test_a_load_that_failed_leaves_no_word_behind(tier: Tier):
-    for word in (PARIS, ModelRef("paris", 1)):
-        tier.tier.touch(word, 1.0)
-        tier.tier.forget_unused(word)
-    tier.nothing_is_left()
-
-
-def test_latest_is_forgotten_with_the_last_version(tier: Tier):
-    tier.load(PARIS1, latest=True)
-    tier.load(PARIS2)
-    tier.use(PARIS, 1.0)
-    tier.tier.evict(PARIS1, Cause.DELETED)
-    assert tier.tier.last_used_s(PARIS) == 1.0
-    tier.tier.evict(PARIS2, Cause.DELETED)
-    assert tier.tier.last_used_s(PARIS) is None
-    for entry in tier.tier.advance():
-        tier.tier.freed(entry)
-    tier.nothing_is_left()
-
-
-def test_a_word_that_means_something_is_not_forgotten(tier: Tier):
-    tier.load(PARIS1)
-    tier.use(PARIS1, 1.0)
-    tier.tier.forget_unused(ModelRef("paris", 1))
-    assert tier.tier.entry_used_s(PARIS1) == 1.0
-
-
-# After a restart
-
-
-def test_words_are_restored_with_their_times(tier: Tier):
-    before = Tier()
-    for key in (PARIS1, PARIS2, ROME1):
-        before.load(key)
-    before.tier.point_latest(PARIS2)
-    for word, now_s in ((ModelRef("rome", 1), 1.0), (ModelRef("paris", 1), 2.0), (PARIS, 3.0)):
-        before.use(word, now_s)
-    words = before.tier.by_recency()
-    assert words == [(ModelRef("rome", 1), 1.0), (ModelRef("paris", 1), 2.0), (PARIS, 3.0)]
-    for ref, used_s in words:
-        tier.tier.admit(ref, used_s)
-    for key in (PARIS2, PARIS1, ROME1):
-        tier.load(key)
-    tier.tier.point_latest(PARIS2)
-    assert tier.victims(3) == [ROME1, PARIS1, PARIS2]
-    assert tier.tier.by_recency() == words
-
-
-def test_words_that_mean_nothing_now_are_not_kept_for_a_restart(tier: Tier):
-    tier.tier.touch(PARIS, 1.0)
-    assert tier.tier.by_recency() == []
-
-
 # Room, pins, figures
 
 
@@ -425,14 +225,6 @@ def test_a_pinned_version_is_no_victim():
     assert reservation.is_granted
     tier.tier.cancel(reservation)
     tier.nothing_is_left()
-
-
-def test_entries_of_one_model_ascend(tier: Tier):
-    for version in (3, 1, 2):
-        tier.load(ModelKey("paris", version))
-    tier.load(ROME1)
-    assert [entry.key.version for entry in tier.tier.entries_of("paris")] == [1, 2, 3]
-    assert tier.tier.entries_of("oslo") == ()
 
 
 def test_room_and_capacity_are_those_of_the_ledger():
