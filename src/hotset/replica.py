@@ -7,7 +7,6 @@ No decision is made here.
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -15,22 +14,19 @@ from typing import Final
 from hotset import body_limits
 from hotset.api.auth import TokenGate
 from hotset.assembly.doors import Doors
-from hotset.assembly.finding import Finding
 from hotset.assembly.ground import Ground
-from hotset.assembly.residency import churn_guard, manager_of
+from hotset.assembly.hot_set import HotSet
+from hotset.assembly.residency import Residency
 from hotset.assembly.store_notices import StoreNotices
-from hotset.assembly.tiers import bound_by_free_space, disk_tier, memory_tier
-from hotset.assembly.workforce import Workforce
+from hotset.assembly.tiers import bound_by_free_space
 from hotset.background import Background
 from hotset.clock import Clock
 from hotset.config import Settings
 from hotset.devices import DeviceDriver
 from hotset.drain_times import time_to_end
 from hotset.events import EventBus, Recovered, Synced
-from hotset.metrics import Metrics, Statistics
-from hotset.real_memory import RealMemory
+from hotset.metrics import Metrics
 from hotset.residency.memory_meter import MemoryMeter
-from hotset.residency.warmup import HotWord, Warmup, hot_words, read_hot_set, write_hot_set
 from hotset.status import Readiness
 from hotset.store import ObjectStore
 from hotset.tokens import tokens_of
@@ -39,8 +35,6 @@ from hotset.workers.headstart import StartedServer
 
 UNLOAD_LIMIT_S: Final = 5.0
 """At the end, unloads that wait for a prediction are waited for so long."""
-
-logger = logging.getLogger(__name__)
 
 
 class Replica:
@@ -83,57 +77,26 @@ class Replica:
         self.tokens: Final = None if settings.auth is None else TokenGate(tokens_of(settings.auth))
 
         directory = Path(settings.disk_path)
-        self.disk: Final = disk_tier(ground, directory)
-        self._workforce = Workforce(ground, make_worker=make_worker, forks=forks, driver=driver)
-        self.pool: Final = self._workforce.pool
-        self._real_memory = RealMemory(settings, children=self._workforce.processes)
-        self.memory: Final = memory_tier(
-            settings, self._real_memory.cache_size, device_bytes=self._workforce.device_bytes
+        self._residency = residency = Residency(
+            ground, directory, make_worker=make_worker, forks=forks, driver=driver, meter=meter
         )
+        self.disk: Final = residency.disk
+        self.memory: Final = residency.memory
+        self.pool: Final = residency.workforce.pool
+        self.manager: Final = residency.manager
+        self.churn: Final = residency.churn
+        self.guard: Final = residency.guard
+        self.finding: Final = residency.finding
+        self.discovery: Final = residency.finding.discovery
+        self.sync: Final = residency.finding.sync
 
-        self.finding: Final = Finding(ground)
-        self.churn: Final = churn_guard(ground, self.memory)
-        self.manager: Final = manager_of(
-            ground,
-            disk=self.disk,
-            memory=self.memory,
-            workforce=self._workforce,
-            finding=self.finding,
-            churn=self.churn,
-        )
-        self.guard: Final = self._real_memory.guard(
-            meter,
-            models=self.manager.relief,
-            trim=self.pool.trim,
-            pids=self._workforce.pids,
-            clock=self.clock,
-            events=self.events,
-        )
-        self.manager.copies.holds_back = lambda: self.guard.is_short
-        self.finding.follow(self.manager, state=directory / "catalog")
-        self.discovery: Final = self.finding.discovery
-        self.sync: Final = self.finding.sync
-
-        self._doors = Doors(
-            ground,
-            self.manager,
-            finding=self.finding,
-            guard=self.guard,
-            metrics=self.metrics,
-            room=self._workforce.room,
-            tokens=self.tokens,
-            readiness=self.readiness,
-        )
-        self.dataplane: Final = self._doors.dataplane
-        self.app: Final = self._doors.app
-        self.handlers: Final = self._doors.handlers
-        if self.handlers is not None:
-            self._workforce.on_want = self.handlers.wanted
-        self.metrics.read_from(self._statistics)
+        doors = Doors(ground, residency, metrics=self.metrics, tokens=self.tokens, readiness=self.readiness)
+        self.dataplane: Final = doors.dataplane
+        self.app: Final = doors.app
+        self.handlers: Final = doors.handlers
 
         self._background = Background()
-        self._hot_path = directory / "hot.json"
-        self._warmup: Warmup | None = None
+        self._hot_set = HotSet(ground, self.manager, self.disk, path=directory / "hot.json")
         self._saving: asyncio.Task[None] | None = None
         self._ending: asyncio.TimerHandle | None = None
         self._notices = StoreNotices(ground, self.manager)
@@ -151,10 +114,10 @@ class Replica:
             report = await self.disk.recover()
             bound_by_free_space(self.disk, self.settings)
             self.events.publish(Recovered(report.adopted, report.removed, report.bytes))
-            self._real_memory.log()
-            await self._workforce.start(self.disk.records(), self._background.spawn)
+            self._residency.real_memory.log()
+            await self._residency.workforce.start(self.disk.records(), self._background.spawn)
             await self.sync.restore()
-            hot = await asyncio.to_thread(read_hot_set, self._hot_path)
+            await self._hot_set.read()
         except BaseException:
             await self._background.end()
             await self._close()
@@ -162,14 +125,14 @@ class Replica:
         self._background.spawn(self.sync.run(), "sync loop")
         self._background.spawn(self.manager.copies.run(), "copies")
         self._background.spawn(self.guard.run(), "memory guard")
-        self._background.spawn(self._warm_up(hot), "warm-up")
+        self._background.spawn(self._warm_up(), "warm-up")
 
     def readiness(self) -> Readiness:
         """Not ready before the first snapshot, and before what ``preload`` names was tried."""
         if not self.sync.first_pass.is_set():
             reason = self.sync.status().last_error or "the store has not been listed yet"
             return Readiness(ready=False, reason=reason)
-        if self._warmup is None or not self._warmup.preloaded.is_set():
+        if not self._hot_set.is_preloaded:
             return Readiness(ready=False, reason="models are being preloaded")
         if not self.pool.can_serve and not self.pool.is_starting:
             return Readiness(ready=False, reason="no worker is up")
@@ -189,7 +152,7 @@ class Replica:
             async with asyncio.timeout(time_to_end(self.settings.drain_timeout).inside_s):
                 await self.dataplane.drained()
         await self._background.end()
-        await self._save()
+        await self._hot_set.save()
         await self._close()
         if self._ending is not None:
             self._ending.cancel()
@@ -200,46 +163,20 @@ class Replica:
             await self.handlers.close()
         unloading = asyncio.create_task(self.manager.close(), name="unload everything")
         await asyncio.wait({unloading}, timeout=UNLOAD_LIMIT_S)
-        await self._workforce.close()  # which ends every call of a worker, the unloads that still wait too
+        await (
+            self._residency.workforce.close()
+        )  # which ends every call of a worker, the unloads that still wait too
         await unloading
         await self.disk.close()
 
-    def _statistics(self) -> Statistics:
-        return Statistics(
-            server=self._doors.view.server(),
-            inside=self.dataplane.inside,
-            loading=len(self.manager.flights),
-            refusals=self.dataplane.admission.refusals,
-            held_back=self.churn.held,
-        )
-
-    # State that outlives the process
-
-    async def _warm_up(self, hot: list[HotWord]) -> None:
+    async def _warm_up(self) -> None:
         await self.sync.first_pass.wait()
-        await self._workforce.learn(self.manager.snapshot)
-        self._warmup = Warmup(
-            self.manager,
-            clock=self.clock,
-            hot=hot,
-            preload=self.settings.preload,
-            parallel=self.settings.parallel_fetches,
-        )
-        await self._warmup.run()
+        await self._residency.workforce.learn(self.manager.snapshot)
+        await self._hot_set.load()
 
     def _after_sync(self, event: object) -> None:
         if not isinstance(event, Synced):
             return
         if self._saving is None or self._saving.done():
-            self._saving = self._background.spawn(self._save(), "save")
+            self._saving = self._background.spawn(self._hot_set.save(), "save")
         self._notices.after(event)
-
-    async def _save(self) -> None:
-        """Write down the hot set and what the disk tier remembers. A failure costs a slower start, no more."""
-        words = hot_words(self.manager, self.clock.monotonic())
-        try:
-            if self._warmup is not None and self._warmup.ended:
-                await asyncio.to_thread(write_hot_set, self._hot_path, words)
-            await self.disk.save()
-        except OSError as error:
-            logger.warning("what is hot could not be saved: %s", error)

@@ -261,7 +261,7 @@ async def test_what_is_saved_after_a_pass_is_enough_after_a_kill(tmp_path: Path)
     it = Bench(tmp_path, stored(paris=[1]))
     await it.replica.start()
     try:
-        await until(lambda: it.replica._warmup is not None and it.replica._warmup.ended)
+        await until(lambda: it.replica._hot_set.is_loaded)
         await it.infer("paris")
         assert it.manager.lease_now(ModelRef("oslo")) is None
         it.replica.sync.trigger()

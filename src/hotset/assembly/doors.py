@@ -12,9 +12,9 @@ from hotset.api.dataplane import DataPlane
 from hotset.api.pile import Pile
 from hotset.assembly.finding import Finding
 from hotset.assembly.ground import Ground
-from hotset.metrics import Metrics
+from hotset.assembly.residency import Residency
+from hotset.metrics import Metrics, Statistics
 from hotset.residency.front import Front
-from hotset.residency.guard import MemoryGuard
 from hotset.residency.handler_front import HandlerFront
 from hotset.residency.handlers import Handlers
 from hotset.residency.manager import Manager
@@ -32,16 +32,15 @@ class Doors:
     def __init__(
         self,
         ground: Ground,
-        manager: Manager,
+        residency: Residency,
         *,
-        finding: Finding,
-        guard: MemoryGuard,
         metrics: Metrics,
-        room: Room | None,
         tokens: TokenGate | None,
         readiness: Callable[[], Readiness],
     ) -> None:
-        """``room`` is where large bodies go; None: there is none. ``tokens`` None: everybody may ask."""
+        """``tokens`` None: everybody may ask. ``metrics`` are told what goes on whenever somebody reads them."""
+        self._residency = residency
+        manager, finding = residency.manager, residency.finding
         self.view: Final = View(
             manager,
             clock=ground.clock,
@@ -49,14 +48,31 @@ class Doors:
             store_url=ground.store.url,
             sync=finding.status,
             readiness=readiness,
-            real_memory=guard.status,
+            real_memory=residency.guard.status,
         )
         """What the server shows of itself."""
         self.handlers: Final = None if ground.settings.cortex is None else _handlers(ground, manager)
         front = _front(manager, self.view, handlers=self.handlers, finding=finding, readiness=readiness)
         self.dataplane: Final = _dataplane(ground, front, metrics)
         self.app: Final = _app(
-            ground, self.dataplane, metrics=metrics, room=room, tokens=tokens, finding=finding
+            ground,
+            self.dataplane,
+            metrics=metrics,
+            room=residency.workforce.room,
+            tokens=tokens,
+            finding=finding,
+        )
+        if self.handlers is not None:
+            residency.workforce.on_want = self.handlers.wanted
+        metrics.read_from(self._statistics)
+
+    def _statistics(self) -> Statistics:
+        return Statistics(
+            server=self.view.server(),
+            inside=self.dataplane.inside,
+            loading=len(self._residency.manager.flights),
+            refusals=self.dataplane.admission.refusals,
+            held_back=self._residency.churn.held,
         )
 
 

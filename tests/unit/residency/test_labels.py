@@ -364,7 +364,7 @@ async def test_labels_come_back_after_a_restart_while_the_store_is_away(tmp_path
     again = Bench(tmp_path / "disk", store)
     again.script.load_faults["paris@2"] = LoadFailedError("bad file")
     await again.replica.start()
-    while again.replica._warmup is None or not again.replica._warmup.ended:
+    while not again.replica._hot_set.is_loaded:
         await asyncio.sleep(0)
     assert await again.ask("paris", "stable") == "paris@1|paris-1"
     await again.stop()

@@ -33,7 +33,7 @@ async def test_what_was_hot_is_loaded_most_recent_first(tmp_path):
     bench = cities(tmp_path, model_cache_size=2, parallel_fetches=1)
     write_hot_set(tmp_path / "disk" / "hot.json", OLDEST_FIRST)
     await started(bench)
-    while bench.replica._warmup is None or not bench.replica._warmup.ended:
+    while not bench.replica._hot_set.is_loaded:
         await asyncio.sleep(0)
     assert list(bench.script.loads) == ["rome@1", "paris@1"]
     assert bench.in_memory() == {"rome@1", "paris@1"}

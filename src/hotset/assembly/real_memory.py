@@ -1,6 +1,6 @@
 """What the settings say of real memory: the limit, what of it is for models, and the guard of the rest.
 
-Called by the composition root. It decides nothing while the server runs.
+It decides nothing while the server runs.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from hotset.clock import Clock
-from hotset.config import Settings
+from hotset.assembly.ground import Ground
 from hotset.config_values import CacheSize
-from hotset.events import EventBus
 from hotset.memory_limits import MemoryLimit, chosen_limit, system_limit
 from hotset.residency.guard import MemoryGuard, Shedding
 from hotset.residency.memory_meter import MemoryMeter, meter_of
@@ -26,11 +24,11 @@ logger: Final = logging.getLogger(__name__)
 class RealMemory:
     """Made once at start; owned by the event loop. ``cache_size`` and ``guard`` any time, ``log`` once."""
 
-    def __init__(self, settings: Settings, *, children: int, system: MemoryLimit | None = None) -> None:
+    def __init__(self, ground: Ground, *, children: int) -> None:
         """``children`` is how many processes models share; none: they live in the gateway."""
-        self._settings = settings
-        system = system_limit() if system is None else system
-        self.limit: Final = chosen_limit(settings.memory_limit, system)
+        self._ground = ground
+        self._settings = settings = ground.settings
+        self.limit: Final[MemoryLimit] = chosen_limit(settings.memory_limit, system_limit())
         self.budget: Final[MemoryBudget] = memory_budget(
             self.limit.bytes, children=children, high=settings.memory_high
         )
@@ -43,8 +41,6 @@ class RealMemory:
         models: Shedding,
         trim: Callable[[], None],
         pids: Callable[[], Iterable[int]],
-        clock: Clock,
-        events: EventBus,
     ) -> MemoryGuard:
         """Return what looks at real memory; ``meter`` None: with what fits the system."""
         settings = self._settings
@@ -59,8 +55,8 @@ class RealMemory:
             marks,
             models=models,
             trim=trim,
-            clock=clock,
-            events=events,
+            clock=self._ground.clock,
+            events=self._ground.events,
             evicts=not settings.sagemaker,
         )
 
