@@ -11,9 +11,8 @@ import numpy as np
 import tritonclient.grpc.aio as triton
 from checks import run_all
 from tensors import TENSORS, same
+from triton_inputs import LIMIT_S, given
 from tritonclient.utils import InferenceServerException
-
-LIMIT_S = 30
 
 
 async def check_all_but_predictions(address: str, _directory: Path) -> None:
@@ -81,12 +80,6 @@ async def check_a_stream_that_is_cancelled(address: str, directory: Path) -> Non
         (directory / "release").touch()
         again = await client.infer("echo", [given("x", np.ones(1), "FP64")])
         assert again.as_numpy("x").tolist() == [1.0]
-
-
-def given(name: str, tensor: np.ndarray, datatype: str) -> triton.InferInput:
-    found = triton.InferInput(name, list(tensor.shape), datatype)
-    found.set_data_from_numpy(tensor)
-    return found
 
 
 if __name__ == "__main__":

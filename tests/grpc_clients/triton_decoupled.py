@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -11,9 +10,8 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from checks import run_all
+from triton_inputs import LIMIT_S, given, text, wait_for
 from tritonclient.utils import InferenceServerException
-
-LIMIT_S = 30
 
 
 class Streaming:
@@ -152,24 +150,6 @@ def check_the_clients_limit_ends_it_too(address: str, directory: Path) -> None:
         assert error.status() == "StatusCode.DEADLINE_EXCEEDED"
         wait_for(directory / "limited.closed")
         client.stop_stream()
-
-
-def text(value: object) -> np.ndarray:
-    return np.array([str(value)], dtype=np.object_)
-
-
-def given(name: str, tensor: np.ndarray) -> triton.InferInput:
-    datatype = {"i": "INT32", "O": "BYTES"}[tensor.dtype.kind]
-    found = triton.InferInput(name, list(tensor.shape), datatype)
-    found.set_data_from_numpy(tensor)
-    return found
-
-
-def wait_for(path: Path) -> None:
-    end_s = time.monotonic() + LIMIT_S
-    while not path.exists():
-        assert time.monotonic() < end_s, f"{path} did not come"
-        time.sleep(0.005)
 
 
 if __name__ == "__main__":

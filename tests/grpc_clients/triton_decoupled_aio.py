@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import tritonclient.grpc.aio as triton
 from checks import run_all
+from triton_inputs import LIMIT_S, given, text
 
-LIMIT_S = 30
 MOST_AHEAD = 64
 """Parts of a mebibyte: 1 in the worker's window, and what the sockets and gRPC's own windows of both sides hold."""
 
@@ -74,17 +74,6 @@ async def settled(path: Path) -> int:
         found = path.stat().st_size
         last, same = found, same + 1 if found == last else 0
     return last
-
-
-def text(value: object) -> np.ndarray:
-    return np.array([str(value)], dtype=np.object_)
-
-
-def given(name: str, tensor: np.ndarray) -> triton.InferInput:
-    datatype = {"i": "INT32", "O": "BYTES"}[tensor.dtype.kind]
-    found = triton.InferInput(name, list(tensor.shape), datatype)
-    found.set_data_from_numpy(tensor)
-    return found
 
 
 if __name__ == "__main__":

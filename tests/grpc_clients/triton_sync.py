@@ -10,9 +10,8 @@ import numpy as np
 import tritonclient.grpc as triton
 from checks import run_all
 from tensors import TENSORS, same
+from triton_inputs import LIMIT_S, given, wait_for
 from tritonclient.utils import InferenceServerException
-
-LIMIT_S = 30
 
 
 def check_health(address: str, _directory: Path) -> None:
@@ -184,21 +183,6 @@ def check_deadline(address: str, directory: Path) -> None:
         code, _ = failure(lambda: client.infer("waiting", [tensor], client_timeout=0.3))
         assert code == "StatusCode.DEADLINE_EXCEEDED"
     (directory / "release").touch()
-
-
-def wait_for(path: Path) -> None:
-    import time
-
-    end_s = time.monotonic() + LIMIT_S
-    while not path.exists():
-        assert time.monotonic() < end_s, f"{path} did not come"
-        time.sleep(0.005)
-
-
-def given(name: str, tensor: np.ndarray, datatype: str) -> triton.InferInput:
-    found = triton.InferInput(name, list(tensor.shape), datatype)
-    found.set_data_from_numpy(tensor)
-    return found
 
 
 def states(client: triton.InferenceServerClient) -> dict[tuple[str, str], str]:

@@ -6,20 +6,13 @@ The checks are in ``tests/grpc_clients``, one file for each client.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from client_process import KSERVE_PYTHON, run_client
 from grpc_serving import PREDICTOR, free_port, write_models
 from server_process import ServerProcess, running_server
-
-CLIENTS = Path(__file__).parents[1] / "grpc_clients"
-LIMIT_S = 120
-KSERVE_PYTHON = "KSERVE_PYTHON"
-"""Names an interpreter that has the package ``kserve``, which cannot be installed beside what our tests need."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("grpc")]
 
@@ -39,18 +32,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerPro
         yield server, f"127.0.0.1:{port}"
 
 
-def run_client(script: str, address: str, directory: Path, *, python: str = sys.executable) -> None:
-    done = subprocess.run(
-        [python, CLIENTS / f"{script}.py", address, directory],
-        env=os.environ | {"GRPC_VERBOSITY": "ERROR"},
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-
-
 @pytest.mark.parametrize(
     "script", ["triton_sync", "triton_aio", "triton_explicit", "platform_services", "kserve_fields"]
 )
@@ -60,7 +41,7 @@ def test_a_client_as_it_is(served: tuple[ServerProcess, str], script: str) -> No
     for signal in signals.iterdir():
         signal.unlink()
 
-    run_client(script, address, signals)
+    run_client(f"grpc_clients/{script}", address, signals)
 
     assert server.process.poll() is None
     assert not [line for line in server.lines() if "unexpectedly" in str(line.get("message"))]
@@ -74,4 +55,6 @@ def test_a_client_as_it_is(served: tuple[ServerProcess, str], script: str) -> No
 @pytest.mark.skipif(KSERVE_PYTHON not in os.environ, reason="`make test-kserve` has what it needs")
 def test_kserves_client(served: tuple[ServerProcess, str]) -> None:
     server, address = served
-    run_client("kserve_client", address, server.disk_path.parent, python=os.environ[KSERVE_PYTHON])
+    run_client(
+        "grpc_clients/kserve_client", address, server.disk_path.parent, python=os.environ[KSERVE_PYTHON]
+    )

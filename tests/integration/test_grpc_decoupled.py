@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from client_process import run_client
 from decoupled_models import write_models
 from grpc_serving import free_port
 from server_process import ServerProcess, running_server
-
-CLIENTS = Path(__file__).parents[1] / "grpc_clients"
-LIMIT_S = 120
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("grpc")]
 
@@ -32,17 +27,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerPro
 @pytest.mark.parametrize("script", ["triton_decoupled", "triton_decoupled_aio"])
 def test_a_client_as_it_is(served: tuple[ServerProcess, str], script: str, tmp_path: Path) -> None:
     server, address = served
-
-    done = subprocess.run(
-        [sys.executable, CLIENTS / f"{script}.py", address, tmp_path],
-        env=os.environ | {"GRPC_VERBOSITY": "ERROR"},
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
-
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    run_client(f"grpc_clients/{script}", address, tmp_path)
     assert server.process.poll() is None
     assert not [line for line in server.lines() if "unexpectedly" in str(line.get("message"))]
     assert not [line for line in server.lines() if str(line.get("logger")).startswith("grpc")]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from client_process import run_client
 from grpc_serving import free_port
 from hotset.catalog.labels import LABELS_FILE
 from load_client import Connection
@@ -199,10 +198,7 @@ def test_every_door_that_names_a_version_takes_a_label(bucket, tmp_path: Path) -
         assert refused["error"].startswith("Unrecognized servable version label: beta. Labels given by")
 
         # gRPC, by a client as it is
-        script = Path(__file__).parents[1] / "grpc_clients" / "labels.py"
-        command = [sys.executable, script, f"127.0.0.1:{port}", "canary", "2", "3.0"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 0, done.stderr
+        run_client("grpc_clients/labels", f"127.0.0.1:{port}", "canary", "2", "3.0")
 
         # a label that is taken out is soon unknown, and a bad file changes nothing
         write_labels(bucket.root, "stable: 1\n")

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,12 +15,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from client_process import KSERVE_PYTHON, run_client
 from server_process import ServerProcess, running_server
-
-CLIENTS = Path(__file__).parents[1] / "rest_clients"
-LIMIT_S = 120
-KSERVE_PYTHON = "KSERVE_PYTHON"
-"""Names an interpreter that has the package ``kserve``, which cannot be installed beside what our tests need."""
 
 TYPES = {
     "BOOL": TensorProto.BOOL,
@@ -94,27 +88,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield server
 
 
-def run_client(script: str, server: ServerProcess, *, python: str = sys.executable) -> None:
-    done = subprocess.run(
-        [python, CLIENTS / f"{script}.py", f"127.0.0.1:{server.port}"],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-
-
 @pytest.mark.parametrize("script", ["triton_sync", "triton_aio"])
 def test_a_client_as_it_is(server: ServerProcess, script: str) -> None:
-    run_client(script, server)
+    run_client(f"rest_clients/{script}", f"127.0.0.1:{server.port}")
     assert server.process.poll() is None
     assert not [line for line in server.lines() if "unexpectedly" in str(line.get("message"))]
 
 
 @pytest.mark.skipif(KSERVE_PYTHON not in os.environ, reason="`make test-kserve` has what it needs")
 def test_kserves_client(server: ServerProcess) -> None:
-    run_client("kserve_client", server, python=os.environ[KSERVE_PYTHON])
+    python = os.environ[KSERVE_PYTHON]
+    run_client("rest_clients/kserve_client", f"127.0.0.1:{server.port}", python=python)
 
 
 def test_a_raw_request(server: ServerProcess) -> None:
