@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import re
@@ -10,14 +9,12 @@ import shutil
 import socket
 import socketserver
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol
 from xml.etree import ElementTree as ET
 
@@ -25,27 +22,16 @@ import joblib
 import numpy as np
 import pytest
 
+from benchmark_modules import BENCHMARKS, Modules, benchmark_modules
 from hotset.events import Loaded
 from hotset.keys import ModelKey
 from hotset.metrics import Metrics
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-class Modules:
-    """The modules of ``benchmarks``, by name."""
-
-    def __getattr__(self, name: str) -> ModuleType:
-        return importlib.import_module(name)
-
 
 @pytest.fixture(name="bench")
 def _bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Modules]:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    yield Modules()
-    ours = {file.stem for file in BENCHMARKS.glob("*.py")}
-    for name in ours & sys.modules.keys():
-        del sys.modules[name]
+    with benchmark_modules(monkeypatch) as modules:
+        yield modules
 
 
 def test_every_section_can_be_run(bench: Modules) -> None:

@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import random
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-class Modules:
-    """The modules of ``benchmarks``, by name."""
-
-    def __getattr__(self, name: str) -> ModuleType:
-        return importlib.import_module(name)
+from benchmark_modules import Modules, benchmark_modules
 
 
 @pytest.fixture(name="bench")
 def _bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Modules]:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    yield Modules()
-    ours = {file.stem for file in BENCHMARKS.glob("*.py")}
-    for name in ours & sys.modules.keys():
-        del sys.modules[name]
+    with benchmark_modules(monkeypatch) as modules:
+        yield modules
 
 
 class TestJournal:
