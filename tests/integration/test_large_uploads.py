@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-import psutil
 import pytest
 
 from load_client import Connection
 from model_files import write_predictor, write_value
+from own_memory import own_bytes
 from server_process import HttpAnswer, ServerProcess, running_server
 
 MIB = 1 << 20
@@ -73,10 +73,10 @@ def upload(server: ServerProcess, body: bytes, query: str = "") -> HttpAnswer:
 
 
 class Peak:
-    """The most memory that the server and its children had together, each page counted once."""
+    """The most memory that the server and its children had together, that which they share counted once."""
 
     def __init__(self, server: ServerProcess) -> None:
-        self._processes = [psutil.Process(server.pid), *server.children()]
+        self._pids = [server.pid, *(child.pid for child in server.children())]
         self._ended = threading.Event()
         self._watcher = threading.Thread(target=self._watch)
         self.base = self.most = self._now()
@@ -94,7 +94,7 @@ class Peak:
         return self.most - self.base
 
     def _now(self) -> int:
-        return sum(process.memory_full_info().pss for process in self._processes)
+        return own_bytes(self._pids)
 
     def _watch(self) -> None:
         while not self._ended.wait(0.01):

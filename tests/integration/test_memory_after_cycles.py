@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mixed_models import WIDTH, Made, write_mixed
+from own_memory import own_bytes
 from server_process import ServerProcess, running_server
 
 CYCLES = int(os.environ.get("HOTSET_CYCLES", "800"))
@@ -26,12 +27,8 @@ LIMIT_S = 60.0
 
 
 def memory_bytes(server: ServerProcess) -> int:
-    """What the gateway, its children and their fork server take together: what they share counts once."""
-    pids = [server.pid, *(child.pid for child in server.process_tree())]
-    files = (Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines() for pid in pids)
-    return sum(
-        int(line.split()[1]) * 1024 for lines in files for line in lines if line.startswith("Pss_Anon:")
-    )
+    """What the gateway, its children and their fork server take together."""
+    return own_bytes([server.pid, *(child.pid for child in server.process_tree())])
 
 
 def settled_bytes(server: ServerProcess, made: list[Made]) -> int:

@@ -19,6 +19,7 @@ import pytest
 
 from load_client import Connection
 from model_files import write_regressor
+from own_memory import own_bytes
 from server_process import HttpAnswer, ServerProcess, running_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -110,19 +111,8 @@ def unload_large(server: ServerProcess) -> None:
 
 
 def all_memory(server: ServerProcess) -> int:
-    """What the whole server takes, the gateway and the fork server included; what some of them share counts once.
-
-    Without files: of a library that other programs have loaded too, only a part would count, for as long as they run.
-    """
-    gateway = psutil.Process(server.pid)
-    return sum(own_bytes(process.pid) for process in (gateway, *gateway.children(recursive=True)))
-
-
-def own_bytes(pid: int) -> int:
-    """Anonymous memory of a process, of what it shares its part."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
-    (found,) = (line.split()[1] for line in lines if line.startswith("Pss_Anon:"))
-    return int(found) * 1024
+    """What the whole server takes, the gateway and the fork server included."""
+    return own_bytes([server.pid, *(process.pid for process in server.process_tree())])
 
 
 def is_at_rest(process: psutil.Process) -> bool:
