@@ -12,7 +12,12 @@ from hotset.errors import ErrorKind, HotsetError
 Guard: TypeAlias = Callable[[Scope], None]
 """Called before an admin verb; raises a ``HotsetError`` to refuse it."""
 
-_FORWARDED: Final = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip"})
+_FORWARDED: Final = frozenset(
+    {b"forwarded", b"via", b"x-real-ip", b"x-client-ip", b"true-client-ip", b"cf-connecting-ip"}
+)
+_FORWARDED_PREFIXES: Final = (b"x-forwarded-", b"x-envoy-")
+"""What proxies say of themselves. One that adds nothing at all cannot be told from a program."""
+
 _BROWSERS: Final = frozenset({b"origin", b"sec-fetch-site"})
 """A page from anywhere can have a browser on this machine send a request; it cannot keep these headers away."""
 
@@ -31,7 +36,7 @@ def local_only(scope: Scope) -> None:
             "run it on the server's own machine, for example with 'hotset load'",
             kind=ErrorKind.FORBIDDEN,
         )
-    if client and _is_loopback(client[0]) and not names & _FORWARDED:
+    if client and _is_loopback(client[0]) and not any(map(_is_of_proxy, names)):
         return
     found = client[0] if client else "an unknown address"
     raise HotsetError(
@@ -39,6 +44,10 @@ def local_only(scope: Scope) -> None:
         "Run it there, for example with 'hotset load'",
         kind=ErrorKind.FORBIDDEN,
     )
+
+
+def _is_of_proxy(name: bytes) -> bool:
+    return name in _FORWARDED or name.startswith(_FORWARDED_PREFIXES)
 
 
 def _is_loopback(host: str) -> bool:

@@ -33,6 +33,7 @@ _ACCEPTED: Final = (
 )
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _HALF_URL = re.compile(r"(s3|gs|az|file|memory|https?):", re.IGNORECASE)
+_QUERY = re.compile(r"\?.*=", re.DOTALL)
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -93,7 +94,10 @@ def _open_file_url(url: str, rest: str, limits: StoreLimits) -> WritableStore:
 
 
 def _open_path(text: str, limits: StoreLimits) -> WritableStore:
-    if not text or "\0" in text or _HALF_URL.match(text):
+    half = _HALF_URL.match(text)
+    if half is not None:  # no more of it is repeated: there may be a secret in it
+        raise ConfigError(f"expected {_ACCEPTED}; found {half[1]}: without '//' behind it")
+    if not text or "\0" in text:
         raise ConfigError(f"expected {_ACCEPTED}; found: {text!r}")
     path = Path(text).expanduser()
     if not path.exists():
@@ -109,6 +113,11 @@ def _split(scheme: str, rest: str) -> tuple[str, str]:
         # What stands there is not repeated: it may be somebody's key and secret.
         raise ConfigError(
             f"expected {scheme}://bucket/prefix with a bucket of letters, digits, '.', '-' and '_', and no credentials"
+        )
+    if _QUERY.search(prefix):
+        raise ConfigError(
+            f"expected {scheme}://{bucket}/prefix, found a query behind it, which may hold a signature; "
+            "credentials come from the environment"
         )
     parts = prefix.strip("/").split("/") if prefix.strip("/") else []
     if any(part in {"", ".", ".."} or not part.isprintable() for part in parts):

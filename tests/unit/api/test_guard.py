@@ -21,7 +21,19 @@ def test_others_may_not(client: tuple[str, int] | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "header", [b"forwarded", b"x-forwarded-for", b"x-real-ip", b"origin", b"sec-fetch-site"]
+    "header",
+    [
+        b"forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-proto",
+        b"x-forwarded-host",
+        b"x-envoy-external-address",
+        b"x-real-ip",
+        b"via",
+        b"cf-connecting-ip",
+        b"origin",
+        b"sec-fetch-site",
+    ],
 )
 def test_a_proxy_on_this_machine_lets_nobody_in(header: bytes) -> None:
     with pytest.raises(HotsetError):

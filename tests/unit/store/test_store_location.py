@@ -69,9 +69,19 @@ def test_a_file_is_no_directory(tmp_path: Path) -> None:
         open_store(str(tmp_path / "model"))
 
 
-def test_credentials_in_a_url_are_refused_and_not_repeated() -> None:
-    with pytest.raises(ConfigError, match="no credentials") as refused:
-        open_store("s3://KEY:hunter2@bucket/x")
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("s3://KEY:hunter2@bucket/x", "no credentials"),
+        ("s3:/KEY:hunter2@bucket/x", "found s3: without '//'"),
+        ("https://acme.blob.core.windows.net/models?sig=hunter2", "found the scheme 'https'"),
+        ("az://models/prod?sv=2024-11-04&sig=hunter2", "found a query"),
+        ("s3://bucket/x?X-Amz-Signature=hunter2", "found a query"),
+    ],
+)
+def test_credentials_in_a_url_are_refused_and_not_repeated(url: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as refused:
+        open_store(url)
     assert "hunter2" not in str(refused.value)
 
 
