@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Final
@@ -383,7 +384,7 @@ class FakeWorker:
         faults = self._script.load_faults
         fault = faults.get(spec.name) or faults.get(f"{spec.name}@{spec.version}")
         if fault is not None:
-            raise fault
+            raise copy(fault)  # each load fails with an error of its own
         intact_files(spec.path, spec.files or ())
         self._contents[spec.handle] = _contents_of(Path(spec.path))
         self._script.live[spec.handle] = spec

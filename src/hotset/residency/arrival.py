@@ -92,6 +92,7 @@ class _Room:
 
     def __exit__(self, *exc_info: object) -> None:
         self._memory.cancel(self.reservation)
+        del self.reservation  # which has this in its callback
 
     def _on_granted(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -13,16 +13,21 @@ from hotset.keys import Fingerprint, ModelKey
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The last failure of a version; ``count`` of them came one after the other."""
+    """The last failure of a version; ``count`` of them came one after the other.
+
+    Not the error itself: that holds the frames it went through, and with them the bodies of requests.
+    """
 
     fingerprint: Fingerprint
-    error: HotsetError
+    kind: ErrorKind
+    reason: str
+    is_capacity: bool
     count: int
     retry_at_s: float
 
     def stands_before(self, error: HotsetError, now_s: float) -> bool:
         """Whether this is a quarantine that is not over, and ``error`` is none."""
-        is_quarantine = self.error.kind is ErrorKind.QUARANTINED
+        is_quarantine = self.kind is ErrorKind.QUARANTINED
         return is_quarantine and error.kind is not ErrorKind.QUARANTINED and self.retry_at_s > now_s
 
 
@@ -59,7 +64,9 @@ class Failures:
             return previous
         count = max(least, previous.count + 1 if previous else 1)
         wait_s = backoff_s(count, first_s=self._first_s, most_s=self._most_s)
-        failure = Failure(fingerprint, error, count, now_s + wait_s)
+        failure = Failure(
+            fingerprint, error.kind, str(error), isinstance(error, CapacityError), count, now_s + wait_s
+        )
         self._failures[key] = failure
         return failure
 
@@ -82,9 +89,5 @@ class Failures:
         failure = self.get(key, fingerprint)
         if failure is None or failure.retry_at_s <= now_s:
             return
-        kept: type[HotsetError] = (
-            CapacityError if isinstance(failure.error, CapacityError) else LoadFailedError
-        )
-        raise kept(
-            str(failure.error), kind=failure.error.kind, retry_after_s=failure.retry_at_s - now_s
-        ) from failure.error
+        kept: type[HotsetError] = CapacityError if failure.is_capacity else LoadFailedError
+        raise kept(failure.reason, kind=failure.kind, retry_after_s=failure.retry_at_s - now_s)

@@ -136,6 +136,8 @@ class Flights(Generic[K, T, S]):
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self._give_back(waiter.result())
             raise
+        finally:
+            del waiter  # it has the error, and the error this frame
 
     def _give_up(self, waiter: asyncio.Future[S], limit: _Limit) -> None:
         waiters, late = limit
@@ -188,6 +190,7 @@ class Flights(Generic[K, T, S]):
             self._limits.drop(waiter)
             if not waiter.done():
                 give(waiter)
+        flight.waiters.clear()  # who holds an error holds the frames it came through, and so the flight
 
     def _ended(self, key: K, flight: Flight[T, S], _task: asyncio.Task[None]) -> None:
         """A task that is cancelled before its first step never runs ``_lead``: its callers are told here."""

@@ -57,6 +57,7 @@ class _Coming:
         self.landing: Landing | None = landing
         """None once it has landed, or does not come this way."""
         self.room: Reservation[ModelKey] | None = None
+        """While it is asked for: its callbacks have this, and nothing is to wait for the collector."""
         self.worker: Worker | None = None
         self.entry: MemoryEntry
         self.behind: tuple[MemoryEntry, ...] = ()
@@ -170,6 +171,7 @@ class LightArrival:
         )
         self._departure.leave_with(behind)
         coming.entry = self._memory.enter(room, Occupant(version, resident, "disk", 0.0, 0.0))
+        coming.room = None
         self._waiting.drop(coming)
         landing, coming.landing = coming.landing, None
         assert landing is not None
@@ -212,6 +214,7 @@ class LightArrival:
         self._disk.release(coming.version.fingerprint)
         if coming.room is not None:
             self._memory.cancel(coming.room)
+            coming.room = None
             self._on_the_way -= 1
             self._go_on()
         return landing

@@ -190,7 +190,10 @@ class Manager:
         """
         older = self._older(ref, failed)
         if older is None:
-            raise failed
+            try:
+                raise failed
+            finally:
+                del failed  # which has this frame from now on
         try:
             return await self._lease_version(ref, older, deadline_s)
         except HotsetError as error:

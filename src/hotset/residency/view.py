@@ -120,7 +120,7 @@ class View:
             return f"the store has no version {number}, or it has not settled yet"
         failure = self._manager.failures.get(version.key, version.fingerprint)
         if failure is not None:
-            return f"{version.key} could not be loaded: {failure.error}"
+            return f"{version.key} could not be loaded: {failure.reason}"
         return f"{version.key} is not in memory yet"
 
     def server(self) -> ServerStatus:
@@ -173,8 +173,8 @@ class View:
             leases=sum(place.holds for place in places),
             pinned=entry.pinned if entry is not None else False,
             copies=len(places[1:]),
-            reason=str(failure.error) if failure is not None else _REASONS.get(state, ""),
-            failure=failure.error.kind if failure is not None else None,
+            reason=failure.reason if failure is not None else _REASONS.get(state, ""),
+            failure=failure.kind if failure is not None else None,
             retry_in_s=max(0.0, failure.retry_at_s - self._clock.monotonic()) if failure else None,
         )
 

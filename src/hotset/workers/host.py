@@ -302,6 +302,11 @@ class Host:
         """Whether released memory is to be reclaimed once it is quiet."""
         return self._reclaimer.owes
 
+    @property
+    def released_s(self) -> float:
+        """When a model was released last, by whom ever."""
+        return self._reclaimer.released_s
+
     def reclaim(self, *, quiet: bool) -> None:
         """Collect cycles and give free memory back to the system, as far as that is worth its cost now."""
         with self._meter.leaving():

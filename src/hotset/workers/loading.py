@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import queue
 import threading
 import time
@@ -81,7 +80,6 @@ class LoadThreads:
         self._prepare = prepare
         self._at_once = at_once
         self._board = board or Board.of_this_process(0)
-        self._released_s = -math.inf
         self._now = now
         self._loading = 0
         self._leaving: dict[int, bool] = {}
@@ -184,7 +182,6 @@ class LoadThreads:
             self._idle.put(model)
             return
         self._host.release(held)
-        self._released_s = self._now()
         self._left(model)
 
     def _left(self, model: _Leaving) -> None:
@@ -259,7 +256,7 @@ class LoadThreads:
     def _reclaim(self) -> None:
         """Reclaim what is owed: nobody asked for a while, but what is light may have been unloaded meanwhile."""
         if self._host.owes:
-            self._host.reclaim(quiet=self._now() - self._released_s >= QUIET_S)
+            self._host.reclaim(quiet=self._now() - self._host.released_s >= QUIET_S)
 
     def _unload_all(self, models: list[_Leaving]) -> None:
         held = [model.held for model in models if model.held is not None]

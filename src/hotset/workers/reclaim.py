@@ -15,6 +15,7 @@ would be written into memory that is shared with the fork server (130 ms and 36 
 from __future__ import annotations
 
 import gc
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -48,14 +49,17 @@ class Collector:
         """Collect every cycle of a model, also among what was set aside since the first one came."""
         if self._models_aside:
             gc.unfreeze()
-        began_s = time.perf_counter()
-        gc.collect()
-        if self._models_aside or time.perf_counter() - began_s > LONG_S:
+            gc.collect()
             self.set_aside()
+        else:
+            self.collect_new()
 
     def collect_new(self) -> None:
         """Collect cycles among what came since something was last set aside."""
+        began_s = time.perf_counter()
         gc.collect()
+        if time.perf_counter() - began_s > LONG_S:
+            self.set_aside()
 
     def set_aside(self) -> None:
         """Keep what was just imported out of all collections but ``collect_all``. Costs next to nothing."""
@@ -79,16 +83,20 @@ class Reclaimer:
         collect: Callable[[], object] = collect_all,
         collect_new: Callable[[], object] = collect_new,
         trim: Callable[[], None] = trim_heap,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._collect = collect
         self._collect_new = collect_new
         self._trim = trim
+        self._now = now
         self._lock = threading.Lock()
         self._missing = 0
         self._freed = 0
         self._models = 0
         self._since_full = 0
         self._owes = False
+        self.released_s = -math.inf
+        """When something was last, by this thread or by another: it is quiet only where nobody releases anything."""
 
     @property
     def owes(self) -> bool:
@@ -100,6 +108,7 @@ class Reclaimer:
         back = weight if came_back is None else max(0, min(weight, came_back))
         with self._lock:
             self._owes = True
+            self.released_s = self._now()
             self._models += 1
             self._since_full += 1
             self._missing += weight - back
@@ -130,16 +139,15 @@ class Reclaimer:
         self._trim()
 
     def _collection(self, *, quiet: bool) -> Callable[[], object] | None:
-        """Return the collection that is due, which is no more then."""
-        if self._is_full_due(quiet=quiet):
+        """Return the collection that is due, which is no more then.
+
+        A full one only where memory is missing: small models that came and went by the thousand are no reason to look at all
+        that was ever imported.
+        """
+        if self._missing >= (LITTLE_BYTES if quiet else MUCH_BYTES):
             self._models = self._since_full = self._missing = 0
             return self._collect
         if self._models >= MANY_MODELS:
             self._models = 0
             return self._collect_new
         return None
-
-    def _is_full_due(self, *, quiet: bool) -> bool:
-        if self._missing >= MUCH_BYTES:
-            return True
-        return quiet and (self._missing >= LITTLE_BYTES or self._since_full >= MANY_MODELS)

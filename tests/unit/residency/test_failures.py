@@ -57,7 +57,6 @@ def test_the_refusal_is_of_the_failures_kind(failures: Failures, noted: Exceptio
     with pytest.raises(raised) as error:
         failures.refuse(KEY, FILES, 100.0)
     assert error.value.kind is noted.kind  # type: ignore[attr-defined]
-    assert error.value.__cause__ is noted
 
 
 def test_what_is_forgotten_may_be_tried(failures: Failures) -> None:
@@ -74,4 +73,4 @@ def test_a_quarantine_is_not_replaced_by_what_the_last_load_says() -> None:
     first = failures.note(KEY, FILES, quarantine, 0.0, least=2)
     assert (first.count, first.retry_at_s) == (2, 20.0)
     assert failures.note(KEY, FILES, LoadFailedError("the worker ended"), 1.0) is first
-    assert failures.note(KEY, FILES, LoadFailedError("bad pickle"), 20.0).error.kind is ErrorKind.LOAD_FAILED
+    assert failures.note(KEY, FILES, LoadFailedError("bad pickle"), 20.0).kind is ErrorKind.LOAD_FAILED

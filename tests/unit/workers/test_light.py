@@ -218,7 +218,7 @@ def test_what_light_models_owe_is_paid_once_it_is_quiet(tmp_path: Path) -> None:
 def test_it_is_not_quiet_while_light_models_come_and_go(tmp_path: Path) -> None:
     now_s = 0.0
     trimmed: list[None] = []
-    reclaimer = Reclaimer(collect=lambda: None, trim=lambda: trimmed.append(None))
+    reclaimer = Reclaimer(collect=lambda: None, trim=lambda: trimmed.append(None), now=lambda: now_s)
     it = Bench(tmp_path, tensors, reclaimer=reclaimer, now=lambda: now_s)
     it.host.load(it.spec)
     reclaimer.released(LITTLE_BYTES, came_back=None)
@@ -227,6 +227,24 @@ def test_it_is_not_quiet_while_light_models_come_and_go(tmp_path: Path) -> None:
     it.threads._reclaim()
     assert (trimmed, it.host.owes) == ([], True)
     now_s = 2.0
+    it.threads._reclaim()
+    assert (trimmed, it.host.owes) == ([None], False)
+
+
+def test_it_is_not_quiet_while_models_are_swapped(tmp_path: Path) -> None:
+    """A full collection every two seconds stopped the predictions of a child under churn for a tenth of a second each."""
+    now_s = 0.0
+    trimmed: list[None] = []
+    reclaimer = Reclaimer(collect=lambda: None, trim=lambda: trimmed.append(None), now=lambda: now_s)
+    it = Bench(tmp_path, tensors, reclaimer=reclaimer, now=lambda: now_s)
+    it.host.load(it.spec)
+    reclaimer.released(LITTLE_BYTES, came_back=None)
+    now_s = 1.9
+    assert it.host.swap(replace(it.spec, handle=2, after=(1,))).is_loaded
+    now_s = 2.0
+    it.threads._reclaim()
+    assert (trimmed, it.host.owes) == ([], True)
+    now_s = 3.9
     it.threads._reclaim()
     assert (trimmed, it.host.owes) == ([None], False)
 
