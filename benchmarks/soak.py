@@ -44,11 +44,12 @@ CONNECTIONS: Final = 6
 BROKEN: Final = 8
 LOOKS_A_PAGE: Final = 20
 DRAIN_S: Final = 10
+SETTLE_S: Final = 1.0
 SETTINGS: Final = {
     "model-cache-size": f"{{models: {IN_MEMORY}, bytes: {IN_MEMORY_MIB}MiB}}",
     "disk-model-cache-size": str(ON_DISK),
     "sync-interval": "500ms",
-    "settle-time": "1s",
+    "settle-time": f"{SETTLE_S:g}s",
     "processes-per-replica": "2",
     "threads-per-process": "2",
     "load-failure-backoff": "1s",
@@ -180,6 +181,7 @@ def soak(seconds: float, *, restarts: int, seed: int, console: Console) -> bool:
             if disk.why_not:
                 console.print(f"The disk is never full here: {disk.why_not}", markup=False, highlight=False)
             run = Soak(models, draw, disk, journal)
+            time.sleep(SETTLE_S)  # else the first server takes them to be on their way still, and does not offer them
             for number in range(restarts + 1):
                 log = Path(directory, f"log-{number}")
                 under = ("sh", "-c", 'exec "$@" 2> "$0"', str(log))
