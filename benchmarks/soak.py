@@ -181,9 +181,7 @@ def soak(seconds: float, *, restarts: int, seed: int, console: Console) -> bool:
             if disk.why_not:
                 console.print(f"The disk is never full here: {disk.why_not}", markup=False, highlight=False)
             run = Soak(models, draw, disk, journal)
-            time.sleep(
-                SETTLE_S
-            )  # else the first server takes them to be on their way, and does not offer them
+            time.sleep(SETTLE_S)  # what is younger is taken to be on its way, and not offered
             for number in range(restarts + 1):
                 log = Path(directory, f"log-{number}")
                 under = ("sh", "-c", 'exec "$@" 2> "$0"', str(log))
