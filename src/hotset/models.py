@@ -16,16 +16,19 @@ from hotset.store import MountedStore, ObjectStore, open_store
 __all__ = ["Inspection", "explain_misfit", "layout_of", "look", "open_models"]
 
 
-def open_models(settings: Settings) -> ObjectStore:
+def open_models(settings: Settings, *, may_be_away: bool = False) -> ObjectStore:
     """Return the store of ``model_dir``, or those of a static list as one, which a platform may fill.
+
+    A directory that ``may_be_away`` need not be there now.
 
     Raises:
         ConfigError: a location is malformed, or a directory is not there.
     """
     if settings.models is not None or settings.sagemaker:
-        return MountedStore({name: open_store(url) for name, url in (settings.models or {}).items()})
+        given = settings.models or {}
+        return MountedStore({name: open_store(url, may_be_away=may_be_away) for name, url in given.items()})
     assert settings.model_dir is not None
-    return open_store(settings.model_dir)
+    return open_store(settings.model_dir, may_be_away=may_be_away)
 
 
 def layout_of(settings: Settings) -> Layout:

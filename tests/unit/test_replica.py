@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from hotset.assembly.ground import CATALOG, Ground
+from hotset.catalog import Snapshot
 from hotset.config import Settings
 from hotset.errors import ConfigError, ErrorKind, OverloadedError, StoreError, UnavailableError
 from hotset.events import Recovered, Synced
 from hotset.keys import ModelRef
 from hotset.replica import Replica
+from hotset.residency.snapshot_file import SnapshotFile
 from hotset.residency.warmup import read_hot_set
 from hotset.testing import FakeStore, versions
 from residency_bench import Bench
@@ -82,6 +85,22 @@ async def test_it_is_not_ready_without_a_worker(tmp_path: Path) -> None:
         await until(lambda: it.replica.readiness().ready)
     finally:
         await stopped(it)
+
+
+def test_a_directory_that_is_away_keeps_only_those_from_starting_who_know_nothing_of_it(
+    tmp_path: Path,
+) -> None:
+    away = tmp_path / "away"
+    kept = {"model_dir": str(away), "disk_path": str(tmp_path / "disk"), "processes_per_replica": 0}
+    with pytest.raises(ConfigError, match="the directory does not exist"):
+        Replica(Settings(**kept))
+    away.mkdir()
+    ground = Ground.of(Settings(**kept), clock=None, events=None, store=None)
+    away.rmdir()
+    SnapshotFile(tmp_path / "disk" / CATALOG, origin=ground.origin).write(Snapshot())
+    assert Ground.of(Settings(**kept), clock=None, events=None, store=None).store.url == str(away)
+    with pytest.raises(ConfigError, match=r"does not exist: .+elsewhere"):
+        Replica(Settings(**{**kept, "model_dir": str(tmp_path / "elsewhere")}))
 
 
 async def test_a_restart_loads_what_was_hot_and_serves_without_its_store(tmp_path: Path) -> None:

@@ -55,7 +55,6 @@ class Finding:
         ground = self._ground
         self._manager = manager
         self.discovery = self._discovery(manager)
-        origin = f"{ground.store.url} with {ground.layout.expected}"
         self.sync = SyncLoop(
             discovery=self.discovery,
             target=manager,
@@ -63,7 +62,7 @@ class Finding:
             clock=ground.clock,
             events=ground.events,
             interval_s=ground.sync_interval_s,
-            state=None if ground.settings.sagemaker else SnapshotFile(state, origin=origin),
+            state=None if ground.settings.sagemaker else SnapshotFile(state, origin=ground.origin),
         )
 
     def lookup(self) -> Lookup | None:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
-from hotset.catalog import Layout
+from hotset.catalog import Layout, SnapshotFormatError
 from hotset.clock import Clock, SystemClock
 from hotset.config import Settings
+from hotset.errors import ConfigError
 from hotset.events import EventBus
 from hotset.models import layout_of, open_models
+from hotset.residency.snapshot_file import SnapshotFile
 from hotset.store import ObjectStore
+
+CATALOG: Final = "catalog"
+"""The file of the last good snapshot, in the directory of the disk tier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +36,21 @@ class Ground:
         """Take what is given, and for the rest what a server has.
 
         Raises:
-            ConfigError: the location of the models is malformed, or a directory is not there.
+            ConfigError: the location of the models is malformed; or a directory is not there, and nothing is kept of it.
         """
+        layout = layout_of(settings)
         return cls(
             settings,
             clock if clock is not None else SystemClock(),
             events if events is not None else EventBus(),
-            store if store is not None else open_models(settings),
-            layout_of(settings),
+            store if store is not None else _opened(settings, layout),
+            layout,
         )
+
+    @property
+    def origin(self) -> str:
+        """What a snapshot of the catalog is of."""
+        return _origin(self.store, self.layout)
 
     @property
     def is_on_demand(self) -> bool:
@@ -53,3 +66,26 @@ class Ground:
     def sync_interval_s(self) -> float:
         """Seconds from one look at the store to the next; 0: one look is all."""
         return 0.0 if self.layout.static else self.settings.sync_interval
+
+
+def _opened(settings: Settings, layout: Layout) -> ObjectStore:
+    """Open where the models are. A directory that is away, as a mount may be, does not keep from starting whoever has served it."""
+    try:
+        return open_models(settings)
+    except ConfigError:
+        store = open_models(settings, may_be_away=True)
+        if settings.sagemaker or not _is_kept(settings, _origin(store, layout)):
+            raise
+        return store
+
+
+def _is_kept(settings: Settings, origin: str) -> bool:
+    """Whether the disk has what was known of this very store."""
+    try:
+        return SnapshotFile(Path(settings.disk_path) / CATALOG, origin=origin).read() is not None
+    except (SnapshotFormatError, OSError):
+        return False
+
+
+def _origin(store: ObjectStore, layout: Layout) -> str:
+    return f"{store.url} with {layout.expected}"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from hotset.assembly.finding import Finding
-from hotset.assembly.ground import Ground
+from hotset.assembly.ground import CATALOG, Ground
 from hotset.assembly.real_memory import RealMemory
 from hotset.assembly.tiers import disk_tier, estimate_of, memory_tier
 from hotset.assembly.workforce import Workforce
@@ -65,7 +65,7 @@ class Residency:
             meter, models=self.manager.relief, trim=self.workforce.pool.trim, pids=self.workforce.pids
         )
         self.manager.copies.holds_back = lambda: self.guard.is_short
-        self.finding.follow(self.manager, state=directory / "catalog")
+        self.finding.follow(self.manager, state=directory / CATALOG)
 
     def _manager(self, ground: Ground) -> Manager:
         """The one that joins the tiers."""

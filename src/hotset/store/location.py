@@ -6,8 +6,10 @@ does not know, is read here.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -63,21 +65,22 @@ def open_store(
     options: Mapping[str, str] = _NO_OPTIONS,
     anonymous: bool = False,
     limits: StoreLimits = _DEFAULT_LIMITS,
+    may_be_away: bool = False,
 ) -> WritableStore:
     """Return the store at ``url``; nothing is asked of a remote one yet.
 
     ``options`` are obstore's own for the kind of store (``endpoint``, ``access_key_id``, …, for S3 also spelled as the
-    ``AWS_*`` variables). With ``anonymous`` requests are not signed.
+    ``AWS_*`` variables). With ``anonymous`` requests are not signed. A directory that ``may_be_away`` need not be there now.
 
     Raises:
         ConfigError: a malformed URL, a scheme or option that is not known, a directory that is not there.
     """
     match = _URL.match(url)
     if match is None:
-        return _open_path(url, limits)
+        return _open_path(url, limits, may_be_away)
     scheme, rest = match[1].lower(), match[2]
     if scheme == "file":
-        return _open_file_url(url, rest, limits)
+        return _open_file_url(url, rest, limits, may_be_away)
     if scheme == "memory":
         return _remote(MemoryStore(), url, "", limits)
     if scheme not in {"s3", "gs", "az"}:
@@ -86,24 +89,30 @@ def open_store(
     return _open_bucket(scheme, bucket, prefix, {**options, **_signing(anonymous)}, limits)
 
 
-def _open_file_url(url: str, rest: str, limits: StoreLimits) -> WritableStore:
+def _open_file_url(url: str, rest: str, limits: StoreLimits, may_be_away: bool) -> WritableStore:
     path = rest.removeprefix("localhost")
     if not path.startswith("/"):
         raise ConfigError(f"expected a file URL like file:///srv/models, found: {url!r}")
-    return _open_path(unquote(path), limits)
+    return _open_path(unquote(path), limits, may_be_away)
 
 
-def _open_path(text: str, limits: StoreLimits) -> WritableStore:
+def _open_path(text: str, limits: StoreLimits, may_be_away: bool) -> WritableStore:
     half = _HALF_URL.match(text)
     if half is not None:  # no more of it is repeated: there may be a secret in it
         raise ConfigError(f"expected {_ACCEPTED}; found {half[1]}: without '//' behind it")
     if not text or "\0" in text:
         raise ConfigError(f"expected {_ACCEPTED}; found: {text!r}")
     path = Path(text).expanduser()
-    if not path.exists():
-        raise ConfigError(f"the directory does not exist: {text}")
-    if not path.is_dir():
-        raise ConfigError(f"expected a directory, found a file: {text}")
+    try:
+        is_directory = stat.S_ISDIR(path.stat().st_mode)
+    except OSError as error:  # not there, or a mount whose server does not answer
+        if not may_be_away:
+            is_missing = error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+            what = "does not exist" if is_missing else f"cannot be read ({error.strerror})"
+            raise ConfigError(f"the directory {what}: {text}") from error
+    else:
+        if not is_directory:
+            raise ConfigError(f"expected a directory, found a file: {text}")
     return LocalStore(path, max_parallel=limits.max_parallel)
 
 
