@@ -78,7 +78,7 @@ class Opened:
         """Let go of the directory as a dying process does: nothing is waited for, saved or cleaned up."""
         self.tier._behind.stop()
         self.tier._files.close()
-        self.tier._directory.give_back()
+        self.tier._directory.ownership.give_back()
 
 
 def content(number: int, size: int) -> dict[str, bytes]:

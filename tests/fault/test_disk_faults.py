@@ -87,12 +87,12 @@ def test_a_second_process_is_told_who_has_the_directory(tmp_path: Path) -> None:
     child = start_child(tmp_path, fsync=False)
     try:
         with pytest.raises(ConfigError, match=f"held by pid {child.pid}"):
-            DiskDirectory(tmp_path).take()
+            DiskDirectory(tmp_path).ownership.take()
     finally:
         kill(child)
     directory = DiskDirectory(tmp_path)
-    directory.take()
-    directory.give_back()
+    directory.ownership.take()
+    directory.ownership.give_back()
 
 
 def shorten(path: Path) -> None:
@@ -410,7 +410,7 @@ async def test_a_directory_that_was_deleted_is_made_again(tmp_path: Path) -> Non
         assert opened.tier.lookup(fp(2)) == record
         assert in_objects(path) == {fp(2)}
         with pytest.raises(ConfigError, match=f"held by pid {os.getpid()}"):
-            DiskDirectory(path).take()
+            DiskDirectory(path).ownership.take()
 
 
 async def test_a_directory_that_another_process_has_by_now_is_left_to_it(tmp_path: Path) -> None:
@@ -423,7 +423,7 @@ async def test_a_directory_that_another_process_has_by_now_is_left_to_it(tmp_pat
                 with pytest.raises(OSError, match=f"held by pid {child.pid}"):
                     await put(opened.tier, 1)
             with pytest.raises(ConfigError, match=f"held by pid {child.pid}"):
-                DiskDirectory(path).take()
+                DiskDirectory(path).ownership.take()
             assert child.poll() is None
         finally:
             kill(child)
@@ -505,7 +505,7 @@ async def test_a_deleted_directory_is_made_again_by_many_at_once(tmp_path: Path)
             await asyncio.gather(*(put(opened.tier, number) for number in range(1, 9)))
             assert in_objects(path) == {fp(number) for number in range(1, 9)}
             with pytest.raises(ConfigError, match=f"held by pid {os.getpid()}"):
-                DiskDirectory(path).take()
+                DiskDirectory(path).ownership.take()
             for number in range(1, 9):
                 opened.tier.evict(fp(number), Cause.EXPLICIT)
             await opened.tier.settled()

@@ -23,11 +23,9 @@ medium has a version before it is published. Without ``fsync`` a file of the rig
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 import stat
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +33,9 @@ from typing import Final
 
 import msgspec
 
-from hotset.errors import ConfigError
 from hotset.keys import Fingerprint
 from hotset.tiers.medium import BOOT_ID, boot_id, replace_file, sync_directory, sync_tree, write_new_file
+from hotset.tiers.ownership import Ownership
 from hotset.tiers.record import NOT_A_FILE, Differences, DiskRecord, Stat, compare, decode, encode, stamped
 
 RECORD: Final = "record"
@@ -89,7 +87,7 @@ class Recovery:
 class DiskDirectory:
     """Thread-safe for different versions; the caller sees to it that each path has one user at a time.
 
-    ``take`` first, then ``recover``, then anything; ``give_back`` last.
+    ``ownership.take`` first, then ``recover``, then anything; ``ownership.give_back`` last.
     """
 
     def __init__(self, root: Path, *, fsync: bool = True, boot_file: Path = BOOT_ID) -> None:
@@ -99,57 +97,7 @@ class DiskDirectory:
         self.objects: Final = root / "objects"
         self.staging: Final = root / "staging"
         self._fsync = fsync
-        self._lock: int | None = None
-        self._owning = threading.Lock()  # several threads publish; one of them takes the lock anew
-
-    # Ownership
-
-    def take(self) -> None:
-        """Become the one process that owns the directory; make it if it is not there.
-
-        Raises:
-            ConfigError: another process has it, it cannot be made, or it is a directory of something else.
-        """
-        try:
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not (self.root / "lock").exists() and self._holds_something_else():
-                raise ConfigError(
-                    f"disk_path has files that are not hotset's; expected an empty directory, found: {self.root}"
-                )
-            self._lock_root()
-            for directory in (self.objects, self.staging):
-                directory.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            self.give_back()
-            raise ConfigError(
-                f"disk_path cannot be used: {error}; expected a directory to write to"
-            ) from error
-
-    def give_back(self) -> None:
-        """Let another process have the directory. Twice is fine."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-
-    def _holds_something_else(self) -> bool:
-        """Whether what is swept at start (`objects`, `staging`) has content although we never were here."""
-        return any(path.exists() for path in (self.objects, self.staging))
-
-    def _lock_root(self) -> None:
-        # Of the open file and not of the process: a second tier in this process is refused as well.
-        lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            os.close(lock)
-            raise ConfigError(
-                f"disk_path is used by another process; every replica needs one of its own,"
-                f" found: {self.root}, held by pid {holder}"
-            ) from error
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        self._lock = lock
+        self.ownership: Final = Ownership(root, holding=(self.objects, self.staging))
 
     # Staging and publishing
 
@@ -178,48 +126,13 @@ class DiskDirectory:
 
     def _rename(self, stage: Path, target: Path) -> None:
         # Where another process has made it anew, all directories are there, and a rename alone would succeed.
-        with self._owning:
-            is_ours = self._has_lock()
-        if not is_ours:
-            self._make_anew()
+        if not self.ownership.is_ours():
+            self.ownership.make_anew()
         try:
             stage.rename(target)
         except FileNotFoundError:
-            self._make_anew()
+            self.ownership.make_anew()
             stage.rename(target)
-
-    def _make_anew(self) -> None:
-        """Somebody has deleted our directory: make it again, if it is still ours.
-
-        Raises:
-            OSError: it cannot be made, or another process has it by now.
-        """
-        with self._owning:
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not self._has_lock():
-                lock, self._lock = self._lock, None
-                try:
-                    self._lock_root()
-                except ConfigError as error:
-                    self._lock = lock
-                    raise OSError(errno.ESTALE, str(error)) from error
-                if lock is not None:
-                    os.close(lock)
-            for directory in (self.objects, self.staging):
-                directory.mkdir(mode=0o700, exist_ok=True)
-
-    def _has_lock(self) -> bool:
-        """Whether the file that we have locked is still the one that others would lock."""
-        try:
-            found = (self.root / "lock").stat()
-        except FileNotFoundError:
-            return False
-        return self._lock is not None and os.path.samestat(os.fstat(self._lock), found)
-
-    def _is_anothers(self) -> bool:
-        """Whether somebody has deleted our directory, and another process has made it again."""
-        with self._owning:
-            return self._lock is not None and (self.root / "lock").exists() and not self._has_lock()
 
     def write_through(self, path: Path, record: DiskRecord) -> OSError | None:
         """Bring a published version to the medium, its record last: whole after any power cut from now on.
@@ -229,7 +142,7 @@ class DiskDirectory:
         Raises:
             OSError: it cannot be written, or another process has the directory by now; what is there is not ours then.
         """
-        if self._is_anothers():
+        if self.ownership.is_anothers():
             raise OSError(errno.ESTALE, f"another process has the directory by now: {self.root}")
         sync_tree(path / FILES)
         try:
@@ -243,13 +156,13 @@ class DiskDirectory:
 
     def write_record(self, path: Path, record: DiskRecord) -> None:
         """Write what was learned of a version since it was published, and is on the medium."""
-        if path.is_relative_to(self.objects) and self._is_anothers():
+        if path.is_relative_to(self.objects) and self.ownership.is_anothers():
             return
         replace_file(path / RECORD, encode(record), durable=self._fsync)
 
     def write_recency(self, ages: Iterable[tuple[Fingerprint, float | None]]) -> None:
         """Note which version was used how many seconds ago, the oldest first."""
-        if self._is_anothers():
+        if self.ownership.is_anothers():
             return
         replace_file(self.root / "recency", msgspec.json.encode(list(ages)), durable=self._fsync)
 
@@ -261,7 +174,7 @@ class DiskDirectory:
         What lies in ``objects`` under our name is not ours if another process has the directory by now.
         """
         if not path.is_relative_to(self.staging):
-            if self._is_anothers():
+            if self.ownership.is_anothers():
                 return
             try:
                 path.rename(trash)
@@ -273,7 +186,7 @@ class DiskDirectory:
 
     def remove_files(self, path: Path, extra: Iterable[str]) -> None:
         """Delete single files of a published version."""
-        if self._is_anothers():
+        if self.ownership.is_anothers():
             return
         for name in extra:
             _delete(path / FILES / name)
@@ -286,7 +199,7 @@ class DiskDirectory:
 
     def names(self) -> frozenset[Path]:
         """Return all that is in ``objects`` and ``staging``; nothing where another process has them by now."""
-        if self._is_anothers():
+        if self.ownership.is_anothers():
             return frozenset()
         return frozenset(path for parent in (self.objects, self.staging) for path in parent.iterdir())
 

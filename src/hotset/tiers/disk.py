@@ -143,7 +143,7 @@ class DiskTier(Shelf):
             ConfigError: another process has the directory, or it cannot be used.
             OSError: what is to go cannot be removed.
         """
-        await self._files.in_thread(self._directory.take)
+        await self._files.in_thread(self._directory.ownership.take)
         recovery = await self._files.in_thread(self._directory.recover)
         now_s = self._clock.monotonic()
         for found in recovery.found:
@@ -172,7 +172,7 @@ class DiskTier(Shelf):
             self._is_open = False
             self._behind.stop()
             self._files.close()
-            self._directory.give_back()
+            self._directory.ownership.give_back()
 
     async def save(self) -> None:
         """Write recency and what was remembered since the last time; try failed deletions again.
