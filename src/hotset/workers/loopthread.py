@@ -23,6 +23,7 @@ class LoopThread:
         self._thread: threading.Thread | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_closed = False
+        self._is_cancelling = False  # of the loop: what ends before is none of the last
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine, which handles its own failures.
@@ -92,11 +93,15 @@ class LoopThread:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if self._is_closed and not self._tasks and self._loop is not None:
+        if self._is_cancelling and not self._tasks and self._loop is not None:
             self._loop.stop()
 
     def _cancel_all(self) -> None:
+        """Once: the loop is not to be stopped again while it closes generators."""
         assert self._loop is not None
+        if self._is_cancelling:
+            return
+        self._is_cancelling = True
         for task in self._tasks:
             task.cancel()
         if not self._tasks:

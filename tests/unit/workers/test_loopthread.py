@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -76,3 +77,60 @@ def test_threads_that_a_coroutine_asked_for_end_with_it() -> None:
     assert loop.run(in_thread()) == 7
     assert loop.close(LIMIT_S)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("asyncio_")]
+
+
+async def left_open(may_end: threading.Event, opened: list[object]) -> None:
+    """Leave a generator behind, whose end takes as long as it is told to."""
+
+    async def parts() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            while not may_end.is_set():
+                await asyncio.sleep(0)
+
+    opened.append(parts())
+    await anext(opened[0])  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_the_loop_is_stopped_once_whenever_its_last_task_ends(
+    again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: a task that ended, or a second ``close``, in the middle of ``close`` had it stopped once more, while it closed
+    generators, and those stayed open."""
+    it, begun, go = LoopThread(), threading.Event(), threading.Event()
+    told, opened = threading.Event(), list[object]()
+    it.run(left_open(told, opened))
+
+    async def last() -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    loop = it.run(last())
+
+    async def ends() -> None:
+        begun.set()
+        go.wait(LIMIT_S)
+
+    it.start(ends())
+    assert begun.wait(LIMIT_S)
+    tell = loop.call_soon_threadsafe
+
+    def late(step: Callable[[], object]) -> asyncio.Handle:
+        """The task has ended, and whoever waits for that has heard of it, before the loop is told that it is closed."""
+        go.set()
+        heard = threading.Event()
+        tell(lambda: loop.call_soon(loop.call_soon, heard.set))
+        assert heard.wait(LIMIT_S)
+        handle = tell(step)
+        if again:
+            tell(step)
+        idle = threading.Event()
+        tell(lambda: loop.call_soon(loop.call_soon, idle.set))
+        assert idle.wait(LIMIT_S)
+        told.set()
+        return handle
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", late)
+    assert it.close(LIMIT_S)
+    assert loop.is_closed()
