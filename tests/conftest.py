@@ -36,6 +36,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = [item for _, item in sorted(zip(places, items, strict=True), key=lambda it: it[0])]
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist tells which tests there are
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Put the group of each test into its id, by which pytest-xdist 3.8 divides the tests: it writes where pytest 9.2 no longer
+    reads, so that without this the groups have no effect, and nothing tells (pytest-xdist's issue 1386).
+    """
+    if not getattr(session.config.option, "loadgroup", False):
+        return
+    for item in session.items:
+        names = {str(mark.args[0]) for mark in item.iter_markers("xdist_group")}
+        suffix = f"@{'_'.join(sorted(names))}"
+        if names and not item.nodeid.endswith(suffix):
+            item._id = type(item._id).parse(item.nodeid + suffix)  # type: ignore[attr-defined]
+            assert item.nodeid.endswith(suffix), "pytest keeps a test's id in yet another place"
+
+
 def _shares(item: pytest.Item) -> bool:
     """Whether a fixture of the test's own module is made once for several tests."""
     found = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
