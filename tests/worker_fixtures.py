@@ -15,7 +15,8 @@ from typing import Any
 
 from hotset.workers.base import LoadSpec, PredictCall, Worker
 from hotset.workers.forking import ForkServer
-from hotset.workers.process import ProcessOptions, ProcessWorker
+from hotset.workers.process import ProcessWorker
+from hotset.workers.process_options import ProcessOptions
 from hotset.workers.standard import standard_kit
 from hotset.workers.thread import ThreadWorker
 

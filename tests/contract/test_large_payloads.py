@@ -250,7 +250,7 @@ async def test_a_thousand_large_calls_leave_nothing(bench: Bench, room: Room) ->
         await calls(100)
         before, resident = found(), child.memory_info().rss
         await calls(1000)
-        await until(lambda: not worker._lent)
+        await until(lambda: not worker._memory.lent)
         after = found()
         assert after["files"] == before["files"]
         assert all(now <= then + 5 for now, then in zip(after["maps"], before["maps"], strict=True))

@@ -200,7 +200,7 @@ async def test_a_gateway_without_files_left_says_so(
     def none_left(_size: int) -> int:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr("hotset.workers.process.create_file", none_left)
+    monkeypatch.setattr("hotset.workers.payload_memory.create_file", none_left)
     worker = worker_over(bench, room)
     with open_files_kept():
         with pytest.raises(WorkerDiedError, match=r"could be shared with the child: .*Too many open files"):

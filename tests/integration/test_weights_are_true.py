@@ -9,7 +9,8 @@ import pytest
 
 from hotset.workers.base import LoadSpec, PredictCall, Worker
 from hotset.workers.forking import ForkServer
-from hotset.workers.process import ProcessOptions, ProcessWorker
+from hotset.workers.process import ProcessWorker
+from hotset.workers.process_options import ProcessOptions
 from mixed_models import WIDTH, Made, turns, write_mixed
 
 LOADS = 1000

@@ -12,7 +12,8 @@ from hotset.workers.base import DeathHandler, WantHandler, Worker
 from hotset.workers.forking import ForkServer
 from hotset.workers.handler_kit import CODELESS_HANDLER_KIT, HANDLER_KIT, threaded_handler_kit
 from hotset.workers.kit import CODELESS_KIT, STANDARD_KIT, Kit
-from hotset.workers.process import ProcessOptions, ProcessWorker
+from hotset.workers.process import ProcessWorker
+from hotset.workers.process_options import ProcessOptions
 from hotset.workers.standard import codeless_kit, standard_kit
 from hotset.workers.thread import ThreadWorker
 

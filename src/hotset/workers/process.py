@@ -9,17 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import math
-import os
-import time
-from collections.abc import Awaitable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Collection, Sequence
 from functools import partial
 from typing import Any, Final
 
-from hotset.body_limits import LIMITS
-from hotset.codecs.compression import MOST_BYTES
-from hotset.devices import Bound
 from hotset.errors import (
     ErrorKind,
     HotsetError,
@@ -28,10 +21,8 @@ from hotset.errors import (
     UnavailableError,
     WorkerDiedError,
 )
-from hotset.logs import LogFormat
 from hotset.payload import Encoded
-from hotset.shared.arena import Arena, Place, Segment, create_file
-from hotset.shared.mapped import MappedArena
+from hotset.shared.arena import Arena, Segment
 from hotset.workers import wire
 from hotset.workers.base import (
     DeathHandler,
@@ -40,57 +31,22 @@ from hotset.workers.base import (
     PredictCall,
     Swapped,
     Want,
-    WantHandler,
     Word,
-    no_models,
 )
-from hotset.workers.board import Board, shared_board, stuck_since, too_many_stuck
+from hotset.workers.board import shared_board
 from hotset.workers.channel import Channel
 from hotset.workers.deadlines import Deadlines
 from hotset.workers.executions import Told
 from hotset.workers.failure import pack, unpack
 from hotset.workers.heartbeat import Heartbeat, look_at
 from hotset.workers.incoming import IncomingStreams
-from hotset.workers.kit import STANDARD_KIT
-from hotset.workers.spawn import CHILD_COMMAND, ChildProcess, ChildSource, FreshInterpreters, described_exit
-
-_TICK_S: Final = 0.01
+from hotset.workers.payload_memory import PayloadMemory
+from hotset.workers.process_options import ProcessOptions
+from hotset.workers.spawn import ChildProcess, FreshInterpreters, described_exit
+from hotset.workers.stuck import StuckThreads
 
 _GRACE_S: Final = 1.0
 """A child with a closed socket is about to end, and what it wrote before is about to be read; after this, no more."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessOptions:
-    """How a child is made and watched. ``kit`` names what it loads with (see ``kit.py``).
-
-    ``ping_timeout_s`` is long because native code may keep the interpreter to itself while it loads; what does nothing has
-    less of it (see ``heartbeat.py``). ``children`` None means: fresh interpreters, from ``command`` and ``environment``, which
-    None means: the gateway's own. A predict thread that is at the same for ``stuck_after_s`` counts as one that never comes back.
-    """
-
-    threads: int = 1
-    parallel_loads: int = 2
-    max_batch: int = 64
-    max_body_bytes: int = MOST_BYTES
-    max_json_depth: int = LIMITS.json_depth
-    max_elements: int = LIMITS.elements
-    predictor: str | None = None
-    predictor_config: Mapping[str, Any] = field(default_factory=dict)
-    kit: str = STANDARD_KIT
-    log_level: str = "info"
-    log_format: LogFormat = "console"
-    start_timeout_s: float = 60.0
-    close_timeout_s: float = 5.0
-    ping_interval_s: float = 1.0
-    ping_timeout_s: float = 30.0
-    stuck_after_s: float = math.inf
-    max_queued: int = 10_000
-    command: tuple[str, ...] = CHILD_COMMAND
-    environment: Mapping[str, str] | None = None
-    children: ChildSource | None = None
-    on_want: WantHandler = no_models
-    device: Bound | None = None
 
 
 class ProcessWorker:
@@ -111,16 +67,15 @@ class ProcessWorker:
         self._id = worker_id
         self._options = options
         self._children = options.children or FreshInterpreters(options.command, options.environment)
-        self._bodies = bodies
-        self._answer_memory: MappedArena | None = None
-        self._lent: dict[int, Segment] = {}
+        self._memory = PayloadMemory(bodies, on_unused=self._answer_unused)
         self._on_death = on_death
         self._numbers = itertools.count(1)
         self._calls = 0
         self._answers: dict[int, asyncio.Future[Encoded]] = {}
-        self._deadlines = Deadlines(on_late=self._one_is_late)
-        self._board: Board | None = None
-        self._look: asyncio.TimerHandle | None = None
+        self._stuck = StuckThreads(
+            options.threads, limit_s=options.stuck_after_s, on_too_many=self._give_up_stuck
+        )
+        self._deadlines = Deadlines(on_late=self._stuck.one_is_late)
         self._suspects: frozenset[int] = frozenset()
         self._streams = IncomingStreams(taken=self._tell_taken, stop=self._tell_stop)
         self._given_up: str | None = None
@@ -155,7 +110,7 @@ class ProcessWorker:
 
     @property
     def stuck(self) -> int:
-        return len(self._stuck_handles())
+        return len(self._stuck.handles())
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -172,10 +127,10 @@ class ProcessWorker:
         self._control = Channel(process.control, decode=wire.decode_control_reply, on_message=self._on_reply)
         self._data = Channel(process.data, decode=wire.decode_data_reply, on_message=self._on_answer)
         try:
-            self._share(self._bodies)
+            self._share()
             await self._control.open()
             await self._data.open()
-            self._control.send(self._configuration())
+            self._control.send(self._options.order())
             await self._wait_ready(process)
         except BaseException:
             process.kill()
@@ -194,12 +149,13 @@ class ProcessWorker:
         number, reply = self._expect_reply()
         self._control.send(wire.Load(number, spec))
         try:
-            return await reply  # type: ignore[no-any-return]
+            loaded: LoadReply = await reply
         except asyncio.CancelledError:
             # The child is told nothing: what it still loads is unloaded when it reports it, or here if it just has.
             if not reply.cancelled() and reply.done() and reply.exception() is None:
                 self._drop_model(spec.handle)
             raise
+        return loaded
 
     def unload(self, handle: int) -> Awaitable[None]:
         try:
@@ -249,7 +205,7 @@ class ProcessWorker:
             body = call.body
             place = None
             if isinstance(body, Segment):
-                body, place = self._lend(number, body)
+                body, place = self._memory.lend(number, body)
             self._data.send(
                 wire.Predict(
                     number,
@@ -264,7 +220,7 @@ class ProcessWorker:
                 body,
             )
         except wire.WireError as error:
-            self._lent.pop(number, None)
+            self._memory.returned(number)
             answer.set_exception(InvalidInputError(f"the request is too large for a worker: {error}"))
         except HotsetError as error:
             answer.set_exception(error)
@@ -290,54 +246,18 @@ class ProcessWorker:
             self._closing = self._loop.create_task(self._close(self._process))
         await asyncio.shield(self._closing)
 
-    def _share(self, bodies: Arena | None) -> None:
-        """Give the child its board; the arena of bodies, if there is one, and then one of its own for its answers."""
+    def _share(self) -> None:
+        """Give the child its board; and where large payloads are shared, the memory of bodies and that of its answers."""
         threads = self._options.threads
         try:
-            with shared_board(threads) as (self._board, file):
-                if bodies is None:
-                    self._control.share(wire.Share(0, 0, threads), [file])
-                else:
-                    self._share_arenas(bodies, file)
+            with shared_board(threads) as (self._stuck.board, file), self._memory.opened() as (size, files):
+                self._control.share(wire.Share(size, size, threads), [file, *files])
         except OSError as error:
             raise WorkerDiedError(f"no memory could be shared with the child: {error}") from error
-
-    def _share_arenas(self, bodies: Arena, board: int) -> None:
-        answers = create_file(bodies.size)
-        try:
-            self._answer_memory = MappedArena(answers, bodies.size, on_unused=self._answer_unused)
-            order = wire.Share(bodies.size, bodies.size, self._options.threads)
-            self._control.share(order, [board, bodies.file, answers])
-        finally:
-            os.close(answers)
-
-    def _lend(self, number: int, body: Segment) -> tuple[bytes, Place | None]:
-        """Return what to send for a large body; the child has the segment until it says that it has not."""
-        if self._bodies is None:
-            return body.tobytes(), None
-        self._lent[number] = body
-        return b"", body.place
 
     def _answer_unused(self, number: int) -> None:
         with contextlib.suppress(RuntimeError):  # the loop was closed, and the child with it
             self._loop.call_soon_threadsafe(self._data.send, wire.Freed(number))
-
-    def _configuration(self) -> wire.Configure:
-        options = self._options
-        return wire.Configure(
-            kit=options.kit,
-            predictor=options.predictor,
-            config=dict(options.predictor_config),
-            threads=options.threads,
-            parallel_loads=options.parallel_loads,
-            max_batch=options.max_batch,
-            max_body_bytes=options.max_body_bytes,
-            max_json_depth=options.max_json_depth,
-            max_elements=options.max_elements,
-            log_level=options.log_level,
-            log_format=options.log_format,
-            device=options.device,
-        )
 
     async def _wait_ready(self, process: ChildProcess) -> None:
         limit_s = self._options.start_timeout_s
@@ -376,36 +296,10 @@ class ProcessWorker:
                 return silence
             if self._heartbeat.due(is_waited_for=bool(self._answers or self._replies or self._swaps)):
                 self._control.send(wire.Ping(next(self._numbers)))
-            self._look_for_stuck()
+            self._stuck.look()
 
-    def _one_is_late(self) -> None:
-        """A call went past its deadline: when its thread is late enough to count as stuck, see whether it is."""
-        if self._look is None and self._board is not None:
-            since_s = min((at.since_s for at in self._board.running() if not at.is_load), default=math.inf)
-            if since_s + self._options.stuck_after_s < math.inf:
-                left_s = since_s + self._options.stuck_after_s - time.monotonic()
-                self._look = self._loop.call_later(max(0.0, left_s) + _TICK_S, self._look_for_stuck)
-
-    def _look_for_stuck(self) -> None:
-        """Give the child up if too few of its predict threads are left."""
-        self._forget_look()
-        stuck, threads = self._stuck_handles(), self._options.threads
-        if len(stuck) >= too_many_stuck(threads):
-            self.give_up(
-                f"{len(stuck)} of its {threads} predict threads did not come back within"
-                f" {self._options.stuck_after_s:g} s",
-                suspects=stuck,
-            )
-
-    def _stuck_handles(self) -> Sequence[int]:
-        if self._board is None:
-            return ()
-        return stuck_since(self._board.running(), time.monotonic() - self._options.stuck_after_s)
-
-    def _forget_look(self) -> None:
-        if self._look is not None:
-            self._look.cancel()
-            self._look = None
+    def _give_up_stuck(self, reason: str, handles: Collection[int]) -> None:
+        self.give_up(reason, suspects=handles)
 
     async def _ended(self, process: ChildProcess) -> str:
         """Reap the child, read what it wrote before its end, and return how it ended."""
@@ -413,11 +307,9 @@ class ProcessWorker:
         await asyncio.wait((self._control.lost, self._data.lost), timeout=_GRACE_S)
         self._control.close()
         self._data.close()
-        if not self._suspects and self._board is not None:
-            self._suspects = frozenset(at.handle for at in self._board.running())
-        self._board = None
-        self._lent.clear()  # not before: it read them to its end
-        self._answer_memory = None
+        running = self._stuck.close()
+        self._suspects = self._suspects or running
+        self._memory.close()  # not before: it read the bodies to its end
         return described_exit(status)
 
     async def _close(self, process: ChildProcess) -> None:
@@ -462,7 +354,7 @@ class ProcessWorker:
         self._answers.clear()
         self._replies.clear()
         self._deadlines.close()
-        self._forget_look()
+        self._stuck.rest()
         self._streams.close(lambda: WorkerDiedError(f"the worker process {reason}"))
         for future in waiting:
             if not future.done():
@@ -473,7 +365,7 @@ class ProcessWorker:
             self._on_less_than_an_answer(message, bytes(body))
             return
         if message.place is not None:
-            body = self._shared_answer(message.number, message.place)
+            body = self._memory.answer(message.number, message.place)
         answer = self._answers.pop(message.number, None)
         self._deadlines.drop(message.number)
         if answer is not None and not answer.done():
@@ -490,7 +382,7 @@ class ProcessWorker:
                 if swapped is not None and not swapped.done():
                     swapped.set_result(Swapped(is_loaded, are_gone, is_light))
             case wire.Freed(number):
-                self._lent.pop(number, None)
+                self._memory.returned(number)
             case wire.Part(number):
                 self._streams.part(number, body)
             case wire.End(number):
@@ -515,14 +407,6 @@ class ProcessWorker:
     def _tell_stop(self, number: int) -> None:
         if self._gone is None:
             self._control.send(wire.Stop(number))
-
-    def _shared_answer(self, number: int, place: Place) -> memoryview:
-        if self._answer_memory is None:
-            raise wire.WireError("an answer in shared memory, where none is shared")
-        try:
-            return self._answer_memory.view(number, place)
-        except ValueError as error:
-            raise wire.WireError(f"an answer that is nowhere: {error}") from error
 
     def _on_reply(self, message: wire.ControlReply, _payload: bytes) -> None:
         match message:
