@@ -16,7 +16,7 @@ import pytest
 
 from diskkit import CancelledAt, Opened, content, fp, in_objects, in_staging, key, put, write_files
 from hotset.catalog import VersionEntry, version_contents
-from hotset.errors import CapacityError, ConfigError, ErrorKind, LoadFailedError
+from hotset.errors import CapacityError, ConfigError, ErrorKind, LoadFailedError, StoreError
 from hotset.events import Cause
 from hotset.keys import ModelKey
 from hotset.payload import Signature
@@ -326,6 +326,31 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         except CannotMountError as error:
             pytest.skip(f"no file system can be mounted here: {error}")
         yield path
+
+
+async def test_a_store_whose_file_system_is_unmounted_is_away_and_not_empty(tmp_path: Path) -> None:
+    place = tmp_path / "store"
+    try:
+        with memory_disk(place, mebibytes=1):
+            store = LocalStore(place)
+            assert await listed(store) == []
+            version = place / "paris" / "1"
+            version.mkdir(parents=True)
+            (version / "model").write_bytes(b"x")
+            assert await listed(store) == ["paris/1/model"]
+            assert await listed(store, "rome/") == []
+    except CannotMountError as error:
+        pytest.skip(f"no file system can be mounted here: {error}")
+    for prefix in ("", "paris/"):
+        with pytest.raises(StoreError, match="another file system is there than before"):
+            await listed(store, prefix)
+    (place / "oslo" / "1").mkdir(parents=True)
+    (place / "oslo" / "1" / "model").write_bytes(b"x")
+    assert await listed(store) == ["oslo/1/model"], "somebody has put other models there"
+
+
+async def listed(store: LocalStore, prefix: str = "") -> list[str]:
+    return [object_.path async for page in store.list(prefix) for object_ in page]
 
 
 async def test_a_full_disk_leaves_no_half_version(small_disk: Path) -> None:

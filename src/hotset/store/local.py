@@ -48,6 +48,8 @@ class LocalStore:
     def __init__(self, root: Path, *, max_parallel: int = 16) -> None:
         self._root = os.path.realpath(root)
         self._slots = asyncio.Semaphore(max_parallel)
+        self._device: int | None = None
+        """The file system that had objects. Where it is unmounted, an empty directory takes its place."""
         self._writer = LocalWriter(self._root)
 
     @property
@@ -113,9 +115,19 @@ class LocalStore:
         root = self._stat_root()
         if not stat.S_ISDIR(root.st_mode) or not is_plain(prefix.rstrip("/")):
             return
+        self._check_mounted(root)
         start = self._real(prefix)
         if self._contains(start):
-            yield from self._below(start, prefix, (start,), 0, _Walk(root, wanted))
+            for object_ in self._below(start, prefix, (start,), 0, _Walk(root, wanted)):
+                self._device = root.st_dev
+                yield object_
+
+    def _check_mounted(self, root: os.stat_result) -> None:
+        """Fail where a file system that had objects is not mounted now: nothing is deleted, whatever is missing."""
+        if self._device not in {None, root.st_dev} and not self._scan(self._root, root):
+            raise StoreError(
+                f"the directory {self.url} is away: another file system is there than before, and it is empty"
+            )
 
     def _is_still(self, root: os.stat_result) -> None:
         """Fail a listing whose root is another by now: what is not found in it then may be all there."""
