@@ -1,21 +1,14 @@
-"""Fakes that hotset ships, for its own tests and for those of embedders: a clock, a store and a worker under control.
-
-No fake sleeps or reads the system's clock. What it should wait for is a gate that the test opens; what it should
-fail with is an error that the test puts there.
-"""
+"""Workers under control: what they do is a script that all of a pool share."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Final
 
-from hotset.devices import FoundDevice
 from hotset.errors import (
     ErrorKind,
     HotsetError,
@@ -25,194 +18,10 @@ from hotset.errors import (
     WorkerDiedError,
 )
 from hotset.payload import Encoded, Signature
-from hotset.store import Content, ObjectChangedError, ObjectMeta, Revision
-from hotset.store.target import new_file
+from hotset.testing.gate import Gate
 from hotset.workers.base import DeathHandler, LoadReply, LoadSpec, PredictCall, Swapped
 from hotset.workers.executions import Told
 from hotset.workers.intact import intact_files
-
-
-class ManualClock:
-    """A clock that moves when it is told to."""
-
-    def __init__(self, now_s: float = 1000.0) -> None:
-        self.now_s = now_s
-
-    def monotonic(self) -> float:
-        return self.now_s
-
-    def wall(self) -> float:
-        return self.now_s
-
-    def advance(self, seconds: float) -> None:
-        self.now_s += seconds
-
-
-class Gate:
-    """A place to hold callers up. Open at first; ``close`` it, wait until ``arrived``, then ``open`` it."""
-
-    def __init__(self) -> None:
-        self._open = asyncio.Event()
-        self._open.set()
-        self._arrivals = asyncio.Semaphore(0)
-
-    async def pass_through(self) -> None:
-        if not self._open.is_set():
-            self._arrivals.release()
-        await self._open.wait()
-
-    async def arrived(self) -> None:
-        """Return when one more caller waits at the closed gate."""
-        await self._arrivals.acquire()
-
-    def close(self) -> None:
-        self._open.clear()
-
-    def open(self) -> None:
-        self._open.set()
-
-
-@dataclass(slots=True)
-class _Object:
-    data: bytes
-    etag: str
-    modified_s: float
-
-
-class FakeStore:
-    """An object store in memory. ``gate`` holds listings and downloads up; ``fault`` fails them; ``counts`` counts."""
-
-    def __init__(self, *, page_size: int = 1000) -> None:
-        self.objects: Final[dict[str, _Object]] = {}
-        self.counts: Final[Counter[str]] = Counter()
-        self.downloads: Final[Counter[str]] = Counter()
-        self.list_gate: Final = Gate()
-        self.download_gate: Final = Gate()
-        self.list_fault: Exception | None = None
-        self.download_fault: Exception | None = None
-        self.read_fault: Exception | None = None
-        self._page_size = page_size
-        self._writes = 0
-
-    @property
-    def url(self) -> str:
-        return "fake://store"
-
-    def put(self, path: str, data: bytes = b"x", *, modified_s: float = 0.0) -> None:
-        """Write an object; each write gives it another etag."""
-        self._writes += 1
-        self.objects[path] = _Object(data, f"etag-{self._writes}", modified_s)
-
-    def delete(self, prefix: str) -> None:
-        """Delete every object below a prefix."""
-        for path in [path for path in self.objects if path.startswith(prefix)]:
-            del self.objects[path]
-
-    async def list(self, prefix: str = "") -> AsyncIterator[Sequence[ObjectMeta]]:
-        self.counts["list"] += 1
-        await self.list_gate.pass_through()
-        if self.list_fault is not None:
-            raise self.list_fault
-        found = [self._meta(path) for path in sorted(self.objects) if path.startswith(prefix)]
-        for start in range(0, len(found), self._page_size):
-            yield found[start : start + self._page_size]
-
-    async def scan(self, start: str = "", *, behind: str = "") -> AsyncIterator[Sequence[ObjectMeta]]:
-        """Count each page as a ``scan``, as each is a request."""
-        await self.list_gate.pass_through()
-        beyond = f"{behind}0" if behind else ""
-        found = [
-            self._meta(path) for path in sorted(self.objects) if path.startswith(start) and path > beyond
-        ]
-        for begin in range(0, max(1, len(found)), self._page_size):
-            self.counts["scan"] += 1
-            if self.list_fault is not None:
-                raise self.list_fault
-            yield found[begin : begin + self._page_size]
-
-    async def open(self, path: str, *, unless: str | None = None) -> Content | None:
-        self.counts["open"] += 1
-        if self.list_fault is not None:
-            raise self.list_fault
-        found = self.objects.get(path)
-        if found is None:
-            return None
-        return Content(Revision(found.etag), None if found.etag == unless else _in_chunks(found.data))
-
-    async def read(self, path: str, *, limit_bytes: int = 1 << 20) -> bytes | None:
-        self.counts["read"] += 1
-        if self.read_fault is not None:
-            raise self.read_fault
-        found = self.objects.get(path)
-        return None if found is None else found.data[:limit_bytes]
-
-    async def download(self, object_: ObjectMeta, target: Path) -> None:
-        self.counts["download"] += 1
-        self.downloads[object_.path] += 1
-        await self.download_gate.pass_through()
-        if self.download_fault is not None:
-            raise self.download_fault
-        found = self.objects.get(object_.path)
-        if found is None or found.etag != object_.etag:
-            raise ObjectChangedError(f"not the object that was listed any more: {object_.path}")
-        with os.fdopen(new_file(target), "wb") as file:
-            file.write(found.data)
-
-    def _meta(self, path: str) -> ObjectMeta:
-        found = self.objects[path]
-        return ObjectMeta(path, len(found.data), found.etag, found.modified_s)
-
-
-async def _in_chunks(data: bytes, size: int = 1000) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), size):
-        yield data[start : start + size]
-
-
-class FakeMeter:
-    """The device of this process, which the code under test takes memory of. Implements ``DeviceMeter``.
-
-    ``kept`` is what was given back to the framework, and by the framework to nobody yet.
-    """
-
-    taken: ClassVar[int] = 0
-    kept: ClassVar[int] = 0
-
-    def __init__(self, id_: str) -> None:
-        self.id: Final = id_
-
-    @classmethod
-    def take(cls, bytes_: int) -> None:
-        cls.kept = max(0, cls.kept - bytes_)
-        cls.taken += bytes_
-
-    @classmethod
-    def drop(cls, bytes_: int) -> None:
-        cls.taken -= bytes_
-        cls.kept += bytes_
-
-    def in_use(self) -> int:
-        return self.taken
-
-    def settle(self) -> bool:
-        return False
-
-    def give_back(self) -> None:
-        FakeMeter.kept = 0
-
-
-class FakeDriver:
-    """A machine with devices of these sizes, all of them free. Implements ``DeviceDriver``."""
-
-    def __init__(self, *sizes: int) -> None:
-        self.found: Final = [FoundDevice(f"GPU-{place}", size, size) for place, size in enumerate(sizes)]
-        self.meter: Final = "hotset.testing:FakeMeter"
-
-    def devices(self) -> Sequence[FoundDevice]:
-        return self.found
-
-    def device(self, id_: str) -> FoundDevice | None:
-        fitting = [device for device in self.found if device.id.startswith(id_)]
-        return fitting[0] if len(fitting) == 1 else None
 
 
 @dataclass(slots=True)
@@ -432,10 +241,3 @@ def _contents_of(path: Path) -> str:
     if not files:
         raise LoadFailedError(f"no files in {path}")
     return "|".join(file.read_text() for file in files)
-
-
-def versions(store: FakeStore, tree: Mapping[str, Sequence[int]]) -> None:
-    """Put models into a store: name → version numbers, each with one file that says which it is."""
-    for name, numbers in tree.items():
-        for number in numbers:
-            store.put(f"{name}/{number}/model.txt", f"{name}-{number}".encode())
