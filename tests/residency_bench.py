@@ -16,7 +16,7 @@ from hotset.keys import ModelRef, parse_ref
 from hotset.replica import Replica
 from hotset.residency.lease import ModelLease
 from hotset.residency.memory_meter import MemoryMeter
-from hotset.testing import FakeDriver, FakeStore, FakeWorker, ManualClock, WorkerScript
+from hotset.testing import FakeDriver, FakeStore, FakeWorker, Gate, ManualClock, WorkerScript
 from hotset.workers.base import DeathHandler
 
 
@@ -111,6 +111,14 @@ class Bench:
             if error.kind is not ErrorKind.NOT_LOADED:
                 raise
             return await self.ask_once(name, version, timeout_s)
+
+    async def held_up(self, name: str) -> tuple[Gate, asyncio.Task[str]]:
+        """Ask for a model; its load has begun, and waits until the gate is opened."""
+        gate = self.script.gate(name)
+        gate.close()
+        asked = asyncio.create_task(self.ask(name))
+        await gate.arrived()
+        return gate, asked
 
     async def ask_once(self, name: str, version: str | None = None, timeout_s: float = 5.0) -> str:
         self.clock.advance(0.001)

@@ -93,10 +93,7 @@ async def test_sync_vs_lease_of_a_deleted_version(tmp_path):
 async def test_the_request_that_waits_while_its_model_is_deleted_leaves_no_trace(tmp_path):
     """Regression: its last-used time came back after the version had gone, and stayed for ever."""
     async with bench(tmp_path, stored(paris=[1], rome=[1])) as it:
-        gate = it.script.gate("paris")
-        gate.close()
-        asked = asyncio.create_task(it.ask("paris"))
-        await gate.arrived()
+        gate, asked = await it.held_up("paris")
         it.store.delete("paris/")
         await it.sync()
         gate.open()
@@ -109,10 +106,7 @@ async def test_a_failed_load_of_a_version_deleted_meanwhile_is_not_remembered(tm
     """Regression: a failure was kept for a version that the catalog had no more, and nothing ever forgot it."""
     async with bench(tmp_path, stored(paris=[1], rome=[1])) as it:
         it.script.load_faults["paris"] = LoadFailedError("bad")
-        gate = it.script.gate("paris")
-        gate.close()
-        asked = asyncio.create_task(it.ask("paris"))
-        await gate.arrived()
+        gate, asked = await it.held_up("paris")
         it.store.delete("paris/")
         await it.sync()
         gate.open()
@@ -160,10 +154,7 @@ async def test_what_a_restart_finds_on_disk_and_not_in_the_store_is_deleted(tmp_
 
 async def test_the_leader_is_cancelled_and_the_flight_goes_on(tmp_path):
     async with bench(tmp_path, stored(paris=[1])) as it:
-        gate = it.script.gate("paris")
-        gate.close()
-        leader = asyncio.create_task(it.ask("paris"))
-        await gate.arrived()
+        gate, leader = await it.held_up("paris")
         waiter = asyncio.create_task(it.ask("paris"))
         await steps()
         leader.cancel()
@@ -191,10 +182,7 @@ async def test_every_waiter_is_cancelled_and_the_model_is_there_for_the_next(tmp
 
 async def test_a_waiter_cancelled_in_the_step_in_which_the_flight_ends_gives_its_lease_back(tmp_path):
     async with bench(tmp_path, stored(paris=[1])) as it:
-        gate = it.script.gate("paris")
-        gate.close()
-        asked = asyncio.create_task(it.ask("paris"))
-        await gate.arrived()
+        gate, asked = await it.held_up("paris")
         loaded = [event for event in it.seen if isinstance(event, Loaded)]
         gate.open()
         while not loaded:
@@ -207,10 +195,7 @@ async def test_a_waiter_cancelled_in_the_step_in_which_the_flight_ends_gives_its
 
 async def test_explicit_unload_during_a_flight_leaves_the_flight_alone(tmp_path):
     async with bench(tmp_path, stored(paris=[1])) as it:
-        gate = it.script.gate("paris")
-        gate.close()
-        asked = asyncio.create_task(it.ask("paris"))
-        await gate.arrived()
+        gate, asked = await it.held_up("paris")
         await unload(it, PARIS)
         gate.open()
         assert await asked == "paris@1|paris-1", "who had asked is answered"
@@ -362,10 +347,7 @@ async def test_drain_during_a_flight(tmp_path):
     """The replica stops while a model loads: the one who waits for it is let go, and nothing stays behind."""
     it = Bench(tmp_path, stored(paris=[1]))
     await it.start()
-    gate = it.script.gate("paris")
-    gate.close()
-    asked = asyncio.create_task(it.ask("paris"))
-    await gate.arrived()
+    _, asked = await it.held_up("paris")
     await it.stop()
     with pytest.raises((asyncio.CancelledError, UnavailableError)):
         await asked
@@ -377,10 +359,7 @@ async def test_drain_during_a_flight(tmp_path):
 
 async def test_delete_vs_load(tmp_path):
     async with bench(tmp_path, stored(paris=[1, 2])) as it:
-        gate = it.script.gate("paris")
-        gate.close()
-        asked = asyncio.create_task(it.ask("paris"))
-        await gate.arrived()
+        gate, asked = await it.held_up("paris")
         it.store.delete("paris/2/")
         await it.sync()
         gate.open()
@@ -392,10 +371,7 @@ async def test_delete_vs_load(tmp_path):
 
 async def test_files_changed_in_place_while_the_old_ones_load(tmp_path):
     async with bench(tmp_path, stored(paris=[1])) as it:
-        gate = it.script.gate("paris")
-        gate.close()
-        asked = asyncio.create_task(it.ask("paris"))
-        await gate.arrived()
+        gate, asked = await it.held_up("paris")
         it.store.put("paris/1/model.txt", b"changed")
         await it.sync()
         gate.open()

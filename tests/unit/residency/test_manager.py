@@ -396,10 +396,7 @@ async def test_a_version_deleted_while_it_loads_answers_its_waiters_and_goes(tmp
     store = FakeStore()
     versions(store, {"paris": [1], "rome": [1]})
     async with bench(tmp_path, store) as it:
-        gate = it.script.gate("paris")
-        gate.close()
-        asked = asyncio.create_task(it.ask("paris"))
-        await gate.arrived()
+        gate, asked = await it.held_up("paris")
         store.delete("paris/")
         await it.sync()
         gate.open()
@@ -555,10 +552,7 @@ async def test_a_version_that_was_overtaken_while_it_loaded_answers_latest_until
     store = FakeStore()
     versions(store, {"paris": [1]})
     async with bench(tmp_path, store) as it:
-        gate = it.script.gate("paris")
-        gate.close()
-        asked = asyncio.create_task(it.ask("paris"))
-        await gate.arrived()
+        gate, asked = await it.held_up("paris")
         versions(store, {"paris": [1, 2]})
         store.objects["paris/1/model.txt"].etag = "etag-1"
         await it.sync()
