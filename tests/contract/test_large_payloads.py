@@ -20,6 +20,7 @@ from hotset.shared.room import Room
 from hotset.workers.base import PredictCall, Worker
 from hotset.workers.process import ProcessWorker
 from hotset.workers.thread import ThreadWorker
+from shared_room import arena_of, opened_room
 from waiting import until
 from worker_fixtures import Bench
 
@@ -77,10 +78,8 @@ def bench(tmp_path: Path) -> Bench:
 
 @pytest.fixture(name="room")
 async def _room() -> AsyncIterator[Room]:
-    room = Room(32 * MIB)
-    room.open()
-    yield room
-    room.close()
+    with opened_room(32 * MIB) as room:
+        yield room
 
 
 MakeWorker = Callable[..., Worker]
@@ -98,11 +97,6 @@ def make_worker(request: pytest.FixtureRequest, bench: Bench, room: Room) -> Mak
         return ProcessWorker(7, options=options, on_death=bench.on_death, bodies=shared)
 
     return make
-
-
-def arena_of(room: Room) -> Arena:
-    assert room.arena is not None
-    return room.arena
 
 
 def in_segment(room: Room, body: bytes) -> Payload:

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from hotset.errors import ConfigError, WorkerDiedError
-from hotset.shared.arena import LARGE_BYTES, Arena, Segment
+from hotset.shared.arena import LARGE_BYTES, Segment
 from hotset.shared.room import Room
 from hotset.workers.base import PredictCall
 from hotset.workers.process import ProcessWorker
+from shared_room import arena_of, opened_room
 from waiting import until
 from worker_fixtures import LIMIT_S, Bench, open_files_kept
 
@@ -47,15 +48,8 @@ def bench(tmp_path: Path) -> Bench:
 
 @pytest.fixture(name="room")
 async def _room() -> AsyncIterator[Room]:
-    room = Room(8 * MIB)
-    room.open()
-    yield room
-    room.close()
-
-
-def arena_of(room: Room) -> Arena:
-    assert room.arena is not None
-    return room.arena
+    with opened_room(8 * MIB) as room:
+        yield room
 
 
 def segment(room: Room, data: bytes) -> Segment:
@@ -134,10 +128,10 @@ async def test_a_worker_closed_with_bodies_in_hand_holds_none_of_them(bench: Ben
 
 CHILD = """
 import os, socket, sys, time
-from hotset.workers import wire
+from hotset.workers import frames, wire
 control, data = (socket.socket(fileno=int(number)) for number in sys.argv[1:])
 _, files, _, _ = socket.recv_fds(control, 65536, 2)
-control.sendall(wire.frame_head(wire.Ready()))
+control.sendall(frames.frame_head(wire.Ready()))
 data.recv(65536)
 """
 
@@ -150,7 +144,7 @@ def scripted(bench: Bench, room: Room, text: str) -> ProcessWorker:
 
 @pytest.mark.parametrize("place", ["(0, 1 << 40)", "(-5, 10)", "(0, 0)", "(1 << 62, 1 << 62)"])
 async def test_a_child_whose_answer_is_nowhere_is_ended(bench: Bench, room: Room, place: str) -> None:
-    answer = f"data.sendall(wire.frame_head(wire.Answer(1, '', (), wire.Place(*{place}))))"
+    answer = f"data.sendall(frames.frame_head(wire.Answer(1, '', (), wire.Place(*{place}))))"
     worker = scripted(bench, room, answer)
     async with bench.running(worker):
         with pytest.raises(WorkerDiedError):
@@ -163,8 +157,8 @@ async def test_a_child_whose_answer_is_nowhere_is_ended(bench: Bench, room: Room
 async def test_a_child_that_says_too_much_is_gone_does_no_harm(bench: Bench, room: Room) -> None:
     text = """
 for number in (1, 1, 99, 1):
-    data.sendall(wire.frame_head(wire.Freed(number)))
-data.sendall(wire.frame_head(wire.Answer(1, 'text/plain', ()), 4) + b'good')
+    data.sendall(frames.frame_head(wire.Freed(number)))
+data.sendall(frames.frame_head(wire.Answer(1, 'text/plain', ()), 4) + b'good')
 """
     worker = scripted(bench, room, text)
     async with bench.running(worker):

@@ -14,6 +14,7 @@ from hotset.errors import InvalidInputError, OverloadedError
 from hotset.shared.arena import LARGE_BYTES, Segment
 from hotset.shared.extents import whole_grains
 from hotset.shared.room import Room
+from shared_room import arena_of, opened_room
 from waiting import until
 
 
@@ -128,10 +129,8 @@ MIB = 1 << 20
 
 @pytest.fixture(name="room")
 async def _room() -> AsyncIterator[Room]:
-    room = Room(MIB)
-    room.open()
-    yield room
-    room.close()
+    with opened_room(MIB) as room:
+        yield room
 
 
 def shared_reader(room: Room, **limits: Any) -> BodyReader:
@@ -141,11 +140,6 @@ def shared_reader(room: Room, **limits: Any) -> BodyReader:
 def parts_of(body: bytes, size: int) -> list[dict[str, Any]]:
     cuts = range(0, len(body), size)
     return [part(body[cut : cut + size], more=cut + size < len(body)) for cut in cuts]
-
-
-def used(room: Room) -> int:
-    assert room.arena is not None
-    return room.arena.used
 
 
 @pytest.mark.parametrize("declared", [True, False])
@@ -161,7 +155,7 @@ async def test_a_large_body_is_in_shared_memory_and_a_small_one_is_not(
         assert (got.tobytes() if isinstance(got, Segment) else got) == body
         assert len(got) == size
         del got
-    assert used(room) == 0
+    assert arena_of(room).used == 0
 
 
 async def test_a_body_in_one_part_stays_as_it_came(room: Room) -> None:
@@ -178,7 +172,7 @@ async def test_what_is_wanted_as_bytes_comes_as_bytes(room: Room) -> None:
 async def test_a_body_of_unknown_length_gives_back_what_it_does_not_need(room: Room) -> None:
     got = await shared_reader(room).read_payload(receiver(*parts_of(bytes(LARGE), 1000)))
     assert isinstance(got, Segment)
-    assert used(room) == whole_grains(LARGE) < MIB
+    assert arena_of(room).used == whole_grains(LARGE) < MIB
 
 
 async def test_without_room_a_large_body_stays_on_the_heap() -> None:
@@ -222,15 +216,15 @@ async def test_a_client_that_goes_in_the_middle_of_an_upload_leaves_no_segment(r
     first = parts_of(bytes(LARGE), 1000)[0]
     with pytest.raises(ClientGoneError):
         await shared_reader(room).read_payload(receiver(first, GONE), declared=LARGE)
-    assert used(room) == 0
+    assert arena_of(room).used == 0
 
 
 async def test_a_cancelled_upload_leaves_no_segment_and_no_wish(room: Room) -> None:
     reader = shared_reader(room)
     first = parts_of(bytes(LARGE), 1000)[0]
     reading = asyncio.ensure_future(reader.read_payload(receiver(first), declared=LARGE))
-    await until(lambda: used(room) > 0)
-    taken = room.take(MIB - used(room), lambda _segment: None)
+    await until(lambda: arena_of(room).used > 0)
+    taken = room.take(MIB - arena_of(room).used, lambda _segment: None)
     second = asyncio.ensure_future(reader.read_payload(receiver(first), declared=LARGE))
     await until(lambda: room.waiting == 1)
     for task in (reading, second):
@@ -239,7 +233,7 @@ async def test_a_cancelled_upload_leaves_no_segment_and_no_wish(room: Room) -> N
             await task
     assert room.waiting == 0
     del taken
-    assert used(room) == 0
+    assert arena_of(room).used == 0
 
 
 async def test_a_body_longer_than_declared_is_refused(room: Room) -> None:
@@ -247,14 +241,14 @@ async def test_a_body_longer_than_declared_is_refused(room: Room) -> None:
     parts = [part(bytes(LARGE), more=True), part(b"x", more=True), part(b"x", more=False)]
     with pytest.raises(InvalidInputError, match="longer than was declared"):
         await reader.read_payload(receiver(*parts), declared=LARGE)
-    assert used(room) == 0
+    assert arena_of(room).used == 0
 
 
 async def test_a_large_body_past_the_limit_is_refused(room: Room) -> None:
     reader = shared_reader(room, limit_bytes=2 * LARGE)
     with pytest.raises(HttpError, match="too large"):
         await reader.read_payload(receiver(*parts_of(bytes(2 * LARGE + 1), 1000)))
-    assert used(room) == 0
+    assert arena_of(room).used == 0
     with pytest.raises(HttpError, match="too large"):
         reader.sink(declared=2 * LARGE + 1)
 
@@ -334,7 +328,7 @@ async def test_what_is_in_shared_memory_is_not_on_the_pile_and_what_waits_for_ro
     sink = reader.sink(declared=LARGE)
     sink.append(b"x" * 1000)
     assert pile.bytes == 0
-    taken = room.take(MIB - used(room), lambda _segment: None)
+    taken = room.take(MIB - arena_of(room).used, lambda _segment: None)
     waiting = reader.sink(declared=LARGE)
     assert not waiting.append(b"x" * 1000)
     assert pile.bytes == 1000

@@ -16,6 +16,7 @@ from hotset.connection import sweep
 from hotset.shared.arena import LARGE_BYTES, Segment
 from hotset.shared.room import Room
 from hotset.upload import LEAST_UPLOAD_BYTES, READ_BYTES, Upload
+from shared_room import arena_of, opened_room
 from unit.api.scripted import Bench
 from unit.api.test_app_served import PREDICT, RawClient, head, raw, serving
 from waiting import until
@@ -25,10 +26,8 @@ MIB = 1 << 20
 
 @pytest.fixture(name="room")
 async def _room() -> AsyncIterator[Room]:
-    room = Room(4 * MIB)
-    room.open()
-    yield room
-    room.close()
+    with opened_room(4 * MIB) as room:
+        yield room
 
 
 def shared_bench(room: Room, *, body_timeout_s: float = 30.0) -> Bench:
@@ -42,11 +41,6 @@ def shared_bench(room: Room, *, body_timeout_s: float = 30.0) -> Bench:
         room=room,
     )
     return bench
-
-
-def used(room: Room) -> int:
-    assert room.arena is not None
-    return room.arena.used
 
 
 def post(body: bytes, *headers: str) -> bytes:
@@ -84,7 +78,7 @@ async def test_bodies_of_any_size_one_after_the_other_and_sent_ahead(room: Room)
         for _ in SIZES[1:]:
             assert (await client.answer())[0] == 200
         assert received(bench) == bodies[: len(SIZES) - 1]
-    assert used(room) == 0
+    assert arena_of(room).used == 0
 
 
 @pytest.mark.parametrize("cut", [1, 1000, READ_BYTES - 1, READ_BYTES, MIB])
@@ -108,7 +102,7 @@ async def test_bodies_in_parts_of_any_size(room: Room, cut: int) -> None:
 
 async def upload_begins(client: RawClient, room: Room, *, size: int = 2 * MIB) -> None:
     client.send(head(PREDICT, f"Content-Length: {size}") + bytes(size // 2))
-    await until(lambda: used(room) >= size)
+    await until(lambda: arena_of(room).used >= size)
 
 
 async def test_a_client_that_goes_in_the_middle_leaves_nothing(room: Room) -> None:
@@ -116,7 +110,7 @@ async def test_a_client_that_goes_in_the_middle_leaves_nothing(room: Room) -> No
     async with serving(bench) as port:
         async with raw(port) as client:
             await upload_begins(client, room)
-        await until(lambda: used(room) == 0)
+        await until(lambda: arena_of(room).used == 0)
     assert bench.residency.calls == []
 
 
@@ -125,7 +119,7 @@ async def test_a_client_that_resets_in_the_middle_leaves_nothing(room: Room) -> 
     async with serving(bench) as port, raw(port) as client:
         await upload_begins(client, room)
         client.writer.transport.abort()
-        await until(lambda: used(room) == 0)
+        await until(lambda: arena_of(room).used == 0)
 
 
 async def test_a_body_that_is_too_long_in_coming_is_refused(
@@ -140,7 +134,7 @@ async def test_a_body_that_is_too_long_in_coming_is_refused(
         sweep(connections, asyncio.get_running_loop().time() + 31)
         status, headers, body = await client.answer()
         assert (status, json.loads(body)["kind"], headers["connection"]) == (408, "body_timeout", "close")
-    await until(lambda: used(room) == 0)
+    await until(lambda: arena_of(room).used == 0)
     assert bench.residency.calls == []
 
 
@@ -157,7 +151,7 @@ async def test_a_body_waits_for_room_and_its_client_with_it(room: Room) -> None:
         del taken
         assert (await client.answer())[0] == 200
         assert received(bench) == [body]
-    assert used(room) == 0
+    assert arena_of(room).used == 0
 
 
 async def test_who_waits_for_room_too_long_gets_503(room: Room) -> None:
@@ -185,7 +179,7 @@ async def test_the_server_ends_while_a_body_comes(room: Room) -> None:
         status, _, body = await client.answer()
         assert (status, json.loads(body)["kind"]) == (503, "shutting_down") or status == 503
         await client_context.__aexit__(None, None, None)
-    assert used(room) == 0
+    assert arena_of(room).used == 0
 
 
 class Told:
@@ -248,7 +242,7 @@ def test_with_uvloop_it_is_the_same() -> None:
                 assert (await client.answer())[0] == 200
             assert received(bench) == bodies
             await upload_begins(client, room)
-        await until(lambda: used(room) == 0)
+        await until(lambda: arena_of(room).used == 0)
         room.close()
 
     uvloop.run(work())

@@ -8,9 +8,10 @@ from functools import partial
 import pytest
 
 from hotset.shared import room as rooms
-from hotset.shared.arena import Arena, Segment
+from hotset.shared.arena import Segment
 from hotset.shared.room import KEEP_S, Room, Wish
 from hotset.testing import ManualClock
+from shared_room import arena_of, opened_room
 from virtual_loop import VirtualLoop
 
 MIB = 1 << 20
@@ -18,15 +19,8 @@ MIB = 1 << 20
 
 @pytest.fixture(name="room")
 async def _room() -> AsyncIterator[Room]:
-    room = Room(4 * MIB)
-    room.open()
-    yield room
-    room.close()
-
-
-def arena_of(room: Room) -> Arena:
-    assert room.arena is not None
-    return room.arena
+    with opened_room(4 * MIB) as room:
+        yield room
 
 
 class Waiting:
