@@ -8,7 +8,6 @@ import pytest
 
 from hotset.errors import CapacityError, ErrorKind
 from hotset.events import Cause
-from hotset.tiers.books import larger, on_device, smaller
 from hotset.tiers.ledger import NOTHING, Capacity, Entry, Ledger, Reservation, Weight
 
 
@@ -53,43 +52,6 @@ def hundred() -> Iterator[Books]:
 
 def of(bytes_: int, *device_bytes: int) -> Weight:
     return Weight(1, bytes_, device_bytes)
-
-
-def test_weights_add_and_subtract_in_every_part():
-    assert of(10, 3).plus(Weight(2, 5, (1,))) == Weight(3, 15, (4,))
-    assert Weight(3, 15, (4,)).minus(of(10, 3)) == Weight(2, 5, (1,))
-    assert of(2, 3).plus(NOTHING) == of(2, 3)
-    assert of(1, 3).plus(of(1, 0, 4)) == Weight(2, 2, (3, 4))
-    assert of(1, 3).plus(of(1)) == of(1).plus(of(1, 3)) == Weight(2, 2, (3,))
-
-
-def test_nothing_of_a_device_is_the_same_however_it_came_about():
-    assert of(10, 3, 4).minus(of(0, 0, 4)) == Weight(0, 10, (3,))
-    assert of(10, 0, 4).minus(of(10, 0, 4)) == NOTHING
-    assert of(0).minus(of(0, 4)) == Weight(0, 0, (-4,))
-    assert larger(of(1, 3), of(2, 1, 5)) == of(2, 3, 5)
-    assert smaller(of(1, 3), of(2, 1, 5)) == of(1, 1)
-    assert on_device(1, 7) == (0, 7)
-    assert on_device(1, 0) == ()
-
-
-@pytest.mark.parametrize(
-    ("capacity", "weight", "fits"),
-    [
-        (Capacity(), Weight(10**9, 10**18, (10**18,)), True),
-        (Capacity(models=2), Weight(2, 10**18), True),
-        (Capacity(models=2), Weight(3, 0), False),
-        (Capacity(bytes=5), of(5, 9), True),
-        (Capacity(bytes=5), of(6), False),
-        (Capacity(device_bytes=(5,)), of(9, 6), False),
-        (Capacity(device_bytes=(5,)), of(9, 5, 6), True),
-        (Capacity(device_bytes=(None, 5)), of(9, 6, 5), True),
-        (Capacity(device_bytes=(5, 5)), of(9, 0, 6), False),
-        (Capacity(0, 0, (0,)), NOTHING, True),
-    ],
-)
-def test_a_weight_fits_when_every_part_fits(capacity: Capacity, weight: Weight, fits: bool):
-    assert capacity.holds(weight) is fits
 
 
 def test_the_way_of_an_entry(hundred: Books):
