@@ -210,6 +210,8 @@ class DataPlane:
             if error.kind not in RETRIED:
                 raise
             return await self.again(call, error)
+        finally:
+            del failed  # it has the frames that it is raised through, and is not to wait for the collector
 
     def enter(self, ref: ModelRef) -> None:
         """One more is inside; ``leave`` once for it.
@@ -255,15 +257,20 @@ class DataPlane:
             return True
         return error.key is not None and self.residency.is_blameless(ModelKey(*error.key))
 
+    def _leased(self, call: Call, failed: HotsetError | None) -> Awaitable[Lease]:
+        if failed is None:
+            return self.residency.lease(call.ref, deadline_s=call.deadline_s)
+        return self.residency.lease_instead(call.ref, failed, deadline_s=call.deadline_s)
+
     async def _attempt(self, call: Call, failed: HotsetError | None = None) -> Answer:
         lease = self.residency.lease_now(call.ref) if failed is None else None
         waited_s = 0.0
         if lease is None:
             began_s = self._clock.monotonic()
-            if failed is None:
-                lease = await self.residency.lease(call.ref, deadline_s=call.deadline_s)
-            else:
-                lease = await self.residency.lease_instead(call.ref, failed, deadline_s=call.deadline_s)
+            try:
+                lease = await self._leased(call, failed)
+            finally:
+                del failed  # as above
             waited_s = self.seconds_since(began_s)
         # Nothing may come between the lease and this try: it is what gives the lease back on cancellation.
         own: Lease | None = lease
@@ -284,6 +291,7 @@ class DataPlane:
             _close_unseen(sent)
             raise
         finally:
+            del sent  # as above
             if own is not None:
                 own.release()
 

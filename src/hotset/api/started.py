@@ -151,17 +151,17 @@ class Started:
         self._leave(error if isinstance(error, Exception) else _cut_off())
 
     async def _wait(self, attempt: Coroutine[Any, Any, Answer]) -> None:
-        outcome: Answer | Exception
         try:
-            outcome = await attempt
+            answer = await attempt
         except asyncio.CancelledError:
-            outcome = _cut_off()
-        except Exception as error:  # noqa: BLE001 - it is handed on
-            outcome = error
-        if isinstance(outcome, StreamingAnswer):
-            self._open(outcome)
+            self._leave(_cut_off())
+        except Exception as error:  # noqa: BLE001 - it is handed on, and no name for it is left in this frame, which it has
+            self._leave(error)
         else:
-            self._leave(outcome)
+            if isinstance(answer, StreamingAnswer):
+                self._open(answer)
+            else:
+                self._leave(answer)
 
     def _open(self, answer: StreamingAnswer) -> None:
         """It has begun; when it ends, it leaves and is counted."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final
 
 from hotset.catalog import ModelEntry, VersionEntry
 from hotset.errors import HotsetError, LoadingError, NotFoundError
@@ -53,8 +53,10 @@ class Front:
     async def lease(self, ref: ModelRef, *, deadline_s: float) -> ModelLease:
         return await self._manager.lease(ref, deadline_s=deadline_s)
 
-    async def lease_instead(self, ref: ModelRef, failed: HotsetError, *, deadline_s: float) -> ModelLease:
-        return await self._manager.lease_instead(ref, failed, deadline_s=deadline_s)
+    def lease_instead(
+        self, ref: ModelRef, failed: HotsetError, *, deadline_s: float
+    ) -> Coroutine[Any, Any, ModelLease]:
+        return self._manager.lease_instead(ref, failed, deadline_s=deadline_s)
 
     async def relieve(self, key: ModelKey, *, deadline_s: float) -> None:
         await self._manager.relief.relieve(key, deadline_s=deadline_s)
