@@ -128,10 +128,10 @@ async def test_a_worker_closed_with_bodies_in_hand_holds_none_of_them(bench: Ben
 
 CHILD = """
 import os, socket, sys, time
-from hotset.workers import frames, wire
+from hotset.workers import framing, wire
 control, data = (socket.socket(fileno=int(number)) for number in sys.argv[1:])
 _, files, _, _ = socket.recv_fds(control, 65536, 2)
-control.sendall(frames.frame_head(wire.Ready()))
+control.sendall(framing.frame_head(wire.Ready()))
 data.recv(65536)
 """
 
@@ -144,7 +144,7 @@ def scripted(bench: Bench, room: Room, text: str) -> ProcessWorker:
 
 @pytest.mark.parametrize("place", ["(0, 1 << 40)", "(-5, 10)", "(0, 0)", "(1 << 62, 1 << 62)"])
 async def test_a_child_whose_answer_is_nowhere_is_ended(bench: Bench, room: Room, place: str) -> None:
-    answer = f"data.sendall(frames.frame_head(wire.Answer(1, '', (), wire.Place(*{place}))))"
+    answer = f"data.sendall(framing.frame_head(wire.Answer(1, '', (), wire.Place(*{place}))))"
     worker = scripted(bench, room, answer)
     async with bench.running(worker):
         with pytest.raises(WorkerDiedError):
@@ -157,8 +157,8 @@ async def test_a_child_whose_answer_is_nowhere_is_ended(bench: Bench, room: Room
 async def test_a_child_that_says_too_much_is_gone_does_no_harm(bench: Bench, room: Room) -> None:
     text = """
 for number in (1, 1, 99, 1):
-    data.sendall(frames.frame_head(wire.Freed(number)))
-data.sendall(frames.frame_head(wire.Answer(1, 'text/plain', ()), 4) + b'good')
+    data.sendall(framing.frame_head(wire.Freed(number)))
+data.sendall(framing.frame_head(wire.Answer(1, 'text/plain', ()), 4) + b'good')
 """
     worker = scripted(bench, room, text)
     async with bench.running(worker):

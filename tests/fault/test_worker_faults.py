@@ -234,10 +234,10 @@ def script(bench: Bench, text: str) -> tuple[str, ...]:
 
 READY = """
 import socket, sys
-from hotset.workers import wire
+from hotset.workers import framing, wire
 control, data = (socket.socket(fileno=int(number)) for number in sys.argv[1:])
 control.recv(65536)
-control.sendall(wire.frame_head(wire.Ready()))
+control.sendall(framing.frame_head(wire.Ready()))
 """
 
 
@@ -296,7 +296,9 @@ async def test_a_start_that_is_cancelled_leaves_nothing(bench: Bench) -> None:
 
 
 async def test_a_child_that_ends_in_the_middle_of_a_frame(bench: Bench) -> None:
-    half = READY + "data.recv(65536)\ndata.sendall(wire.frame_head(wire.Answer(1, '', ()), 100) + b'half')\n"
+    half = (
+        READY + "data.recv(65536)\ndata.sendall(framing.frame_head(wire.Answer(1, '', ()), 100) + b'half')\n"
+    )
     worker = bench.process_worker(command=script(bench, half))
     async with bench.running(worker):
         with pytest.raises(WorkerDiedError, match="exited with status 0"):

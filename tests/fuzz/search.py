@@ -19,7 +19,7 @@ import atheris
 READERS = (
     "api.address", "api.headers", "api.oip_routes", "catalog", "codecs", "config", "config_cortex", "config_kinds",
     "config_sources", "config_values", "keys", "messages", "residency.warmup", "runtimes.mlmodel_file", "runtimes.modelyaml", "runtimes.strict", "signing.manifest", "tiers.record", "tokens",
-    "units", "workers.failure", "workers.forkwire", "workers.wire",
+    "units", "workers.failure", "workers.forkwire", "workers.framing", "workers.wire",
 )  # fmt: skip
 """What reads what others wrote; all else would only take its time."""
 

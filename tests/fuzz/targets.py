@@ -71,7 +71,7 @@ from hotset.signing.manifest import (
 from hotset.tiers import record
 from hotset.tokens import Grant, Scope, line_of, read_tokens
 from hotset.units import parse_bytes, parse_duration
-from hotset.workers import forkwire, wire
+from hotset.workers import forkwire, framing, wire
 from hotset.workers.failure import unpack
 
 SIGNATURES: Final = (
@@ -112,18 +112,18 @@ def frames(data: bytes) -> None:
     if not whole[1]:  # of what is no frame, a piece may tell one byte later
         assert repr(whole) == repr(pieces)
     for message, payload in whole[0]:
-        frame = wire.frame_head(message, len(payload)) + payload
+        frame = framing.frame_head(message, len(payload)) + payload
         assert repr(_read_frames(decode, [frame])[0]) == repr([(message, payload)])  # which NaN equals, too
         if isinstance(message, wire.Failed):
             str(unpack(message.failure))
 
 
 def _read_frames(decode: Callable[[bytes], Any], pieces: Sequence[bytes]) -> tuple[list[Any], bool]:
-    reader, found = wire.FrameReader(decode), []
+    reader, found = framing.FrameReader(decode), []
     for piece in pieces:
         try:
             found += reader.feed(piece)
-        except wire.WireError:
+        except framing.WireError:
             return ([], True)  # what came in one piece with it is lost, in several it is not
     return (found, False)
 
@@ -368,7 +368,7 @@ def _npz(**arrays: Any) -> bytes:
 
 
 def _frame(message: Any, payload: bytes = b"") -> bytes:
-    return wire.frame_head(message, len(payload)) + payload
+    return framing.frame_head(message, len(payload)) + payload
 
 
 def _grpc_request() -> bytes:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hotset.api.http1 import LAST_CHUNK, chunk
 from hotset.codecs.parts import Events, Lines
 from hotset.errors import ErrorKind
-from hotset.workers import wire
+from hotset.workers import framing, wire
 from hotset.workers.failure import Failure
 
 numbers = st.integers(0, 2**62)
@@ -48,15 +48,15 @@ def cut(stream: bytes, cuts: list[int]) -> list[bytes]:
 
 @given(st.lists(replies, max_size=8), st.lists(st.integers(0, 10_000), max_size=20))
 def test_answers_in_parts_come_over_the_wire_as_they_were(sent: list[Any], cuts: list[int]) -> None:
-    stream = b"".join(wire.frame_head(message, len(payload)) + payload for message, payload in sent)
-    reader = wire.FrameReader(wire.decode_data_reply)
+    stream = b"".join(framing.frame_head(message, len(payload)) + payload for message, payload in sent)
+    reader = framing.FrameReader(wire.decode_data_reply)
     assert [frame for piece in cut(stream, cuts) for frame in reader.feed(piece)] == sent
 
 
 @given(st.lists(orders, max_size=8))
 def test_words_about_them_come_over_the_wire_as_they_were(sent: list[Any]) -> None:
-    reader = wire.FrameReader(wire.decode_control_order)
-    stream = b"".join(map(wire.frame_head, sent))
+    reader = framing.FrameReader(wire.decode_control_order)
+    stream = b"".join(map(framing.frame_head, sent))
     assert [message for message, _ in reader.feed(stream)] == sent
 
 

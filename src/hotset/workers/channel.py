@@ -15,8 +15,8 @@ from typing import Final, Generic, cast
 
 import msgspec
 
-from hotset.workers import wire
-from hotset.workers.wire import Message
+from hotset.workers import framing
+from hotset.workers.framing import Message
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -38,21 +38,21 @@ class Channel(asyncio.Protocol, Generic[Message]):
     ) -> None:
         """``on_message`` may raise ``WireError``, which ends the channel."""
         self._socket = channel
-        self._reader = wire.FrameReader(decode)
+        self._reader = framing.FrameReader(decode)
         self._on_message = on_message
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._pieces: list[wire.Piece] = []
+        self._pieces: list[framing.Piece] = []
         self._scheduled = False
         self._paused = False
-        self._held: Final[dict[object, deque[tuple[wire.Piece, ...]]]] = {}
+        self._held: Final[dict[object, deque[tuple[framing.Piece, ...]]]] = {}
         """Frames that wait until the child reads on, by the model that they are for."""
         self.lost: asyncio.Future[None] = self._loop.create_future()
 
     async def open(self) -> None:
         await self._loop.create_unix_connection(lambda: self, sock=self._socket)
 
-    def send(self, message: msgspec.Struct, payload: wire.Piece = b"") -> None:
+    def send(self, message: msgspec.Struct, payload: framing.Piece = b"") -> None:
         """Queue a frame; it leaves in the next turn of the loop. After the end it goes nowhere.
 
         Raises:
@@ -61,7 +61,7 @@ class Channel(asyncio.Protocol, Generic[Message]):
         if self._paused:
             self._hold(message, payload)
             return
-        self._pieces.append(wire.frame_head(message, len(payload)))
+        self._pieces.append(framing.frame_head(message, len(payload)))
         if payload:
             self._pieces.append(payload)
         if not self._scheduled:
@@ -84,7 +84,7 @@ class Channel(asyncio.Protocol, Generic[Message]):
         Raises:
             OSError: the child is gone.
         """
-        socket.send_fds(self._socket, [wire.frame_head(message)], files)
+        socket.send_fds(self._socket, [framing.frame_head(message)], files)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -92,14 +92,14 @@ class Channel(asyncio.Protocol, Generic[Message]):
     def data_received(self, data: bytes) -> None:
         try:
             frames = self._reader.feed(data)
-        except wire.WireError:
+        except framing.WireError:
             _logger.exception("a child sent what is no frame")
             self.close()
             return
         try:
             for message, payload in frames:
                 self._on_message(message, payload)
-        except wire.WireError as error:
+        except framing.WireError as error:
             # As text: a record that kept the traceback would keep the memory that the child shares.
             _logger.error("a child sent what does not fit and is ended: %s", str(error))  # noqa: TRY400
             self.close()
@@ -121,14 +121,14 @@ class Channel(asyncio.Protocol, Generic[Message]):
         while self._held and not self._paused and self._transport is not None:
             self._transport.writelines(self._next_frame())  # which pauses us once it has enough
 
-    def _hold(self, message: msgspec.Struct, payload: wire.Piece) -> None:
+    def _hold(self, message: msgspec.Struct, payload: framing.Piece) -> None:
         if self._transport is None:
             return
-        head = wire.frame_head(message, len(payload))
+        head = framing.frame_head(message, len(payload))
         frame = (head, payload) if payload else (head,)
         self._held.setdefault(getattr(message, "handle", None), deque()).append(frame)
 
-    def _next_frame(self) -> tuple[wire.Piece, ...]:
+    def _next_frame(self) -> tuple[framing.Piece, ...]:
         """Return the first frame of the model whose turn it is; then it is the others' turn."""
         model = next(iter(self._held))
         frames = self._held.pop(model)
@@ -143,4 +143,4 @@ class Channel(asyncio.Protocol, Generic[Message]):
             return
         pieces, self._pieces = self._pieces, []
         if pieces:
-            self._transport.writelines(wire.joined(pieces))
+            self._transport.writelines(framing.joined(pieces))

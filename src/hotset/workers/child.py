@@ -22,7 +22,7 @@ from typing import Final
 from hotset import body_limits, priorities
 from hotset.errors import ConfigError, HotsetError
 from hotset.runtimes.reason import reason_of
-from hotset.workers import isolation, wire
+from hotset.workers import framing, isolation, wire
 from hotset.workers.asking import Asking
 from hotset.workers.base import LoadReply, LoadSpec, Want
 from hotset.workers.board import Board
@@ -52,7 +52,7 @@ class ControlChannel:
 
     def __init__(self, channel: socket.socket) -> None:
         self._socket = channel
-        self._reader = wire.FrameReader(wire.decode_control_order)
+        self._reader = framing.FrameReader(wire.decode_control_order)
         self._write = threading.Lock()
         self._held = b""
         self.files: list[int] = []
@@ -67,19 +67,19 @@ class ControlChannel:
         return []
 
     def _read(self) -> bytes:
-        data, files, _, _ = socket.recv_fds(self._socket, wire.RECEIVE_BYTES, 3, _CLOSED_ON_EXEC)
+        data, files, _, _ = socket.recv_fds(self._socket, framing.RECEIVE_BYTES, 3, _CLOSED_ON_EXEC)
         self.files += files
         return data
 
     def send(self, reply: wire.ControlReply) -> None:
-        frame = wire.frame_head(reply)
+        frame = framing.frame_head(reply)
         with self._write:
             held, self._held = self._held, b""
             self._socket.sendall(held + frame)
 
     def hold(self, reply: wire.ControlReply) -> None:
         """Send it with the next one, or with ``send_held``."""
-        frame = wire.frame_head(reply)
+        frame = framing.frame_head(reply)
         with self._write:
             self._held += frame
 
@@ -207,7 +207,7 @@ class Child:
             case wire.ImportAhead(modules):
                 imports.start(modules, prepare=priorities.give_way)
             case _:
-                raise wire.WireError(f"an order out of place: {order}")
+                raise framing.WireError(f"an order out of place: {order}")
 
     def _trim_mailbox(self) -> None:
         """Not with each ping, as they come faster where somebody waits: what is used again within seconds stays."""

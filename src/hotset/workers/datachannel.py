@@ -16,7 +16,7 @@ from hotset.errors import HotsetError
 from hotset.payload import Encoded
 from hotset.shared.arena import LARGE_BYTES, Arena, Segment
 from hotset.shared.mapped import MappedArena
-from hotset.workers import wire
+from hotset.workers import framing, wire
 from hotset.workers.answers import Answered, Begun, End, Part
 from hotset.workers.backlog import Job
 from hotset.workers.base import LoadSpec, PredictCall, Swapped
@@ -44,7 +44,7 @@ class DataChannel:
             OSError: there is no room to map it.
         """
         self._socket = channel
-        self._reader = wire.FrameReader(wire.decode_data_order)
+        self._reader = framing.FrameReader(wire.decode_data_order)
         self._write = threading.Lock()
         self._bodies: MappedArena | None = None
         self._answers: Arena | None = None
@@ -68,7 +68,7 @@ class DataChannel:
             self.send([])
         jobs: list[Job] = []
         while True:
-            size = min(max(self._reader.missing, wire.RECEIVE_BYTES), _LARGE_READ)
+            size = min(max(self._reader.missing, framing.RECEIVE_BYTES), _LARGE_READ)
             try:
                 data = self._socket.recv(size, 0 if wait else socket.MSG_DONTWAIT)
             except BlockingIOError:
@@ -90,17 +90,17 @@ class DataChannel:
 
     def hold(self, number: int, swapped: Swapped) -> None:
         reply = wire.Swapped(number, swapped.is_loaded, swapped.are_gone, swapped.is_light)
-        self._held.append(wire.frame_head(reply))
+        self._held.append(framing.frame_head(reply))
 
     def send(self, answers: list[Answered]) -> None:
-        pieces: list[wire.Piece] = []
+        pieces: list[framing.Piece] = []
         while self._held:
             pieces.append(self._held.popleft())
         for answer in answers:
             pieces += self._frame(answer)
         if self._done:
             pieces += _freed(self._done)
-        buffers = wire.joined(pieces)
+        buffers = framing.joined(pieces)
         with self._write:
             for buffer in buffers:
                 self._socket.sendall(buffer)
@@ -116,10 +116,10 @@ class DataChannel:
     def _body(self, message: wire.Predict) -> memoryview:
         self._receiver = threading.get_ident()
         if self._bodies is None or message.place is None:
-            raise wire.WireError("a body in shared memory, where none is shared")
+            raise framing.WireError("a body in shared memory, where none is shared")
         return self._bodies.view(message.number, message.place)
 
-    def _frame(self, answer: Answered) -> tuple[wire.Piece, ...]:
+    def _frame(self, answer: Answered) -> tuple[framing.Piece, ...]:
         number, outcome = answer
         if isinstance(outcome, Encoded):
             body = outcome.body
@@ -130,14 +130,14 @@ class DataChannel:
                     if segment is not None:
                         self._sent[number] = segment
                         message = wire.Answer(number, outcome.content_type, headers, segment.place)
-                        return (wire.frame_head(message),)
-                return wire.frame_head(wire.Answer(number, outcome.content_type, headers), len(body)), body
-            except (wire.WireError, TypeError) as error:
+                        return (framing.frame_head(message),)
+                return framing.frame_head(wire.Answer(number, outcome.content_type, headers), len(body)), body
+            except (framing.WireError, TypeError) as error:
                 self._sent.pop(number, None)
                 outcome = HotsetError(f"an answer that cannot be sent: {error}")
         if not isinstance(outcome, HotsetError):
             return _stream_frame(number, outcome)
-        return (wire.frame_head(wire.Failed(number, pack(outcome))),)
+        return (framing.frame_head(wire.Failed(number, pack(outcome))),)
 
     def _unused(self, number: int) -> None:
         self._done.append(number)
@@ -158,14 +158,14 @@ class DataChannel:
                 self._write.release()
 
 
-def _stream_frame(number: int, step: Begun | Part | End) -> tuple[wire.Piece, ...]:
+def _stream_frame(number: int, step: Begun | Part | End) -> tuple[framing.Piece, ...]:
     if isinstance(step, Part):
-        return wire.frame_head(wire.Part(number), len(step.body)), step.body
+        return framing.frame_head(wire.Part(number), len(step.body)), step.body
     if isinstance(step, End):
-        return (wire.frame_head(wire.End(number)),)
+        return (framing.frame_head(wire.End(number)),)
     first = step.first
     head = wire.Begun(number, first.content_type, tuple(first.headers))
-    return wire.frame_head(head, len(first.body)), first.body
+    return framing.frame_head(head, len(first.body)), first.body
 
 
 def _freed(numbers: deque[int]) -> list[bytes]:
@@ -173,7 +173,7 @@ def _freed(numbers: deque[int]) -> list[bytes]:
     frames = []
     with contextlib.suppress(IndexError):
         while numbers:
-            frames.append(wire.frame_head(wire.Freed(numbers.popleft())))
+            frames.append(framing.frame_head(wire.Freed(numbers.popleft())))
     return frames
 
 

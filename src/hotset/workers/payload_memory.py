@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from hotset.shared.arena import Arena, Place, Segment, create_file
 from hotset.shared.mapped import MappedArena
-from hotset.workers.wire import WireError
+from hotset.workers.framing import WireError
 
 
 class PayloadMemory:

@@ -23,7 +23,7 @@ from hotset.errors import (
 )
 from hotset.payload import Encoded
 from hotset.shared.arena import Arena, Segment
-from hotset.workers import wire
+from hotset.workers import framing, wire
 from hotset.workers.base import (
     DeathHandler,
     LoadReply,
@@ -219,7 +219,7 @@ class ProcessWorker:
                 ),
                 body,
             )
-        except wire.WireError as error:
+        except framing.WireError as error:
             self._memory.returned(number)
             answer.set_exception(InvalidInputError(f"the request is too large for a worker: {error}"))
         except HotsetError as error:

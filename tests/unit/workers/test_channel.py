@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from hotset.workers import wire
+from hotset.workers import framing, wire
 from hotset.workers.channel import Channel
 
 
@@ -15,7 +15,7 @@ class Transport:
         self.sent: list[bytes] = []
         self._channel = channel
 
-    def writelines(self, pieces: list[wire.Piece]) -> None:
+    def writelines(self, pieces: list[framing.Piece]) -> None:
         self.sent.append(b"".join(bytes(piece) for piece in pieces))
         self._channel.pause_writing()
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from hotset.shared.arena import Arena, Place, Segment, create_file
+from hotset.workers.framing import WireError
 from hotset.workers.payload_memory import PayloadMemory
-from hotset.workers.wire import WireError
 
 MIB = 1 << 20
 SIZE = 4 * MIB
