@@ -105,7 +105,7 @@ async def memory(models: int, folder: Path) -> dict[str, float]:
     first = resident_bytes()
     await replica.sync.pass_once()
     after = resident_bytes()
-    assert len(replica.manager.snapshot.models) == models
+    assert len(replica.manager.catalog.snapshot.models) == models
     return {
         "models": models,
         "bytes_per_model": (after - before) / models,
@@ -187,7 +187,7 @@ async def apply(models: int, folder: Path, *, rounds: int = ROUNDS) -> dict[str,
     store = MadeUpStore(models)
     replica = make_replica(store, folder)
     found: dict[str, Any] = {"pass, the first": await watched(replica.sync.pass_once)}
-    everything = replica.manager.snapshot
+    everything = replica.manager.catalog.snapshot
     fewer = _without_some(everything)
     gc.collect()
     for number in range(rounds):
@@ -195,7 +195,7 @@ async def apply(models: int, folder: Path, *, rounds: int = ROUNDS) -> dict[str,
         _best(found, "pass, nothing changed", await watched(replica.sync.pass_once))
         store.changed = {each: f"new-{number}-{each}" for each in range(0, models, 100)}
         _best(found, "pass, one in 100 changed", await watched(replica.sync.pass_once))
-        changed = replica.manager.snapshot
+        changed = replica.manager.catalog.snapshot
         for name, snapshot in (
             ("apply, one in 100 changed back", everything),
             ("apply, one in 100 changed", changed),
@@ -203,7 +203,7 @@ async def apply(models: int, folder: Path, *, rounds: int = ROUNDS) -> dict[str,
             ("apply, all removed", replace(everything, models={})),
             ("apply, all added", everything),
         ):
-            _best(found, name, await watched(lambda snapshot=snapshot: replica.manager.apply(snapshot)))
+            _best(found, name, await watched(lambda snapshot=snapshot: replica.manager.offer.apply(snapshot)))
     seconds = found["apply, all removed"]["cpu_s"]
     for _ in range(rounds):
         _best(found, "for comparison: nothing at all", await watched(lambda: asyncio.sleep(seconds)))
@@ -389,10 +389,10 @@ async def keep(models: int, folder: Path) -> dict[str, float]:
     url = open_store(str(folder / "models")).url
     file = SnapshotFile(folder / "disk" / "catalog", origin=f"{url} with {Layout().expected}")
     started_s = time.perf_counter()
-    file.write(replica.manager.snapshot)
+    file.write(replica.manager.catalog.snapshot)
     written_s = time.perf_counter() - started_s
     started_s = time.perf_counter()
-    assert file.read() == replica.manager.snapshot
+    assert file.read() == replica.manager.catalog.snapshot
     return {
         "write_s": written_s,
         "read_s": time.perf_counter() - started_s,

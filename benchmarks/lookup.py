@@ -132,7 +132,7 @@ async def _replica(folder: Path, size: int) -> Replica:
     for number in range(HOT):
         lease = await replica.manager.lease(ModelRef(name_of(number)), deadline_s=time.monotonic() + 60)
         lease.release()
-    _check_catalog({"server": {"catalog": {"models": len(replica.manager.snapshot.models)}}}, size)
+    _check_catalog({"server": {"catalog": {"models": len(replica.manager.catalog.snapshot.models)}}}, size)
     return replica
 
 

@@ -171,7 +171,7 @@ class Replica:
 
     async def _warm_up(self) -> None:
         await self.sync.first_pass.wait()
-        await self._residency.workforce.learn(self.manager.snapshot)
+        await self._residency.workforce.learn(self.manager.catalog.snapshot)
         await self._hot_set.load()
 
     def _after_sync(self, event: object) -> None:

@@ -145,4 +145,4 @@ async def test_publishers_at_the_same_time_are_all_in_the_index_of_a_bucket(
     await asyncio.gather(*map(publish, names))
     async with bench(tmp_path / "served", store, settle_time=10.0) as it:  # type: ignore[arg-type]
         assert it.replica.sync.status().source == "index"
-        assert set(it.manager.snapshot.models) == names
+        assert set(it.manager.catalog.snapshot.models) == names

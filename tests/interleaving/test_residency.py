@@ -578,7 +578,7 @@ async def test_a_worker_dies_while_its_model_s_deletion_is_put_in_force(tmp_path
         await it.ask("rome")
         it.store.delete("paris/")
         applying = asyncio.create_task(it.sync())
-        while "paris" in it.manager.snapshot.models:
+        while "paris" in it.manager.catalog.snapshot.models:
             await asyncio.sleep(0)
         it.workers[0].die()
         await applying
@@ -602,7 +602,7 @@ async def test_a_lookup_that_shows_another_version_gone_lets_it_go(tmp_path):
         await it.sync()
         await it.settled()
         assert it.on_disk() == {"paris@2"}
-        assert it.manager.snapshot.models.version_count == 1
+        assert it.manager.catalog.snapshot.models.version_count == 1
 
 
 async def test_lookup_vs_sync_of_a_model_that_goes(tmp_path):
@@ -611,13 +611,13 @@ async def test_lookup_vs_sync_of_a_model_that_goes(tmp_path):
         it.store.list_gate.close()
         asked = asyncio.create_task(it.ask("paris", "2"))
         await it.store.list_gate.arrived()
-        snapshot = it.manager.snapshot
-        await it.manager.apply(snapshot)
+        snapshot = it.manager.catalog.snapshot
+        await it.manager.offer.apply(snapshot)
         versions(it.store, {"paris": [2]})
         it.store.list_gate.open()
         with pytest.raises(NotFoundError):
             await asked
-        assert it.manager.snapshot is snapshot
+        assert it.manager.catalog.snapshot is snapshot
         assert await it.ask("paris", "2") == "paris@2|paris-2"
 
 
@@ -625,12 +625,12 @@ async def test_a_model_found_while_a_snapshot_is_put_in_force_is_listed(tmp_path
     """Regression: its name was missing from the list of models until the next pass."""
     async with bench(tmp_path, stored(paris=[1])) as it:
         versions(it.store, {"oslo": [1]})
-        applying = asyncio.create_task(it.manager.apply(it.manager.snapshot))
+        applying = asyncio.create_task(it.manager.offer.apply(it.manager.catalog.snapshot))
         await asyncio.sleep(0)
         assert await it.ask("oslo") == "oslo@1|oslo-1"
         await applying
-        assert list(it.manager.snapshot.models) == ["oslo", "paris"]
-        assert it.manager.snapshot.models.version_count == 2
+        assert list(it.manager.catalog.snapshot.models) == ["oslo", "paris"]
+        assert it.manager.catalog.snapshot.models.version_count == 2
         assert it.on_disk() == {"oslo@1"}
 
 
@@ -640,17 +640,17 @@ async def test_a_model_that_comes_back_while_a_snapshot_without_it_is_followed_s
     async with bench(tmp_path, stored(**{name: [1] for name in names}), model_cache_size=500) as it:
         for name in ("m0000", "m0499"):
             await it.ask(name)
-        applying = asyncio.create_task(it.manager.apply(Snapshot()))
+        applying = asyncio.create_task(it.manager.offer.apply(Snapshot()))
         async with asyncio.timeout(20):
             while it.in_memory() == {"m0000@1", "m0499@1"}:
                 await asyncio.sleep(0)
         assert it.in_memory() == {"m0499@1"}
         assert not applying.done()
-        await it.manager.resolve(ModelRef("m0499"), deadline_s=it.clock.now_s + 5)
+        await it.manager.offer.resolve(ModelRef("m0499"), deadline_s=it.clock.now_s + 5)
         assert not applying.done()
         await applying
         assert it.in_memory() == {"m0499@1"}
-        assert list(it.manager.snapshot.models) == ["m0499"]
+        assert list(it.manager.catalog.snapshot.models) == ["m0499"]
 
 
 async def test_a_lookup_in_the_air_at_the_end(tmp_path):

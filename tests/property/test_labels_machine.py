@@ -116,7 +116,7 @@ class LabelsMachine(ResidencyMachine):
 
     def after_step(self) -> None:
         super().after_step()
-        memory, models = self.bench.memory, self.bench.manager.snapshot.models
+        memory, models = self.bench.memory, self.bench.manager.catalog.snapshot.models
         means = dict(self.serving())
         for ref in self.given:
             before, now = self.meant.get(ref), means.get(ref)
@@ -193,7 +193,7 @@ class LabelsMachine(ResidencyMachine):
         assert None not in held.values(), "nothing is being loaded any more"
         assert {ModelRef(name, label) for name, meant in moves._meant.items() for label in meant} <= known
         for name in NAMES:
-            model = self.bench.manager.snapshot.models.get(name)
+            model = self.bench.manager.catalog.snapshot.models.get(name)
             if model is not None:
                 said = dict(model.labels.targets) if model.labels is not None else {}
                 assert said == self.written[name]

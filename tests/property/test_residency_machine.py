@@ -290,14 +290,14 @@ class ResidencyMachine(RuleBasedStateMachine):
         gone = {it for it in bench.memory.draining() if it.cause is Cause.CAPACITY and it not in self.victims}
         assert not gone or all(it.is_copy for it in gone) or not bench.memory.copies(), "copies go first"
         self.victims.update(gone)
-        if bench.manager.snapshot is not self.moved_from:
-            self.moved_from = bench.manager.snapshot
+        if bench.manager.catalog.snapshot is not self.moved_from:
+            self.moved_from = bench.manager.catalog.snapshot
             self.trouble.moves += 1
         for entry in self.offered():
             self.follow_state(entry)
 
     def offered(self) -> Iterator[VersionEntry]:
-        for model in self.bench.manager.snapshot.models.values():
+        for model in self.bench.manager.catalog.snapshot.models.values():
             yield from model.versions
 
     def follow_state(self, version: VersionEntry) -> None:
@@ -755,8 +755,8 @@ class ResidencyMachine(RuleBasedStateMachine):
             assert bench.memory.find(ref) or (ref.version == LATEST and bench.memory.entries_of(ref.name)), (
                 ref
             )
-        assert list(manager.snapshot.models) == sorted({key.name for key in self.store.current})
-        assert manager.snapshot.models.version_count == len(self.store.current)
+        assert list(manager.catalog.snapshot.models) == sorted({key.name for key in self.store.current})
+        assert manager.catalog.snapshot.models.version_count == len(self.store.current)
         held = {entry.value.version.fingerprint for entry in bench.memory.entries()}
         assert bench.disk._holds.keys() == held
         assert bench.disk._doomed.keys() <= held, "what is to go goes, unless it serves until there is room"

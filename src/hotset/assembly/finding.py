@@ -57,7 +57,7 @@ class Finding:
         self.discovery = self._discovery(manager)
         self.sync = SyncLoop(
             discovery=self.discovery,
-            target=manager,
+            target=manager.offer,
             url=ground.store.url,
             clock=ground.clock,
             events=ground.events,
@@ -121,7 +121,7 @@ class Finding:
 
     def offered(self) -> Mapping[str, Sequence[tuple[int, float]]]:
         """Return the numbers of every model's versions, and when each was written."""
-        models = self._manager.snapshot.models
+        models = self._manager.catalog.snapshot.models
         return {
             name: [(version.key.version, version.modified_s) for version in model.versions]
             for name, model in models.items()
@@ -165,7 +165,7 @@ class Finding:
         return OnDemand(
             store=ground.store,
             layout=ground.layout,
-            target=manager,
+            target=manager.offer,
             finder=self._finder,
             clock=ground.clock,
             working_set=self._working_set,
@@ -180,7 +180,7 @@ class Finding:
         return WholeStore(
             store=ground.store,
             layout=ground.layout,
-            target=manager,
+            target=manager.offer,
             clock=ground.clock,
             settle_time_s=settings.settle_time,
             labels=self._labels,

@@ -33,7 +33,7 @@ class StoreNotices:
             )
         elif not self._has_told_of_misfit and self._is_misfit(event):
             self._has_told_of_misfit = True
-            trees = explain_misfit(self._ground.layout, self._manager.snapshot.rejects)
+            trees = explain_misfit(self._ground.layout, self._manager.catalog.snapshot.rejects)
             _logger.warning("no models in %s yet\n%s", self._ground.store.url, trees)
 
     def _is_misfit(self, event: Synced) -> bool:

@@ -66,7 +66,7 @@ class Front:
         return await self._counting.of(name)
 
     async def model(self, name: str, *, deadline_s: float) -> ModelStatus:
-        await self._manager.resolve(ModelRef(name), deadline_s=deadline_s)
+        await self._manager.offer.resolve(ModelRef(name), deadline_s=deadline_s)
         return self._status_of(name)
 
     def known(self, name: str) -> ModelStatus | None:
@@ -76,14 +76,14 @@ class Front:
 
     async def metadata(self, ref: ModelRef, *, deadline_s: float) -> ModelMetadata:
         """Return what the version declares: as it was when last loaded, else it is loaded now."""
-        version = await self._manager.resolve(ref, deadline_s=deadline_s)
+        version = await self._manager.offer.resolve(ref, deadline_s=deadline_s)
         signature, number = await self._signature(ref, version, deadline_s)
         versions = tuple(it.key.version for it in self._model(ref.name).versions)
         return ModelMetadata(name=ref.name, versions=versions, signature=signature, version=number)
 
     async def ready(self, ref: ModelRef, *, resident: bool, deadline_s: float) -> Readiness:
         """Whether a request would be answered; with ``resident``, whether it is in memory now."""
-        version = await self._manager.resolve(ref, deadline_s=deadline_s)
+        version = await self._manager.offer.resolve(ref, deadline_s=deadline_s)
         if self._manager.memory.find(ref) is not None:
             return Readiness(ready=True)
         if resident:
@@ -98,15 +98,15 @@ class Front:
 
     async def load(self, ref: ModelRef, *, deadline_s: float) -> ModelStatus:
         """Bring what the word means in the store now into memory; return when it is there."""
-        await self._manager.look_afresh(ref.name, deadline_s=deadline_s)
-        version = await self._manager.resolve(ref, deadline_s=deadline_s)
+        await self._manager.offer.look_afresh(ref.name, deadline_s=deadline_s)
+        version = await self._manager.offer.resolve(ref, deadline_s=deadline_s)
         await self._manager.ensure_loaded(version, deadline_s=deadline_s)
         (await self._manager.lease(ref, deadline_s=deadline_s)).release()
         return self._status_of(ref.name)
 
     async def unload(self, ref: ModelRef, *, deadline_s: float) -> ModelStatus:
         """Take the version (or, for ``latest``, every version) out of memory; return when it is out."""
-        version = await self._manager.resolve(ref, deadline_s=deadline_s)
+        version = await self._manager.offer.resolve(ref, deadline_s=deadline_s)
         await self._manager.unload(self._keys(ref, version), Cause.EXPLICIT, deadline_s=deadline_s)
         return self._status_of(ref.name)
 
@@ -121,7 +121,7 @@ class Front:
         return self._status_of(ref.name)
 
     async def unpin(self, ref: ModelRef, *, deadline_s: float) -> ModelStatus:
-        version = await self._manager.resolve(ref, deadline_s=deadline_s)
+        version = await self._manager.offer.resolve(ref, deadline_s=deadline_s)
         for key in self._keys(ref, version):
             self._manager.pin(key, pinned=False)
         return self._status_of(ref.name)
@@ -130,7 +130,11 @@ class Front:
         if self._pages is None:
             return self._view.models(prefix=prefix, limit=limit, after=after)
         found = await self._pages.page(
-            self._manager.snapshot.models, prefix=prefix, limit=limit, after=after, deadline_s=deadline_s
+            self._manager.catalog.snapshot.models,
+            prefix=prefix,
+            limit=limit,
+            after=after,
+            deadline_s=deadline_s,
         )
         return ModelPage(tuple(map(self._view.model, found.models)), next=found.next)
 

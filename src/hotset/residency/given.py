@@ -104,7 +104,7 @@ class GivenModels:
     async def look(self) -> Look:
         """Put in force what is given; there is nothing to look at."""
         await self._apply()
-        return Look(self._manager.snapshot, Source.GIVEN, Diff())
+        return Look(self._manager.catalog.snapshot, Source.GIVEN, Diff())
 
     def _turn(self, name: str) -> asyncio.Lock:
         return self._turns.setdefault(name, asyncio.Lock())
@@ -157,7 +157,7 @@ class GivenModels:
             models = Draft(Models())
             for name, entry in self._entries.items():
                 models.set(name, entry)
-            await self._manager.apply(Snapshot(models.done()))
+            await self._manager.offer.apply(Snapshot(models.done()))
 
 
 def _real_directory(url: str, roots: Sequence[Path]) -> Path | None:

@@ -9,19 +9,17 @@ step of the event loop, and fetching, loading and unloading are awaited outside.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from itertools import islice
 from typing import Final
 
-from hotset.catalog import Catalog, Diff, Models, Snapshot, VersionEntry, diff, without
+from hotset.catalog import Catalog, VersionEntry
 from hotset.clock import Clock
 from hotset.devices import Assignment
 from hotset.errors import (
     CapacityError,
     ErrorKind,
     HotsetError,
-    InvalidInputError,
     LoadFailedError,
     LoadingError,
     OverloadedError,
@@ -29,7 +27,7 @@ from hotset.errors import (
     UnavailableError,
 )
 from hotset.events import Cause, EventBus, LoadFailed, Quarantined
-from hotset.keys import LATEST, Fingerprint, ModelKey, ModelRef
+from hotset.keys import LATEST, ModelKey, ModelRef
 from hotset.residency.arrival import Arrival, MemoryEntry, Occupant
 from hotset.residency.copies import Copies
 from hotset.residency.departure import Departure
@@ -39,6 +37,7 @@ from hotset.residency.flight import Flight, Flights
 from hotset.residency.lease import ModelLease
 from hotset.residency.light_arrival import Landing, LightArrival
 from hotset.residency.lookup import Lookup
+from hotset.residency.offer import Offer
 from hotset.residency.quarantine import Quarantine
 from hotset.residency.relief import Relief
 from hotset.residency.reload import Reload
@@ -48,18 +47,11 @@ from hotset.store import ObjectChangedError
 from hotset.tiers.disk import DiskTier
 from hotset.tiers.ledger import Weight
 from hotset.tiers.memory import MemoryTier
-from hotset.tiers.record import DiskRecord
 from hotset.workers.pool import Resident, WorkerPool
-
-LOOK_AGAIN_LIMIT_S: Final = 2.0
-"""So long a request waits to hear whether what is on disk is still the newest; then it is answered by that."""
 
 STORE_PAUSE_S: Final = 1.0
 MOST_STORE_PAUSE_S: Final = 30.0
 """What nobody waits for is not asked of a store again sooner that has not given it, unless a pass over the store goes well."""
-
-STEP: Final = 100
-"""Changes that are followed in one turn of the loop."""
 
 
 class Manager:
@@ -93,8 +85,6 @@ class Manager:
         self.is_static: Final = is_static
         self._ahead = Failures(first_s=STORE_PAUSE_S, most_s=MOST_STORE_PAUSE_S)
         self._arrival = arrival
-        self._lookup = lookup
-        self._has_snapshot = asyncio.Event()
         self._clock = clock
         self._events = events
         self.flights: Final[Flights[ModelKey, MemoryEntry, ModelLease]] = Flights(
@@ -133,9 +123,20 @@ class Manager:
         self.relief: Final = Relief(
             memory=memory, pool=pool, arrival=arrival, departure=self._departure, clock=clock
         )
-        self._applied = 0
-        self._found: set[str] = set()
         self.quarantine: Final = Quarantine()
+        self.offer: Final = Offer(
+            catalog=catalog,
+            disk=disk,
+            memory=memory,
+            lookup=lookup,
+            rollover=self.rollover,
+            reload=self._reload,
+            failures=failures,
+            ahead=self._ahead,
+            quarantine=self.quarantine,
+            clock=clock,
+            is_static=is_static,
+        )
         self._quarantined: list[ModelKey] = []
         pool.on_suspects = self._suspect
         pool.on_lost = self._worker_lost
@@ -160,7 +161,7 @@ class Manager:
             HotsetError: with ``key`` set once the ref was resolved; ``LoadingError`` at the deadline, and then
                 the load goes on, so that the retry finds it.
         """
-        version = await self.resolve(ref, deadline_s=deadline_s)
+        version = await self.offer.resolve(ref, deadline_s=deadline_s)
         try:
             return await self._lease_version(ref, version, deadline_s)
         except HotsetError as error:
@@ -175,7 +176,7 @@ class Manager:
         """
         if self.is_static and ref.version != LATEST:
             return None
-        if self.memory.has_any_of(ref.name) or (self._lookup is not None and self._lookup.is_stale(ref.name)):
+        if self.memory.has_any_of(ref.name) or self.offer.is_stale(ref.name):
             return None
         version = self.rollover.offered(ref)
         if version is None or self.failures.get(version.key, version.fingerprint) is not None:
@@ -287,65 +288,6 @@ class Manager:
         self.memory.touch(ref, self._clock.monotonic())
         # It may have been deleted in the step between the flight's end and this one.
         self.memory.forget_unused(ref)
-
-    async def resolve(self, ref: ModelRef, *, deadline_s: float) -> VersionEntry:
-        """Return the version that a word means in the store now, which is looked for there if need be.
-
-        Raises:
-            NotFoundError, InvalidInputError (a version of a static model), StoreError, LoadingError
-        """
-        if self.is_static and ref.version != LATEST:
-            raise InvalidInputError(
-                f"model {ref.name!r} is in a static list and has no versions; ask without one, found: {ref.version}",
-                kind=ErrorKind.VERSION_NOT_ALLOWED,
-            )
-        version = self.rollover.offered(ref)
-        if version is None and self._lookup is not None:
-            await self._look_up(ref.name, deadline_s)
-            version = self.rollover.offered(ref)
-        elif self._lookup is not None and self._lookup.is_stale(ref.name):
-            await self._look_again(ref.name, deadline_s)
-            version = self.rollover.offered(ref)
-        if version is None and not self._has_snapshot.is_set():
-            raise LoadingError("the store was not listed yet; try again")
-        return version if version is not None else self.catalog.resolve(ref)
-
-    async def look_afresh(self, name: str, *, deadline_s: float) -> None:
-        """Have the catalog know what the store has of a model now, as somebody says that it is another than before.
-
-        Not for long; a store that is away changes nothing.
-        """
-        if self._lookup is not None:
-            await self._look_again(name, deadline_s, afresh=True)
-
-    async def _look_again(self, name: str, deadline_s: float, *, afresh: bool = False) -> None:
-        """What is known of a model is old: look at it again, but not for long; a store that is away changes nothing."""
-        soon_s = min(deadline_s, self._clock.monotonic() + LOOK_AGAIN_LIMIT_S)
-        try:
-            is_there = await self._look_up(name, soon_s, afresh=afresh)
-        except UnavailableError:
-            return
-        if not is_there:
-            # It says that there is no such model. The next pass takes it out.
-            Snapshot().resolve(ModelRef(name))
-
-    async def _look_up(self, name: str, deadline_s: float, *, afresh: bool = False) -> bool:
-        """Look for a model in the store, and put what is found into the catalog. False: there is none."""
-        assert self._lookup is not None
-        applied = self._applied
-        try:
-            async with asyncio.timeout(max(0.0, deadline_s - self._clock.monotonic())):
-                found = await self._lookup.look(name, afresh=afresh)
-        except TimeoutError as error:
-            raise LoadingError(f"the store is still being asked for model {name!r}; try again") from error
-        known = self.catalog.model(name)
-        if found is None or found == known or (known is not None and applied != self._applied):
-            return found is not None  # a pass that came meanwhile has seen the store later than the lookup
-        self.catalog.add(found)
-        self._found.add(name)
-        before = Snapshot(Models.of({name: known}) if known is not None else Models())
-        self._follow(diff(before, Snapshot(Models.of({name: found}))))
-        return True
 
     def _too_late(self, version: VersionEntry) -> UnavailableError:
         flight = self.flights.get(version.key)
@@ -459,67 +401,6 @@ class Manager:
             self.memory.evict(self._quarantined.pop(), Cause.WORKER_DIED)  # from other workers too
         return lost
 
-    # The store moves on
-
-    @property
-    def snapshot(self) -> Snapshot:
-        return self.catalog.snapshot
-
-    async def apply(self, snapshot: Snapshot) -> None:
-        """Put a new snapshot in force; unload what is gone, load newer versions ahead where they are used.
-
-        What follows is done in small steps, with others' turns in between, however much has changed.
-        """
-        before = self.catalog.snapshot
-        on_disk = self.disk.each_record() if self._has_snapshot.is_set() else ()
-        self.catalog.apply(snapshot)
-        self._has_snapshot.set()
-        self._applied += 1
-        self._ahead.forget_all()  # the store has just answered
-        self._found.clear()
-        if self._lookup is not None:
-            self._lookup.forget()
-        changes, orphans = await asyncio.to_thread(_compare, before, snapshot, on_disk)
-        for part in _in_steps(changes):
-            self._follow(part)
-            await asyncio.sleep(0)
-        for number, name in enumerate(self.rollover.outdated):
-            self._follow_name(name)
-            if number % STEP == STEP - 1:
-                await asyncio.sleep(0)
-        for number, fingerprint in enumerate(orphans):
-            if fingerprint not in self._fingerprints_found():
-                self.disk.evict(fingerprint, Cause.DELETED)  # what is in memory goes once it was unloaded
-            if number % STEP == STEP - 1:
-                await asyncio.sleep(0)
-
-    def _follow(self, changes: Diff) -> None:
-        """Unload what is gone, and load ahead what is newer and used."""
-        for key in (*changes.removed, *changes.changed):
-            self.failures.forget(key)
-            self.quarantine.forget(key)
-        self._reload.forget(changes.removed)
-        for key in changes.removed:
-            if self.catalog.version(key) is None:  # else a lookup has found it again
-                self.memory.evict(key, Cause.DELETED)
-                self.rollover.forget_served(key.name)
-        for key in changes.relabelled:
-            self.rollover.labels.forget_gone(key.name, self.catalog.model(key.name))
-        moved = (*changes.latest_changed, *changes.relabelled)
-        touched = {key.name for key in (*changes.removed, *changes.changed, *moved)}
-        for name in touched:
-            if self.memory.entries_of(name) or self.rollover.is_outdated(name):
-                self._follow_name(name)
-
-    def _follow_name(self, name: str) -> None:
-        self.rollover.follow(name)
-        self.rollover.load_ahead(name)
-
-    def _fingerprints_found(self) -> set[Fingerprint]:
-        """Return the fingerprints of what lookups have found since the last snapshot was put in force."""
-        models = (self.catalog.model(name) for name in self._found)
-        return {version.fingerprint for model in models if model is not None for version in model.versions}
-
     def start_load(self, version: VersionEntry) -> bool:
         """Load in the background; False if it failed lately and is not due for a retry."""
         now_s = self._clock.monotonic()
@@ -566,37 +447,5 @@ class Manager:
         await self.flights.close()
         await self.copies.close()
         await self.relief.close()
-        if self._lookup is not None:
-            await self._lookup.close()
+        await self.offer.close()
         await self._departure.close()
-
-
-def _compare(before: Snapshot, now: Snapshot, on_disk: Iterable[DiskRecord]) -> tuple[Diff, set[Fingerprint]]:
-    """Return what changed, and what is on disk although no version has it. Runs in a thread."""
-    gone = {record.fingerprint for record in on_disk if not _offers(now, record)}
-    return diff(before, now), without(gone, now.models)
-
-
-def _offers(snapshot: Snapshot, record: DiskRecord) -> bool:
-    """Whether the version that a record was written for is still there; another one may have the same files."""
-    model = snapshot.models.get(record.key.name)
-    version = model.version(record.key.version) if model is not None else None
-    return version is not None and version.fingerprint == record.fingerprint
-
-
-def _in_steps(changes: Diff) -> Iterator[Diff]:
-    """Yield the changes in parts of which each takes about a millisecond to follow."""
-    for removed in _parts(changes.removed):
-        yield Diff(removed=removed)
-    for changed in _parts(changes.changed):
-        yield Diff(changed=changed)
-    for latest_changed in _parts(changes.latest_changed):
-        yield Diff(latest_changed=latest_changed)
-    for relabelled in _parts(changes.relabelled):
-        yield Diff(relabelled=relabelled)
-
-
-def _parts(keys: Iterable[ModelKey]) -> Iterator[list[ModelKey]]:
-    waiting = iter(keys)
-    while part := [*islice(waiting, STEP)]:
-        yield part

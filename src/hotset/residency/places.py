@@ -115,7 +115,7 @@ class Places:
         entry = self._memory.find(ref)
         if entry is not None:
             return await self._copy(entry.value.version, worker, deadline_s)
-        version = await self._manager.resolve(ref, deadline_s=deadline_s)
+        version = await self._manager.offer.resolve(ref, deadline_s=deadline_s)
         wishes = self._manager.pool.wishes
         wishes[version.key] = worker.id
         try:

@@ -107,7 +107,7 @@ class Warmup:
         hot = [ModelRef(word.name, word.version) for word in reversed(self._hot)]
         named = [*self._preload.refs, *hot[: self._preload.recent]]
         if self._preload.everything:
-            named += [*hot, *(ModelRef(name) for name in self._manager.snapshot.models)]
+            named += [*hot, *(ModelRef(name) for name in self._manager.catalog.snapshot.models)]
         return self._versions(named), self._versions(hot)
 
     def _versions(self, refs: Iterable[ModelRef]) -> list[VersionEntry]:

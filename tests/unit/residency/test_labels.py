@@ -294,11 +294,11 @@ async def test_a_file_that_cannot_be_used_changes_nothing_and_is_reported_once(
         assert [event.name for event in refused] == ["paris"]
         model = await it.replica.dataplane.residency.model("paris", deadline_s=it.clock.now_s + 5)
         assert model.labels_problem == refused[0].reason
-        assert [it.path for it in it.manager.snapshot.rejects] == ["paris/labels.yaml"]
+        assert [it.path for it in it.manager.catalog.snapshot.rejects] == ["paris/labels.yaml"]
         put_labels(store, "stable: 2")
         await moved_on(it)
         assert await it.ask("paris", "stable") == "paris@2|paris-2"
-        assert not it.manager.snapshot.rejects
+        assert not it.manager.catalog.snapshot.rejects
 
 
 async def test_the_file_is_read_when_it_is_new_and_never_else(tmp_path: Path) -> None:

@@ -235,7 +235,7 @@ async def test_larger_than_all_of_memory_by_now_it_is_refused_as_any_other(tmp_p
     async with bench(tmp_path, light_store(), model_cache_size={"models": 2, "bytes": "1MiB"}) as it:
         await known_to_be_light(it)
         it.disk.remember(
-            it.manager.snapshot.models["bern"].versions[0].fingerprint,
+            it.manager.catalog.snapshot.models["bern"].versions[0].fingerprint,
             memory_bytes=2 << 20,
             runtime="fake",
             signature=Signature("fake"),

@@ -532,7 +532,7 @@ async def test_nothing_that_clients_send_makes_state_grow(tmp_path):
                 await it.ask(f"unknown-{number}")
             with pytest.raises(NotFoundError):
                 await it.ask("paris", str(number + 2))
-        assert list(it.manager.snapshot.models) == ["paris"]
+        assert list(it.manager.catalog.snapshot.models) == ["paris"]
         assert len(it.manager.failures) == 0
         assert it.memory.by_recency() == []
 

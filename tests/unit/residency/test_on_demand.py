@@ -104,7 +104,7 @@ async def test_the_cost_follows_what_is_in_use_and_not_the_store(tmp_path: Path,
         for number in range(5):
             await it.ask(f"m{number:04}")
         assert requests(it) == 0
-        assert len(it.manager.snapshot.models) == 5
+        assert len(it.manager.catalog.snapshot.models) == 5
 
 
 async def test_models_on_disk_cost_a_thirtieth(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ async def test_what_is_in_no_tier_any_more_is_forgotten(tmp_path: Path) -> None:
         await it.sync()
         await later(it)
         await it.sync()
-        assert [*it.manager.snapshot.models] == ["m0008"]
+        assert [*it.manager.catalog.snapshot.models] == ["m0008"]
         assert len(it.replica.discovery._seen) == 1
         assert await it.ask("m0000") == "m0000@1|m0000-1"
 
@@ -242,7 +242,7 @@ async def test_a_store_that_hangs_holds_up_what_is_on_disk_for_two_seconds_at_mo
 
 async def test_a_version_that_is_not_as_it_was_seen_is_looked_at_again(tmp_path: Path) -> None:
     async with on_demand(tmp_path, many(1, 1, 2), parallel_fetches=1) as it:
-        await it.manager.resolve(ModelRef("m0000"), deadline_s=it.clock.now_s + 5.0)
+        await it.manager.offer.resolve(ModelRef("m0000"), deadline_s=it.clock.now_s + 5.0)
         it.store.put("m0000/2/model.txt", b"changed")
         with pytest.raises(StoreError, match="has changed in the store"):
             await it.ask("m0000", "2")
@@ -254,7 +254,7 @@ async def test_of_a_model_whose_newest_version_is_not_as_it_was_seen_the_one_bef
     tmp_path: Path,
 ) -> None:
     async with on_demand(tmp_path, many(1, 1, 2), parallel_fetches=1) as it:
-        await it.manager.resolve(ModelRef("m0000"), deadline_s=it.clock.now_s + 5.0)
+        await it.manager.offer.resolve(ModelRef("m0000"), deadline_s=it.clock.now_s + 5.0)
         it.store.put("m0000/2/model.txt", b"changed")
         assert await it.ask("m0000") == "m0000@1|m0000-1"
         await it.sync()
@@ -323,7 +323,7 @@ async def test_a_restart_without_a_snapshot_finds_what_is_on_disk(tmp_path: Path
             await it.ask(f"m{number:04}")
     (tmp_path / "catalog").unlink(missing_ok=True)
     async with on_demand(tmp_path, store) as it:
-        assert len(it.manager.snapshot.models) == 35
+        assert len(it.manager.catalog.snapshot.models) == 35
         assert len(it.on_disk()) == 35
 
 
@@ -363,7 +363,7 @@ async def test_a_store_in_which_nothing_fits_says_what_does_not(tmp_path: Path) 
     store = FakeStore()
     store.put("readme.txt")
     async with on_demand(tmp_path, store) as it:
-        assert [reject.path for reject in it.manager.snapshot.rejects] == ["readme.txt"]
+        assert [reject.path for reject in it.manager.catalog.snapshot.rejects] == ["readme.txt"]
 
 
 async def test_a_store_that_is_away_at_the_start_is_not_ready(tmp_path: Path) -> None:
@@ -415,7 +415,7 @@ async def test_pages_of_models_come_from_the_store(tmp_path: Path) -> None:
             f"m001{n}" for n in range(10)
         ]
         assert (await page(it, prefix="zagreb")).models == ()
-        assert len(it.manager.snapshot.models) == 1, "a page puts nothing into the catalog"
+        assert len(it.manager.catalog.snapshot.models) == 1, "a page puts nothing into the catalog"
 
 
 async def test_a_page_ends_after_so_many_requests(tmp_path: Path) -> None:

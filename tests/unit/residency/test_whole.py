@@ -67,7 +67,7 @@ async def test_a_pass_is_one_request_where_there_is_an_index(tmp_path: Path) -> 
     async with by_index(tmp_path, indexed(paris=[1, 2], rome=[1])) as it:
         assert asked(it) == {"open": 1}
         assert (source(it), note(it)) == ("index", "")
-        assert {name: len(model.versions) for name, model in it.manager.snapshot.models.items()} == {
+        assert {name: len(model.versions) for name, model in it.manager.catalog.snapshot.models.items()} == {
             "paris": 2,
             "rome": 1,
         }
