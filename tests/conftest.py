@@ -5,6 +5,7 @@ every replica in it still add up.
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -41,6 +42,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Put the group of each test into its id, by which pytest-xdist 3.8 divides the tests: it writes where pytest 9.2 no longer
     reads, so that without this the groups have no effect, and nothing tells (pytest-xdist's issue 1386).
     """
+    gc.collect()
+    gc.freeze()  # a collection would look through thousands of tests each time: a third of a second
     if not getattr(session.config.option, "loadgroup", False):
         return
     for item in session.items:

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Iterator
+
+import pytest
 
 from hotset.workers.reclaim import (
     LITTLE_BYTES,
@@ -95,6 +98,16 @@ class Node:
     pass
 
 
+@pytest.fixture
+def as_before() -> Iterator[None]:
+    """Afterwards what was there before all tests is out of the collector's sight again."""
+    yield
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.mark.usefixtures("as_before")
 def test_a_cycle_that_was_set_aside_is_collected_all_the_same() -> None:
     node, other = Node(), Node()
     node.other, other.other = other, node  # type: ignore[attr-defined]
@@ -105,9 +118,9 @@ def test_a_cycle_that_was_set_aside_is_collected_all_the_same() -> None:
     assert watch() is not None, "set aside: not looked at"
     collect_all()
     assert watch() is None
-    gc.unfreeze()
 
 
+@pytest.mark.usefixtures("as_before")
 def test_what_was_set_aside_before_any_model_is_not_looked_at() -> None:
     node, other = Node(), Node()
     node.other, other.other = other, node  # type: ignore[attr-defined]
@@ -116,10 +129,9 @@ def test_what_was_set_aside_before_any_model_is_not_looked_at() -> None:
     del node, other
     Collector().collect_all()
     assert watch() is not None
-    gc.unfreeze()
-    gc.collect()
 
 
+@pytest.mark.usefixtures("as_before")
 def test_a_cycle_of_a_new_model_is_collected_beside_what_was_set_aside() -> None:
     set_aside()
     node, other = Node(), Node()
@@ -128,4 +140,3 @@ def test_a_cycle_of_a_new_model_is_collected_beside_what_was_set_aside() -> None
     del node, other
     collect_new()
     assert watch() is None
-    gc.unfreeze()
