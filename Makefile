@@ -24,7 +24,7 @@ demo: setup  ## Serve 1,000 city models from 50 places in memory, and show what 
 
 test: setup check  ## The checks and the whole test suite
 	$(BIN)/python -m compileall -q src  # where PYTHONDONTWRITEBYTECODE is set, each of 500 processes would compile it all
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not alone and not faults'
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not alone and not faults' --durations 30
 	$(BIN)/python -m pytest -m alone
 
 test-fast: setup  ## The tests that take seconds
@@ -53,6 +53,7 @@ bench-peers: setup  ## The same work against other servers, each in an environme
 
 test-faults: setup  ## Cause every fault of the failure table, under a stream of requests; prints what they cost
 	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/fault
+	HOTSET_KILLS=50 HOTSET_REQUESTS=20000 $(BIN)/python -m pytest -n 2 -s tests/integration/test_kill_while_fetching.py tests/integration/test_thousands_of_models.py
 
 test-kserve: setup  ## KServe's own client, in an environment of its own
 	test -x $(VENV)-kserve/bin/python || $(PYTHON) -m venv $(VENV)-kserve
