@@ -44,6 +44,10 @@ Cycle: TypeAlias = "tuple[RequestResponseCycle, ASGI3Application]"
 MOST_AHEAD: Final = 32
 """So many requests of one connection are inside at most; then it is not read until some are answered."""
 
+MOST_IGNORED: Final = 16
+"""So many times as much as a body may have is read and dropped of one that was refused; a client that sends on does not want the
+answer. Without a bound, one that sends as fast as it can would keep a processor busy for as long as a request may take to come."""
+
 MOST_HEAD_BYTES: Final = 64 << 10
 KEEP_ALIVE_S: Final = 75.0
 SWEEP_S: Final = 1.0
@@ -90,6 +94,7 @@ class Connection(HttpToolsProtocol):
         self._running: RequestResponseCycle | None = None
         self._is_mid_request = False
         self._is_ignored = False
+        self._ignored_bytes = 0  # of a body that was refused
         self._in_head = False
         self._host: bytes | None = None
         self._good_host = (
@@ -284,6 +289,7 @@ class Connection(HttpToolsProtocol):
         coming = self._coming
         self._loose_bytes = 0
         if self._is_ignored:
+            self._ignore(len(body))
             return
         if coming is None:
             super().on_body(body)
@@ -291,6 +297,11 @@ class Connection(HttpToolsProtocol):
             self.flow.pause_reading()
         elif coming.answer is not None:
             self._enter_early(coming)
+
+    def _ignore(self, size: int) -> None:
+        self._ignored_bytes += size
+        if self._ignored_bytes > MOST_IGNORED * self._predictions.limit_bytes and self._is_empty():
+            self._close()
 
     def on_message_complete(self) -> None:
         self._is_mid_request = False
@@ -330,6 +341,7 @@ class Connection(HttpToolsProtocol):
         """It is answered although it is not whole, and the rest of it is ignored."""
         self._coming = None
         self._is_ignored = True
+        self._ignored_bytes = 0
         self._in_head = False
         self._enter(place)
 

@@ -237,6 +237,20 @@ async def test_who_waits_for_continue_behind_another_request_is_told_in_its_turn
         assert await client.line() == b"HTTP/1.1 100 Continue\r\n"
 
 
+async def test_a_client_that_sends_on_without_end_is_closed() -> None:
+    """It would else be read for as long as a request may take to come."""
+    async with serving(Bench()) as port, raw(port) as client:
+        client.send(head(PREDICT, f"Content-Length: {1 << 40}"))
+        assert (await client.answer())[0] == 413
+        sent = 0
+        with suppress(ConnectionError):
+            while sent < 100_000_000:
+                client.send(b"x" * 100_000)
+                await client.writer.drain()
+                sent += 100_000
+        assert 1_500_000 < sent < 50_000_000, "what the system holds on the way comes to it"
+
+
 async def test_a_refusal_before_the_body_that_a_client_holds_back_ends_the_connection() -> None:
     """The client sends it or does not; what comes next could be either."""
     async with serving(Bench()) as port, raw(port) as client:
