@@ -31,7 +31,7 @@ from hotset.tiers.record import DiskRecord
 from hotset.workers.base import LoadReply, Swapped, Worker
 from hotset.workers.pool import WorkerPool
 
-MOST_ON_THE_WAY: Final = 2
+MOST_ON_THE_WAY: Final = 3
 """So many are asked of a worker ahead of its answers: it is never idle, and the others wait where more requests join them."""
 
 
