@@ -109,14 +109,12 @@ class TokenGate:
         Raises:
             HotsetError: there is none, or not one with a scope that is enough.
         """
-        for name, value in headers:
-            if name == AUTHORIZATION:
-                # A table that is hashed with a secret of this process tells nobody by its time how much of a token is
-                # right, and what is in it are tokens that were good.
-                grant = self._good.get(value) or self._checked(value)
-                break
-        else:
-            raise _unauthenticated("expected a token, found none")
+        values = [value for name, value in headers if name == AUTHORIZATION]
+        if len(values) != 1:  # of several, a proxy may have looked at another one
+            raise _unauthenticated(f"expected a token, found {'several' if values else 'none'}")
+        # A table that is hashed with a secret of this process tells nobody by its time how much of a token is
+        # right, and what is in it are tokens that were good.
+        grant = self._good.get(values[0]) or self._checked(values[0])
         if grant.scopes.isdisjoint(_ENOUGH[access]):
             raise HotsetError(
                 f"the token {grant.name!r} does not have the scope for this; expected one of: "

@@ -89,6 +89,13 @@ def test_the_word_before_a_token_may_be_written_in_any_way(value: bytes) -> None
     assert TokenGate(TOKENS).admit(request(value), Access.ADMIN) == ADMIN
 
 
+def test_of_several_tokens_none_counts() -> None:
+    twice = [(b"authorization", b"Bearer hst_admin"), (b"authorization", b"Bearer hst_admin")]
+    with pytest.raises(HotsetError, match="expected a token, found several") as caught:
+        TokenGate(TOKENS).admitted(twice, Access.SEE)
+    assert caught.value.kind is ErrorKind.UNAUTHENTICATED
+
+
 def test_what_is_remembered_is_bounded() -> None:
     gate = TokenGate(TOKENS)
     for spaces in range(3 * MOST_KEPT):
