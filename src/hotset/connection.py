@@ -97,9 +97,7 @@ class Connection(HttpToolsProtocol):
         self._ignored_bytes = 0  # of a body that was refused
         self._in_head = False
         self._host: bytes | None = None
-        self._good_host = (
-            b""  # the last one that was looked at: nearly always that of the next request as well
-        )
+        self._good_host = b""  # the last that was looked at: nearly always that of the next request too
         self._loose_bytes = 0  # since the request began, or its last part of a body: its head or its trailers
         self._is_ending = False
         self._is_old = False  # a client of HTTP/1.0
