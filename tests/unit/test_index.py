@@ -148,6 +148,11 @@ def index(models: object, **changes: object) -> bytes:
         pytest.param(index({"a": [version(objects=[])]}), "no files", id="no objects"),
         pytest.param(index({"a": [version(objects=[["../x", 1, "e"]])]}), "'..'", id="an object up"),
         pytest.param(index({"a": [version(objects=[["m", "1", "e"]])]}), "Expected `int`", id="size"),
+        pytest.param(index({"a": [version(objects=[["m", -1, "e"]])]}), ">= 0", id="less than nothing"),
+        pytest.param(index({"a": [version(objects=[["m", 1 << 63, "e"]])]}), "<= ", id="more than there is"),
+        pytest.param(
+            index({"a": [version(objects=[["m", 1 << 62, "e"], ["n", 1, "e"]])]}), "in all", id="more in all"
+        ),
         pytest.param(index({"a": [version(objects=[["m", 1]])]}), "length", id="no etag"),
         pytest.param(index({"../a": [version()]}), "malformed", id="a name up"),
         pytest.param(index({"_a": [version()]}), "malformed", id="a hidden name"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -33,6 +33,8 @@ _HEADS: Final = re.compile(rb'\{"format":"hotset-index","version":(\d{1,9}),"mod
 _FOOT: Final = b"}}"
 _MUCH: Final = 1000
 _DIGEST_BITS: Final = 0xFFFF_FFFF_FFFF_FFFF
+_MOST_BYTES: Final = 1 << 62
+"""Of an object, and of a version: what is more has no place in the catalog's blocks, and is in no store."""
 
 
 class IndexFormatError(ValueError):
@@ -43,7 +45,7 @@ class IndexObject(msgspec.Struct, frozen=True, array_like=True):
     """One object, its path relative to the version's."""
 
     path: str
-    size: int
+    size: Annotated[int, msgspec.Meta(ge=0, le=_MOST_BYTES)]
     etag: str
 
 
@@ -321,6 +323,10 @@ def _entry(name: str, found: IndexVersion) -> VersionEntry:
         raise UnfaithfulVersionError(f"the path {found.path!r} does not fit the version {found.version}")
     prefix = f"{name}/{folder}/" if folder else f"{name}/"
     contents = _contents(prefix, found)
+    if contents.bytes > _MOST_BYTES:
+        raise UnfaithfulVersionError(
+            f"its objects have {contents.bytes} bytes in all; expected {_MOST_BYTES} at most"
+        )
     return VersionEntry(
         key=ModelKey(name, found.version),
         fingerprint=contents.fingerprint,

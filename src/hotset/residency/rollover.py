@@ -162,13 +162,18 @@ class Rollover:
             self._start_load(wanted)
 
     def _newest(self, model: ModelEntry) -> VersionEntry:
-        """The newest version that did not fail lately, so that a bad one takes nothing down."""
+        """The newest version that did not fail lately, so that a bad one takes nothing down.
+
+        What has been answered already and finds no room for now, as the disk is full, is waited for: nobody is to go back for that.
+        """
         if not self._failures:
             return model.latest
         now_s = self._clock.monotonic()
         for version in reversed(model.versions):
             failure = self._failures.get(version.key, version.fingerprint)
             if failure is None or failure.retry_at_s <= now_s:
+                return version
+            if failure.is_capacity and version.key.version == self._newest_served.get(model.name):
                 return version
         return model.latest
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from hotset.catalog import Catalog, Labels, ModelEntry, Snapshot, VersionEntry
-from hotset.errors import LoadFailedError
-from hotset.events import Event, EventBus, LabelMoved, LatestMoved
+from hotset.errors import CapacityError, ErrorKind, HotsetError, LoadFailedError
+from hotset.events import Cause, Event, EventBus, LabelMoved, LatestMoved
 from hotset.keys import Fingerprint, ModelKey, ModelRef
 from hotset.residency.arrival import Occupant
 from hotset.residency.failures import Failures
@@ -87,8 +87,8 @@ class Bench:
     def in_memory(self) -> list[int]:
         return [entry.key.version for entry in self.memory.entries_of("paris")]
 
-    def fail(self, entry: VersionEntry) -> None:
-        self.failures.note(entry.key, entry.fingerprint, LoadFailedError("bad"), self.clock.now_s)
+    def fail(self, entry: VersionEntry, error: HotsetError | None = None) -> None:
+        self.failures.note(entry.key, entry.fingerprint, error or LoadFailedError("bad"), self.clock.now_s)
 
 
 @pytest.fixture
@@ -199,6 +199,21 @@ def test_a_deleted_model_is_not_outdated(bench: Bench) -> None:
     bench.rollover.load_ahead("paris")
     assert bench.rollover.outdated == frozenset()
     assert bench.started == []
+
+
+def test_a_full_disk_is_no_reason_to_go_back_behind_what_was_answered(bench: Bench) -> None:
+    full = CapacityError("the disk is full", kind=ErrorKind.DISK_FULL)
+    bench.offer(version(1), version(2), version(3))
+    bench.arrive(version(2), used=[PARIS])
+    bench.rollover.answered(PARIS, version(2).key)
+    bench.memory.evict(version(2).key, Cause.CAPACITY)
+    bench.fail(version(3), full)
+    assert bench.rollover.offered(PARIS) == version(2), "the third has never answered"
+    bench.fail(version(2), full)
+    assert bench.rollover.offered(PARIS) == version(2)
+    assert bench.rollover.fallback(PARIS, version(2).key) is None
+    bench.fail(version(2))
+    assert bench.rollover.offered(PARIS) == version(1), "what cannot be loaded any more is another matter"
 
 
 def test_latest_falls_back_to_an_older_version_and_a_number_does_not(bench: Bench) -> None:
